@@ -1,0 +1,389 @@
+// The nouns that cross rooms. Values only: no behaviour beyond what an interface promises, no imports.
+// Units stand last in a name (`idleMs`, `bodyBytes`); "token" alone is never used: bearer, or input/output tokens.
+
+// --- what a request is -----------------------------------------------------------------------------------
+
+/** A right to use a kind of endpoint; the word before the colon of a scope. */
+export type Operation = 'chat' | 'embeddings'
+
+/** A model endpoint: one row of the table in http/operations.ts. */
+export interface Endpoint {
+  readonly method: 'POST'
+  /** Without the `/v1` prefix, for example `/chat/completions`. */
+  readonly path: string
+  readonly operation: Operation
+  /** The wire format the client speaks here; a key of `formats/index.ts`. */
+  readonly format: string
+}
+
+/** One HTTP request as it came in, before anybody has judged it. Frozen. */
+export interface Arrival {
+  /** Sluice's own request id, `x-request-id` of the answer. */
+  readonly id: string
+  readonly endpoint: Endpoint
+  /** The credential presented, or undefined. At most one: conflicting ones were refused. */
+  readonly bearer: string | undefined
+  /** Monotonic ms at which the head was complete. */
+  readonly startedMs: number
+  /** `x-sluice-timeout-ms` of the caller, in ms. */
+  readonly timeoutMs: number | undefined
+  /** Aborts when the caller goes away. */
+  readonly signal: AbortSignal
+  /** Address of the caller behind trusted proxies; for the log only, never for a decision. */
+  readonly address: string
+  readonly traceparent: string | undefined
+  /** The body, still on its way. */
+  readonly body: BodySource
+}
+
+/** A body that can be read once and is counted against the gateway's budget until it is released. */
+export interface BodySource {
+  /** @throws GatewayError request_too_large, request_timeout, overloaded, client_closed, unsupported_media_type */
+  read(bounds: { readonly maxBytes: number; readonly budgetBytes: number }): Promise<Buffer>
+  /** Gives its bytes back to the budget; idempotent. */
+  release(): void
+}
+
+/** Where a top-level member's value stands in a body: `[start, end)` in bytes. */
+export interface Span {
+  readonly start: number
+  readonly end: number
+}
+
+/** What the gateway needs to know of a model request; the body itself is the client's own bytes. */
+export interface ModelRequest {
+  readonly endpoint: Endpoint
+  /** The model name as sent. */
+  readonly model: string
+  readonly stream: boolean
+  /** Whether the caller asked for the usage chunk of a stream. */
+  readonly includeUsage: boolean
+  /** Largest output asked for by `max_completion_tokens` or `max_tokens`, in tokens, over all choices. */
+  readonly maxOutputTokens: number | undefined
+  /** How many choices (`n`). */
+  readonly choices: number
+  /** Bytes of the body, an upper bound of its input tokens. */
+  readonly bodyBytes: number
+  /** The body as it came; dropped (undefined) once the answer has begun. */
+  body: Buffer | undefined
+  /** Spans of the top-level members that may be rewritten, by name. */
+  readonly spans: ReadonlyMap<string, Span>
+  /** Top-level names that only some providers may receive (`allowFields`). */
+  readonly restrictedFields: readonly string[]
+}
+
+// --- who may what ----------------------------------------------------------------------------------------
+
+/** Token bucket: `capacity` units, one unit back every `intervalUs` microseconds. */
+export interface Rate {
+  readonly capacity: number
+  readonly intervalUs: number
+}
+
+/** The limits of one subject; what is absent is unlimited. */
+export interface Limits {
+  readonly requests?: Rate | undefined
+  /** Input + output tokens. */
+  readonly tokens?: Rate | undefined
+  /** Requests under way at once. */
+  readonly concurrency?: number | undefined
+  /** Reserve the upper bound instead of the calibrated estimate. */
+  readonly strict: boolean
+}
+
+export interface Scope {
+  readonly operation: Operation
+  /** Glob over the model name: `*` is any run of characters, nothing else is special. */
+  readonly models: string
+}
+
+export interface Agent {
+  readonly name: string
+  readonly role: string | undefined
+  readonly class: 'critical' | 'normal' | 'batch'
+  readonly scopes: readonly Scope[]
+  readonly deny: readonly Scope[]
+  readonly limits: Limits
+  /** Longest time for one request, in ms. */
+  readonly deadlineMs: number | undefined
+  /** Cap on the output tokens of one request; also what a reservation assumes when the caller names none. */
+  readonly maxOutputTokens: number | undefined
+}
+
+export interface Bearer {
+  readonly id: string
+  readonly agent: string
+  /** Lower-case hex SHA-256 of the whole bearer string. */
+  readonly sha256: string
+  /** Unix ms from which it is refused. */
+  readonly expiresMs: number | undefined
+  readonly limits: Limits
+}
+
+/** The one who calls: an agent, by one of its bearers. */
+export interface Caller {
+  readonly agent: Agent
+  readonly bearer: Bearer
+  /** Limited subjects, rooted at the agent. */
+  readonly subjects: readonly Subject[]
+}
+
+/** Somebody or something that has limits. */
+export interface Subject {
+  readonly kind: 'agent' | 'bearer' | 'route' | 'provider' | 'deployment' | 'gateway'
+  /** An id, never a bearer. */
+  readonly id: string
+  /** Subjects with the same tag are decided together (Redis hash tag). */
+  readonly tag: string
+  readonly limits: Limits
+}
+
+/** What the policy says of one request. Frozen. */
+export interface Decision {
+  readonly allow: boolean
+  readonly code: 'allowed' | 'scope_denied'
+  /** The scope (or `deny` entry) that decided, as written; for a refusal by silence the missing scope. */
+  readonly matched: string
+  readonly obligations: Obligations
+}
+
+/** What must hold for the rest of the request because the policy said so. */
+export interface Obligations {
+  readonly deadlineMs: number | undefined
+  readonly maxOutputTokens: number | undefined
+}
+
+// --- where it goes ---------------------------------------------------------------------------------------
+
+export type SecretReference = string
+
+export interface Provider {
+  readonly name: string
+  /** Wire format: a key of `formats/index.ts`. */
+  readonly format: string
+  /** How it is called: over HTTP, or the built-in simulated model. */
+  readonly kind: 'http' | 'simulated'
+  /** Origin and base path, without a trailing slash; '' for `simulated`. */
+  readonly baseUrl: string
+  /** References of its keys, in the order written; none for an open local server. */
+  readonly keys: readonly SecretReference[]
+  /** Extra request headers, lower-case names. */
+  readonly headers: Readonly<Record<string, string>>
+  /** Restricted request fields that this provider may be sent. */
+  readonly allowFields: ReadonlySet<string>
+  readonly limits: Limits
+  readonly simulate: Simulate | undefined
+}
+
+/** Pace and faults of a simulated provider. */
+export interface Simulate {
+  /** Time to the first token, in ms. */
+  readonly latencyMs: number
+  /** Time between tokens, in ms. */
+  readonly paceMs: number
+  readonly fault: SimulatedFault | undefined
+}
+
+export interface SimulatedFault {
+  /** What goes wrong: an HTTP status, no answer at all, a stream cut after some content, or a refused connection. */
+  readonly kind: 'status' | 'silent' | 'cut' | 'refused'
+  /** For `status`. */
+  readonly status: number
+  /** Share of the calls that fail, 0..1, spread evenly. */
+  readonly share: number
+  /** `retry-after` of a status fault, in ms. */
+  readonly retryAfterMs: number | undefined
+}
+
+/** One model at one provider: the thing that is called. */
+export interface Deployment {
+  /** `provider/model`, as in headers and metrics. */
+  readonly name: string
+  readonly kind: 'http' | 'simulated' | 'reply'
+  readonly provider: Provider | undefined
+  /** Model name to send; undefined sends the caller's (`provider/*`). */
+  readonly model: string | undefined
+  readonly weight: number
+  /** Input + output tokens it can hold; undefined when not known. */
+  readonly contextWindow: number | undefined
+  readonly limits: Limits
+  /** The text of a `reply` deployment. */
+  readonly text: string | undefined
+}
+
+export interface Tier {
+  readonly name: string
+  readonly deployments: readonly Deployment[]
+  readonly balance: 'weighted' | 'latency'
+  readonly firstTokenMs: number
+  readonly firstByteMs: number
+  readonly idleMs: number
+  readonly attemptMs: number
+  readonly connectMs: number
+  /** Second calls to the same deployment for a passing error. */
+  readonly retries: number
+  readonly patienceMs: number
+  readonly needsReview: boolean
+}
+
+export interface Route {
+  /** Public model name, or a glob. */
+  readonly name: string
+  readonly tiers: readonly Tier[]
+  readonly limits: Limits
+  readonly deadlineMs: number | undefined
+}
+
+export interface Failover {
+  readonly attempts: number
+  readonly deadlineMs: number
+}
+
+/** One place in a plan. */
+export interface Candidate {
+  readonly tier: Tier
+  readonly deployment: Deployment
+}
+
+/** Where a request may go, best first. No deployment stands twice in a tier. */
+export interface Plan {
+  readonly route: Route
+  readonly tiers: readonly { readonly tier: Tier; readonly candidates: readonly Candidate[] }[]
+  /** Calls to providers, at most. */
+  readonly attempts: number
+  /** Monotonic ms at which everything must be over. */
+  readonly deadlineAt: number
+  /** Output cap to write into the request, or undefined to leave the caller's. */
+  readonly maxOutputTokens: number | undefined
+}
+
+// --- what happened ---------------------------------------------------------------------------------------
+
+/** Why an attempt ended without an answer: the status digits, or one of these (design §7). */
+export const REASONS = [
+  'refused',
+  'dns',
+  'tls',
+  'reset',
+  'connect',
+  'first_token',
+  'first_byte',
+  'idle',
+  'attempt',
+  'empty',
+  'malformed',
+  'incomplete',
+  'in_band',
+  'context',
+  'skipped:limit',
+  'skipped:unavailable',
+] as const
+
+export type Reason = (typeof REASONS)[number] | `${number}`
+
+/** `answered`; `retry`: another may be tried; `refuse`: the caller's fault; `broken`: cut after its first byte; `left`: the caller went. */
+export type AttemptOutcome = 'answered' | 'retry' | 'refuse' | 'broken' | 'left' | 'skipped'
+
+/** One call to one deployment, or the reason there was none. */
+export interface Attempt {
+  readonly tier: string
+  /** As configured: a metric label. */
+  readonly deployment: string
+  /** `provider/model` as it was really called; differs for `provider/*`. Not a label: a caller chose it. */
+  readonly called: string
+  outcome: AttemptOutcome
+  /** `200` for an answer. */
+  reason: Reason
+  /** Monotonic ms. */
+  readonly startedMs: number
+  endedMs: number
+  /** Monotonic ms of the first content, if any came. */
+  firstTokenMs: number | undefined
+}
+
+/** Tokens of one request, as the provider counted them, or as counted from the deltas. */
+export interface Usage {
+  readonly inputTokens: number
+  /** Part of inputTokens. */
+  readonly cachedTokens: number
+  readonly outputTokens: number
+  /** Part of outputTokens. */
+  readonly reasoningTokens: number
+  /** `provider`: its own figures; `counted`: estimated from what was seen. */
+  readonly source: 'provider' | 'counted'
+}
+
+/** What came of a whole call. `error` is set when the caller got no complete answer. */
+export interface Outcome {
+  /** Who answered, also when the answer broke off. */
+  readonly answeredBy: Candidate | undefined
+  readonly usage: Usage | undefined
+  readonly error: Error | undefined
+}
+
+/** What is kept of a request for its record. The one mutable thing; read only by `usage`, nobody decides from it. */
+export interface Trail {
+  caller?: Caller
+  request?: ModelRequest
+  decision?: Decision
+  route?: Route
+  attempts: Attempt[]
+  usage?: Usage | undefined
+  /** The tier and deployment that answered. */
+  answeredBy?: Candidate | undefined
+  status?: number
+  error?: unknown
+}
+
+// --- hands that rooms are given --------------------------------------------------------------------------
+
+/** Time, passed in so that tests can move it. */
+export interface Clock {
+  /** Monotonic milliseconds, with fractions. */
+  now(): number
+  /** Unix milliseconds. */
+  wall(): number
+}
+
+/** A reservation: slots and units that must come back or be settled. Opaque to everybody but quota. */
+export interface Hold {
+  readonly id: string
+}
+
+/** What a limiter says when it takes nothing. */
+export interface Refusal {
+  readonly kind: 'requests' | 'tokens' | 'concurrency'
+  readonly subject: Subject
+  /** Exact wait until the same request would be admitted, in ms. */
+  readonly waitMs: number
+}
+
+/** The way to a deployment's own limits, attempt by attempt. */
+export interface Gate {
+  /** Takes from the deployment's and its provider's buckets, all or nothing; undefined when they have none. */
+  enter(deployment: Deployment, request: ModelRequest): Promise<Hold | Refusal | undefined>
+  /** Gives the slot back and settles the units; never throws. */
+  leave(hold: Hold, usage: Usage | undefined): void
+}
+
+/** The way back to the caller. A room writes here; http/reply.ts knows the wire. */
+export interface Reply {
+  /** True once the status line has left: nothing can be tried any more. */
+  readonly committed: boolean
+  /** The status sent, or 0 while none has been. */
+  readonly status: number
+  /** Adds a header to whatever answer comes. No effect after the commit. */
+  header(name: string, value: string): void
+  /** A whole answer. */
+  send(status: number, contentType: string, body: Buffer): void
+  /** Begins a streamed answer. */
+  begin(status: number, contentType: string): void
+  /** Sends whole frames; false asks for a pause until `onDrain`. */
+  write(frames: Buffer): boolean
+  /** Called when the caller can take more. */
+  onDrain: (() => void) | undefined
+  /** Ends a streamed answer in good order. */
+  end(): void
+  /** An error body before the first byte, an error event after it. Never throws. */
+  fail(error: unknown): void
+}
