@@ -1,0 +1,73 @@
+// What a wire format is: one record of pure functions (style: a format is one file). Bytes pass untouched when
+// client and provider speak the same format; then only `watch`, `whole` and `fault` are called, which look and
+// never change. Translation (canonical request and reply) comes with the second format.
+
+import type { Operation, Reason, Usage } from '../types.ts'
+
+/** What one event of a stream tells a relay. */
+export interface EventFacts {
+  /** Text, reasoning, refusal or tool-call content: the first of these commits the answer. */
+  readonly content: boolean
+  /** The stream's own end marker (`[DONE]`). */
+  readonly done: boolean
+  /** A frame that only carries usage, which a caller who did not ask must not see. */
+  readonly usageOnly: boolean
+  /** An error told inside the stream. */
+  readonly error: string | undefined
+  /** The event could not be read at all. */
+  readonly malformed: boolean
+}
+
+/** Watches one stream; keeps what must be known at its end. */
+export interface StreamWatch {
+  /** Looks at the data of one event (without the `data:` prefix). */
+  look(data: string): EventFacts
+  /** True once every choice that began has given its finish reason. */
+  readonly finished: boolean
+  /** The provider's own count, or undefined when none came. */
+  readonly usage: Usage | undefined
+  /** Output tokens counted from what was seen: a floor to settle on when no usage came. */
+  readonly countedTokens: number
+}
+
+/** What a whole reply tells. */
+export interface WholeFacts {
+  readonly usage: Usage | undefined
+  /** Undefined when the reply is an answer; else why it is none. */
+  readonly failure: Reason | undefined
+  readonly error: string | undefined
+}
+
+/**
+ * What a failed status means. `retry`: the provider's trouble, somebody else may answer; `refuse`: the caller's
+ * own fault, passed on; `context`: too long here, a larger window may hold it.
+ */
+export interface Fault {
+  readonly verdict: 'retry' | 'refuse' | 'context'
+  /** The key, not the provider, is at fault. */
+  readonly key: boolean
+  /** How long the provider asked to be left alone, in ms. */
+  readonly retryAfterMs: number | undefined
+  readonly message: string
+  readonly type: string | null
+  readonly param: string | null
+  readonly code: string | null
+}
+
+/** Response headers by lower-case name; several values are the first one's. */
+export type HeaderLookup = (name: string) => string | undefined
+
+export interface Format {
+  readonly name: string
+  readonly provider: {
+    /** Path below the provider's base URL for an operation. */
+    path(operation: Operation): string
+    /** Header that carries the key, as a flat pair. */
+    credential(key: string): readonly [string, string]
+    watch(): StreamWatch
+    /** Reads a complete reply body. */
+    whole(operation: Operation, body: Buffer): WholeFacts
+    /** Reads a status of 300 and more. `nowMs` is Unix time, for dates in `retry-after`. */
+    fault(status: number, header: HeaderLookup, body: string, nowMs: number): Fault
+  }
+}
