@@ -1,0 +1,282 @@
+// Turns what was typed into what it means: maps instead of lists, defaults filled in, names resolved to the things
+// they name. Takes only what the schema and the relations have passed, so nothing here can be a user's mistake.
+
+import type { Agent, Bearer, Deployment, Limits, Provider, Route, SecretReference, Tier } from '../types.ts'
+import { REPLY_PROVIDER } from './relations.ts'
+import type { AgentFile, Config, DeploymentFile, LimitsFile, ProviderFile, TierFile } from './schema.ts'
+import { splitDeployment } from './schema.ts'
+import type { Snapshot } from './snapshot.ts'
+import type { Vendors } from './vendors.ts'
+
+export interface CompileInput {
+  /** Path of the file, or `environment`. */
+  readonly source: string
+  /** Folder of the agents' files, or undefined when there is none. */
+  readonly policiesPath: string | undefined
+  readonly config: Config
+  readonly agents: readonly AgentFile[]
+  readonly vendors: Vendors
+  /** Warnings of those who came before. */
+  readonly warnings: readonly string[]
+}
+
+const LOOPBACK = /^(127\.|::1$|localhost$)/
+
+/** A deep-frozen Snapshot. Throws a TypeError only when the input was not validated. */
+export function compile({ source, policiesPath, config, agents, vendors, warnings }: CompileInput): Snapshot {
+  const providers = mapValues(config.providers, (name, written) => toProvider(name, written, vendors))
+  const settings = sharedSettings(config.tiers)
+  const tiers = mapValues(config.tiers, (name, written) => toTier(name, written, providers, settings))
+  const routes = mapValues(config.routes, (name, written): Route => {
+    const route = Array.isArray(written)
+      ? { tiers: written, limits: NO_LIMITS, deadline: undefined }
+      : written
+    return {
+      name,
+      tiers: route.tiers.map((tier) => known(tiers, tier)),
+      limits: toLimits(route.limits),
+      deadlineMs: route.deadline,
+    }
+  })
+  const deployments = new Map(
+    [...tiers.values()].toReversed().flatMap((tier) => tier.deployments.map((one) => [one.name, one])),
+  )
+
+  return deepFreeze({
+    source,
+    policiesPath,
+    listen: {
+      host: config.listen.host,
+      port: config.listen.port,
+      trustedProxies: config.listen.trustedProxies,
+      maxBodyBytes: config.listen.maxBody,
+      bodyBudgetBytes: config.listen.bodyBudget,
+      maxConnections: config.listen.maxConnections,
+      drainMs: config.listen.drain,
+      drainNoticeMs: config.listen.drainNotice,
+    },
+    admin: { host: config.admin.host, port: config.admin.port, token: config.admin.token },
+    redis: config.redis && {
+      url: config.redis.url,
+      onOutage: config.redis.onOutage,
+      replicas: config.redis.replicas,
+    },
+    secrets: config.secrets,
+    operations: new Set(config.operations),
+    limits: toLimits(config.limits),
+    failover: { attempts: config.failover.attempts, deadlineMs: config.failover.deadline },
+    log: config.log,
+    providers,
+    deployments,
+    tiers,
+    routes,
+    agents: new Map(agents.map((written) => [written.agent, toAgent(written)])),
+    bearers: new Map(agents.flatMap(toBearers).map((bearer) => [bearer.sha256, bearer])),
+    warnings: [...warnings, ...warningsOf(config, vendors), ...(agents.length === 0 ? [NO_AGENTS] : [])],
+  })
+}
+
+const NO_LIMITS: LimitsFile = { wait: 0, strict: false }
+const NO_AGENTS = 'no agent is known, so every call is answered 401'
+
+function toLimits({ requests, tokens, concurrency, strict }: LimitsFile): Limits {
+  return { requests, tokens, concurrency, strict }
+}
+
+function toProvider(name: string, written: ProviderFile, vendors: Vendors): Provider {
+  const vendor = vendors[written.format]
+  if (!vendor) throw new TypeError(`unknown format of provider ${name}`)
+  const simulated = vendor.kind === 'simulated'
+  return {
+    name,
+    format: vendor.wireFormat,
+    kind: vendor.kind,
+    baseUrl: simulated ? '' : (written.baseUrl ?? vendor.baseUrl?.replace(/\/+$/, '') ?? ''),
+    keys: simulated ? [] : toKeys(written.apiKey),
+    headers: Object.fromEntries(
+      Object.entries(written.headers).map(([header, value]) => [header.toLowerCase(), value]),
+    ),
+    allowFields: new Set(written.allowFields),
+    limits: toLimits(written.limits),
+    simulate: simulated
+      ? { latencyMs: written.latency ?? 0, paceMs: written.pace ?? 0, fault: toFault(written.fault) }
+      : undefined,
+  }
+}
+
+function toKeys(written: ProviderFile['apiKey']): SecretReference[] {
+  if (written === undefined) return []
+  if (typeof written === 'string') return [written]
+  return Array.isArray(written) ? written : toKeys(written.from)
+}
+
+function toFault(written: ProviderFile['fault']) {
+  return (
+    written && {
+      kind: written.kind,
+      status: written.status,
+      share: written.share,
+      retryAfterMs: written.retryAfter,
+    }
+  )
+}
+
+/** What is said of a deployment in any tier holds in all of them. */
+function sharedSettings(
+  tiers: Config['tiers'],
+): ReadonlyMap<string, Pick<DeploymentFile, 'limits' | 'contextWindow'>> {
+  const settings = new Map<string, Pick<DeploymentFile, 'limits' | 'contextWindow'>>()
+  for (const written of Object.values(tiers).flatMap((tier) => tier.deployments ?? [])) {
+    if (typeof written === 'string') continue
+    const before = settings.get(written.use)
+    settings.set(written.use, {
+      limits: before?.limits ?? written.limits,
+      contextWindow: before?.contextWindow ?? written.contextWindow,
+    })
+  }
+  return settings
+}
+
+function toTier(
+  name: string,
+  written: TierFile,
+  providers: ReadonlyMap<string, Provider>,
+  settings: ReturnType<typeof sharedSettings>,
+): Tier {
+  const deployments = (written.deployments ?? []).map((item): Deployment => {
+    const { use, weight } = typeof item === 'string' ? { use: item, weight: 1 } : item
+    const halves = splitDeployment(use)
+    if (!halves) throw new TypeError(`deployment of tier ${name} was not validated`)
+    const provider = known(providers, halves.provider)
+    return {
+      name: use,
+      kind: provider.kind,
+      provider,
+      model: halves.model,
+      weight,
+      contextWindow: settings.get(use)?.contextWindow,
+      limits: toLimits(settings.get(use)?.limits ?? NO_LIMITS),
+      text: undefined,
+    }
+  })
+  return {
+    name,
+    deployments: written.reply === undefined ? deployments : [toReply(name, written.reply)],
+    balance: written.balance,
+    firstTokenMs: written.firstToken,
+    firstByteMs: written.firstByte ?? written.attempt,
+    idleMs: written.idle,
+    attemptMs: written.attempt,
+    connectMs: written.connect,
+    retries: written.retries,
+    patienceMs: written.patience,
+    needsReview: written.needsReview,
+  }
+}
+
+function toReply(tier: string, text: string): Deployment {
+  return {
+    name: `${REPLY_PROVIDER}/${tier}`,
+    kind: 'reply',
+    provider: undefined,
+    model: undefined,
+    weight: 1,
+    contextWindow: undefined,
+    limits: toLimits(NO_LIMITS),
+    text,
+  }
+}
+
+function toAgent(written: AgentFile): Agent {
+  return {
+    name: written.agent,
+    role: written.role,
+    class: written.class,
+    scopes: written.scopes,
+    deny: written.deny,
+    limits: toLimits(written.limits),
+    deadlineMs: written.limits.deadline,
+    maxOutputTokens: written.limits.maxOutput,
+  }
+}
+
+function toBearers(written: AgentFile): Bearer[] {
+  return written.bearers.map(({ id, sha256, expires, limits }) => ({
+    id,
+    agent: written.agent,
+    sha256,
+    expiresMs: expires,
+    limits: toLimits(limits),
+  }))
+}
+
+/** What is legal but probably not meant. */
+function warningsOf(config: Config, vendors: Vendors): string[] {
+  const warnings: string[] = []
+  const usedTiers = new Set(
+    Object.values(config.routes).flatMap((route) => (Array.isArray(route) ? route : route.tiers)),
+  )
+  const usedProviders = new Set(
+    Object.values(config.tiers)
+      .flatMap((tier) => tier.deployments ?? [])
+      .map((item) => splitDeployment(typeof item === 'string' ? item : item.use)?.provider),
+  )
+  if (usedTiers.size === 0) warnings.push('there are no routes, so no model can be called')
+  for (const [name, provider] of Object.entries(config.providers)) {
+    const vendor = vendors[provider.format]
+    const at = `provider ${name}`
+    if (vendor?.warning !== undefined) warnings.push(`${at}: ${vendor.warning}`)
+    if (!usedProviders.has(name)) warnings.push(`${at} is in no tier`)
+    if (vendor?.kind === 'http' && provider.baseUrl === undefined && provider.apiKey === undefined) {
+      warnings.push(`${at} has no apiKey, and its vendor will ask for one`)
+    }
+    const idle = vendor?.kind === 'simulated' && (provider.apiKey ?? provider.baseUrl)
+    if (idle) warnings.push(`${at} is simulated, so its baseUrl and apiKey have no effect`)
+  }
+  for (const name of Object.keys(config.tiers)) {
+    if (!usedTiers.has(name)) warnings.push(`tier ${name} is in no route`)
+  }
+  if (!LOOPBACK.test(config.admin.host) && config.admin.token === undefined) {
+    warnings.push(
+      'admin listens beyond this machine without a token: metrics are open to whoever reaches the port',
+    )
+  }
+  if (config.redis && URL.canParse(config.redis.url) && new URL(config.redis.url).password !== '') {
+    warnings.push('redis.url holds a password; a reference such as "env:REDIS_URL" keeps it out of the file')
+  }
+  return warnings
+}
+
+function known<T>(things: ReadonlyMap<string, T>, name: string): T {
+  const thing = things.get(name)
+  if (thing === undefined) throw new TypeError('a name was not validated')
+  return thing
+}
+
+function mapValues<T, U>(
+  written: Readonly<Record<string, T>>,
+  to: (name: string, value: T) => U,
+): Map<string, U> {
+  return new Map(Object.entries(written).map(([name, value]) => [name, to(name, value)]))
+}
+
+/** Freezes a value with all it holds; maps and sets lose the methods that change them. */
+export function deepFreeze<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value
+  if (value instanceof Map || value instanceof Set) {
+    for (const [key, item] of value.entries()) {
+      deepFreeze(key)
+      deepFreeze(item)
+    }
+    for (const method of ['set', 'add', 'delete', 'clear']) {
+      if (method in value) Object.defineProperty(value, method, { value: refuseChange })
+    }
+  } else {
+    for (const item of Object.values(value)) deepFreeze(item)
+  }
+  return Object.freeze(value)
+}
+
+function refuseChange(): never {
+  throw new TypeError('a Snapshot cannot be changed; a reload makes a new one')
+}

@@ -1,0 +1,70 @@
+// What a configuration means once it is compiled: maps instead of lists, numbers instead of text, built once.
+// A Snapshot is immutable; a reload makes a new one and swaps the reference.
+
+import type {
+  Agent,
+  Bearer,
+  Deployment,
+  Failover,
+  Limits,
+  Operation,
+  Provider,
+  Route,
+  SecretReference,
+  Tier,
+} from '../types.ts'
+
+export interface Snapshot {
+  /** Path of the configuration file, or `environment`. */
+  readonly source: string
+  /** Folder of the agents' files, absolute; undefined when agents were made up for this run. */
+  readonly policiesPath: string | undefined
+  readonly listen: Listen
+  readonly admin: Admin
+  readonly redis: RedisSettings | undefined
+  readonly secrets: { readonly groupReadable: boolean }
+  readonly operations: ReadonlySet<Operation>
+  /** Limits of the whole gateway. */
+  readonly limits: Limits
+  readonly failover: Failover
+  readonly log: { readonly level: LogLevel }
+  readonly providers: ReadonlyMap<string, Provider>
+  /** Every deployment of every tier, by `provider/model`. */
+  readonly deployments: ReadonlyMap<string, Deployment>
+  readonly tiers: ReadonlyMap<string, Tier>
+  /** By name as written; order is that of the file. */
+  readonly routes: ReadonlyMap<string, Route>
+  readonly agents: ReadonlyMap<string, Agent>
+  /** By lower-case hex SHA-256. */
+  readonly bearers: ReadonlyMap<string, Bearer>
+  /** What is legal but worth a word to the operator. */
+  readonly warnings: readonly string[]
+}
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
+
+export interface Listen {
+  readonly host: string
+  readonly port: number
+  /** CIDR ranges whose `x-forwarded-for` is believed. */
+  readonly trustedProxies: readonly string[]
+  readonly maxBodyBytes: number
+  readonly bodyBudgetBytes: number
+  readonly maxConnections: number
+  readonly drainMs: number
+  readonly drainNoticeMs: number
+}
+
+export interface Admin {
+  readonly host: string
+  readonly port: number
+  readonly token: SecretReference | undefined
+}
+
+export interface RedisSettings {
+  /** A literal URL or a secret reference. */
+  readonly url: string
+  readonly onOutage: 'local' | 'deny'
+  /** How many replicas share the limits when the fleet cannot be seen. */
+  readonly replicas: number
+}

@@ -1,0 +1,44 @@
+// The table of formats that `config/` is handed: it judges a provider by this, and names no vendor itself.
+
+/** How the account of a vendor is found when there is no configuration file. */
+export interface VendorEnvironment {
+  /** Environment variable that holds the key. */
+  readonly variable: string
+  /** Name of the provider that is made from it. */
+  readonly provider: string
+  /** Models that serve the tiers of a start without configuration. */
+  readonly models: { readonly sovereign?: string; readonly fast?: string }
+  /** Takes every other model name as it was sent; serves a tier only where no other vendor found does. */
+  readonly catchAll?: boolean
+}
+
+/** What is known of one `format` of a provider. */
+export interface Vendor {
+  /** Base URL when the configuration names none; undefined when there is no such default. */
+  readonly baseUrl: string | undefined
+  /** Wire format that is really spoken: a key of `formats/index.ts`. */
+  readonly wireFormat: string
+  readonly kind: 'http' | 'simulated'
+  /** True while the format is still to come. */
+  readonly notYet?: boolean
+  /** Said at start and by `check` for each provider of this format. */
+  readonly warning?: string
+  readonly environment?: VendorEnvironment
+}
+
+/** By the word an operator writes as `format`. */
+export interface Vendors {
+  readonly [format: string]: Vendor
+}
+
+/** Tiers of a start without a file, in the order they are tried. */
+export const START_TIERS = ['sovereign', 'execution', 'fast'] as const
+export type StartTier = (typeof START_TIERS)[number]
+
+/** What a start without a file offers. */
+export interface Start {
+  /** Public model names that agents are told of, and who answers them. */
+  readonly routes: readonly (readonly [name: string, tiers: readonly StartTier[]])[]
+  /** Models of the simulated provider; that of `execution` is also a local server's that does not tell its own. */
+  readonly models: Readonly<Record<StartTier, string>>
+}

@@ -1,0 +1,54 @@
+// What is known of vendors' accounts, as data: where they are, what format they speak, which variable holds a key.
+// The only place outside formats/ that names one.
+
+import { START_TIERS, type Start, type Vendors } from '../config/vendors.ts'
+
+const COMPATIBLE = 'is called at its OpenAI-compatible endpoint until its own format comes'
+
+export const VENDORS: Vendors = {
+  openai: {
+    baseUrl: 'https://api.openai.com/v1',
+    wireFormat: 'openai',
+    kind: 'http',
+    environment: {
+      variable: 'OPENAI_API_KEY',
+      provider: 'openai',
+      models: { sovereign: 'gpt-5.1', fast: 'gpt-5-mini' },
+      catchAll: true,
+    },
+  },
+  anthropic: {
+    baseUrl: 'https://api.anthropic.com/v1',
+    wireFormat: 'openai',
+    kind: 'http',
+    warning: `format anthropic ${COMPATIBLE}`,
+    environment: {
+      variable: 'ANTHROPIC_API_KEY',
+      provider: 'anthropic',
+      models: { sovereign: 'claude-opus-4-5' },
+    },
+  },
+  gemini: {
+    baseUrl: 'https://generativelanguage.googleapis.com/v1beta/openai',
+    wireFormat: 'openai',
+    kind: 'http',
+    warning: `format gemini ${COMPATIBLE}`,
+    environment: { variable: 'GEMINI_API_KEY', provider: 'google', models: { fast: 'gemini-3-flash' } },
+  },
+  azure: { baseUrl: undefined, wireFormat: 'openai', kind: 'http', notYet: true },
+  vertex: { baseUrl: undefined, wireFormat: 'openai', kind: 'http', notYet: true },
+  bedrock: { baseUrl: undefined, wireFormat: 'openai', kind: 'http', notYet: true },
+  simulated: { baseUrl: '', wireFormat: 'openai', kind: 'simulated' },
+}
+
+/** A start without a configuration file (design §3). */
+export const START: Start = {
+  routes: [
+    ['claude-opus-4-5-thinking', ['sovereign', 'execution', 'fast']],
+    ['gpt-oss-120b', ['execution', 'fast']],
+    ['gemini-3-flash', ['fast', 'execution']],
+    ['gemini-*', ['fast', 'execution']],
+    ['auto', START_TIERS],
+  ],
+  models: { sovereign: 'claude-opus-4-5', execution: 'gpt-oss-120b', fast: 'gemini-3-flash' },
+}
