@@ -1,0 +1,231 @@
+// The secrets of a configuration, resolved and kept: the last good value of each reference, and the ones before it
+// for as long as a log line may still hold them. Knows references; knows nothing of who uses a key or how.
+
+import type { Snapshot } from '../config/snapshot.ts'
+import type { Clock, SecretReference } from '../types.ts'
+import { isReference, resolveReference, SHORTEST_SCRUBBED, type Surroundings } from './reference.ts'
+import { Secret } from './secret.ts'
+
+/** Something wrong at a place of the configuration; `path` as the operator would write it. */
+export interface Problem {
+  readonly path: string
+  readonly message: string
+}
+
+/** A reference and the place where it stands. */
+export interface PlacedReference {
+  readonly path: string
+  readonly reference: SecretReference
+}
+
+/** `loaded`: first or new value; `unchanged`; `failed`: the last good value, if any, stays. */
+export type LoadOutcome = 'loaded' | 'unchanged' | 'failed'
+
+export interface KeyringOptions extends Surroundings {
+  readonly references: readonly PlacedReference[]
+  readonly clock: Pick<Clock, 'wall'>
+  readonly onWarning?: (message: string) => void
+  /** Counts loads: `sluice_secret_loads_total{secret,outcome}`. */
+  readonly onLoad?: (reference: SecretReference, outcome: LoadOutcome) => void
+}
+
+export interface Reloaded {
+  /** References whose value is another one than before. */
+  readonly changed: readonly SecretReference[]
+  readonly problems: readonly Problem[]
+}
+
+/** What may be shown of a secret. */
+export interface SecretState {
+  readonly reference: SecretReference
+  readonly source: 'env' | 'file'
+  /** `[secret:ab12]`, or undefined while there is no value. */
+  readonly fingerprint: string | undefined
+  /** Unix ms at which the present value was first seen. */
+  readonly sinceMs: number | undefined
+  /** Why the last load failed. */
+  readonly problem: string | undefined
+}
+
+export interface Keyring {
+  /** Reads every reference again, or those given from now on; what is bad leaves the last good value in place. Calls queue up. */
+  reload(next?: { references: readonly PlacedReference[]; groupReadable: boolean }): Promise<Reloaded>
+  /** The present value; undefined before the first good load. */
+  value(reference: SecretReference): string | undefined
+  /** The value before the present one, for a provider that has not taken over the new one yet. */
+  previous(reference: SecretReference): string | undefined
+  /** The present value behind an object that does not print it. */
+  secret(reference: SecretReference): Secret | undefined
+  /** Every value that text may still hold, present and former: what the scrubber is to know. */
+  values(): string[]
+  /** Paths of the present `file:` references, for the watch. */
+  files(): string[]
+  /** For `/status` and the age metric. */
+  states(): SecretState[]
+}
+
+interface Entry {
+  current: Secret | undefined
+  previous: Secret | undefined
+  sinceMs: number | undefined
+  problem: string | undefined
+}
+
+/** Former values kept for the scrubber: two years of monthly rotation of ten keys. */
+const MAX_FORMER = 256
+
+/** A keyring without values: the first `reload()` loads them. */
+export function createKeyring(options: KeyringOptions): Keyring {
+  let references = options.references
+  let groupReadable = options.groupReadable
+  let entries = new Map<SecretReference, Entry>()
+  /** Values that were current once, oldest first. */
+  const former = new Set<string>()
+  let queue: Promise<unknown> = Promise.resolve()
+
+  function retire(secret: Secret | undefined): void {
+    if (secret === undefined) return
+    former.delete(secret.reveal())
+    former.add(secret.reveal())
+    for (const oldest of former) {
+      if (former.size <= MAX_FORMER) break
+      former.delete(oldest)
+    }
+  }
+
+  async function load(): Promise<Reloaded> {
+    const around = { env: options.env, uid: options.uid, groupReadable }
+    const changed: SecretReference[] = []
+    const problems: Problem[] = []
+    const next = new Map<SecretReference, Entry>()
+    for (const { path, reference } of references) {
+      let entry = next.get(reference)
+      if (entry === undefined) {
+        const before = entries.get(reference) ?? {
+          current: undefined,
+          previous: undefined,
+          sinceMs: undefined,
+          problem: undefined,
+        }
+        entry = { ...before }
+        next.set(reference, entry)
+        const outcome = await refresh(reference, entry, around)
+        if (outcome === 'loaded') changed.push(reference)
+        options.onLoad?.(reference, outcome)
+      }
+      if (entry.problem !== undefined) problems.push({ path, message: entry.problem })
+    }
+    // A reference that has left the configuration is still in use by requests that began with it.
+    for (const [reference, entry] of entries) if (!next.has(reference)) retire(entry.current)
+    entries = next
+    return { changed, problems }
+  }
+
+  async function refresh(
+    reference: SecretReference,
+    entry: Entry,
+    around: Surroundings,
+  ): Promise<LoadOutcome> {
+    const resolved = await resolveReference(reference, around)
+    entry.problem = resolved.problem
+    if (resolved.value === undefined) return 'failed'
+    if (entry.current?.reveal() === resolved.value) return 'unchanged'
+    for (const warning of resolved.warnings) options.onWarning?.(warning)
+    retire(entry.current)
+    entry.previous = entry.current
+    entry.current = new Secret(resolved.value)
+    entry.sinceMs = options.clock.wall()
+    return 'loaded'
+  }
+
+  return {
+    reload(next) {
+      // One after the other: two loads at once could keep the older value of a file.
+      const result = queue.then(() => {
+        if (next !== undefined) {
+          references = next.references
+          groupReadable = next.groupReadable
+        }
+        return load()
+      })
+      queue = result.catch(() => undefined)
+      return result
+    },
+    value: (reference) => entries.get(reference)?.current?.reveal(),
+    previous: (reference) => entries.get(reference)?.previous?.reveal(),
+    secret: (reference) => entries.get(reference)?.current,
+    values() {
+      const values = new Set(former)
+      for (const { current } of entries.values()) if (current !== undefined) values.add(current.reveal())
+      for (const value of [...values]) for (const part of passwordsOf(value)) values.add(part)
+      return [...values]
+    },
+    files() {
+      return [...new Set(references.map(({ reference }) => reference))]
+        .filter((reference) => reference.startsWith('file:'))
+        .map((reference) => reference.slice('file:'.length))
+    },
+    states() {
+      return [...entries].map(([reference, entry]) => ({
+        reference,
+        source: reference.startsWith('env:') ? 'env' : 'file',
+        fingerprint: entry.current?.toString(),
+        sinceMs: entry.sinceMs,
+        problem: entry.problem,
+      }))
+    },
+  }
+}
+
+/** Every secret reference of a configuration, with the place where it stands. */
+export function referencesOf(snapshot: Pick<Snapshot, 'providers' | 'admin' | 'redis'>): PlacedReference[] {
+  const placed: PlacedReference[] = []
+  for (const provider of snapshot.providers.values()) {
+    for (const [index, reference] of provider.keys.entries()) {
+      const place = `providers.${provider.name}.apiKey`
+      placed.push({ path: provider.keys.length === 1 ? place : `${place}[${index}]`, reference })
+    }
+  }
+  if (snapshot.admin.token !== undefined)
+    placed.push({ path: 'admin.token', reference: snapshot.admin.token })
+  if (snapshot.redis !== undefined && isReference(snapshot.redis.url)) {
+    placed.push({ path: 'redis.url', reference: snapshot.redis.url })
+  }
+  return placed
+}
+
+/** Secrets that stand in the configuration itself: the password of a literal Redis URL. For the scrubber. */
+export function literalSecretsOf(snapshot: Pick<Snapshot, 'redis'>): string[] {
+  const url = snapshot.redis?.url
+  return url === undefined || isReference(url) ? [] : passwordsOf(url)
+}
+
+/** What `sluice check` says of the secrets: every problem at once, nothing kept. */
+export async function verifySecrets(
+  snapshot: Pick<Snapshot, 'providers' | 'admin' | 'redis' | 'secrets'>,
+  around: Pick<Surroundings, 'env' | 'uid'>,
+): Promise<Problem[]> {
+  const problems: Problem[] = []
+  for (const { path, reference } of referencesOf(snapshot)) {
+    const resolved = await resolveReference(reference, {
+      env: around.env,
+      uid: around.uid,
+      groupReadable: snapshot.secrets.groupReadable,
+    })
+    if (resolved.problem !== undefined) problems.push({ path, message: resolved.problem })
+  }
+  return problems
+}
+
+/** A client library prints the password of a URL without the URL, as written or decoded. */
+function passwordsOf(value: string): string[] {
+  const written = /^[a-z][a-z0-9+.-]*:\/\/[^/?#]*:([^/?#]*)@/i.exec(value)?.[1]
+  if (written === undefined) return []
+  const passwords = [written]
+  try {
+    passwords.push(decodeURIComponent(written))
+  } catch {
+    // Not percent-encoded: as written is all there is.
+  }
+  return passwords.filter((password) => password.length >= SHORTEST_SCRUBBED)
+}
