@@ -1,0 +1,259 @@
+// The room's face: reserves from the buckets before the call and settles the truth after it, for the caller and for
+// each attempt. It decides how much a request may cost; whether that fits is the store's.
+
+import { GatewayError } from '../errors.ts'
+import type {
+  Caller,
+  Clock,
+  Decision,
+  Deployment,
+  Gate,
+  Hold,
+  Limits,
+  ModelRequest,
+  Rate,
+  Refusal,
+  Subject,
+  Usage,
+} from '../types.ts'
+import { createAccounts } from './account.ts'
+import { remaining } from './bucket.ts'
+import type { Account, Ask, Claim, Grant, Levels, Origin, Refused, Store } from './store.ts'
+import { durationText, refusalText } from './words.ts'
+
+export interface HeaderLine {
+  /** Lower case. */
+  readonly name: string
+  readonly value: string
+}
+
+export interface Meter {
+  /**
+   * Takes what the request may cost from the caller's limits and from `shared` (route, gateway), all or nothing.
+   * The subjects should be the same objects from request to request: what is known of them is kept by object.
+   * `deadlineAt` (monotonic ms) is when the request is over at the latest, and with it its slots.
+   * @throws GatewayError rate_limit_exceeded, concurrency_exceeded (429), limits_unavailable (503); all with
+   *   retryAfterMs of 1 to 60000
+   */
+  reserve(
+    caller: Caller,
+    request: ModelRequest,
+    decision: Decision,
+    shared?: readonly Subject[],
+    deadlineAt?: number,
+  ): Promise<Hold>
+  /**
+   * Gives the slots back and settles the tokens on `usage`. Undefined usage says that no answer began: all tokens
+   * come back (the request stays counted). An answer that broke needs its counted usage. Idempotent; never throws.
+   */
+  settle(hold: Hold, usage: Usage | undefined): void
+  /** A provider's and a deployment's own limits, attempt by attempt. */
+  readonly gate: Gate
+  /** `x-ratelimit-*` of the caller's bucket with the least share left, per limited kind; of a hold or of a refusal. */
+  headers(of: Hold | GatewayError): readonly HeaderLine[]
+  /** Reservations not settled yet, those of the gate included. */
+  openHolds(): number
+}
+
+export interface MeterOptions {
+  readonly store: Store
+  readonly clock: Clock
+  /** Names of holds, unique over the fleet. */
+  readonly ids: () => string
+}
+
+interface Reservation {
+  readonly claim: Claim
+  readonly origin: Origin
+  readonly levels: readonly Levels[]
+}
+
+/** What the gate must know of a request that was reserved. */
+interface Terms {
+  readonly outputTokens: number
+  readonly deadlineAt: number | undefined
+}
+
+/** Assumed output when neither the request nor the agent names a cap (design §4). */
+const DEFAULT_OUTPUT_TOKENS = 8192
+/**
+ * No model answers at this length. Clients do send 2147483647; reserved as it stands it would shut the agent out
+ * for as long as its own request runs, and for days if the gateway died meanwhile.
+ */
+const MOST_OUTPUT_TOKENS = 1_000_000
+const MOST_CHOICES = 128
+/** Bytes of JSON a token takes: 3 errs to the safe side for prose and code in most tokenizers. */
+const BYTES_PER_TOKEN = 3
+/** Life of slots when the request has no deadline: the longest default (design §4, failover.deadline). */
+const SLOT_MS = 600_000
+/** The release follows the deadline closely, but not at once. */
+const SLOT_GRACE_MS = 1_000
+const LONGEST_WAIT_MS = 60_000
+const UNAVAILABLE_WAIT_MS = 1_000
+
+/** The hold of all who have no limits: nothing to settle. */
+const NO_HOLD: Hold = Object.freeze({ id: 'unlimited' })
+
+/** Makes the meter over a store; keeps nothing but the open reservations. */
+export function createMeter({ store, clock, ids }: MeterOptions): Meter {
+  const accounts = createAccounts()
+  const open = new Map<string, Reservation>()
+  const refusals = new WeakMap<GatewayError, Pick<Reservation, 'claim' | 'levels'>>()
+  const terms = new WeakMap<ModelRequest, Terms>()
+  const gated = new WeakMap<Deployment, readonly Account[]>()
+
+  function toAsks(subjects: readonly Account[], request: ModelRequest, outputTokens: number): Ask[] {
+    return subjects.map((account) => ({
+      account,
+      requests: 1,
+      tokens: inputTokens(request, account.subject.limits) + outputTokens,
+    }))
+  }
+
+  function toClaim(asks: readonly Ask[], deadlineAt: number | undefined): Claim {
+    const slotMs = deadlineAt === undefined ? SLOT_MS : Math.ceil(Math.max(deadlineAt - clock.now(), 0))
+    return { id: ids(), asks, slotMs: slotMs + SLOT_GRACE_MS }
+  }
+
+  function keep(claim: Claim, grant: Extract<Grant, { ok: true }>): Hold {
+    open.set(claim.id, { claim, origin: grant.origin, levels: grant.levels })
+    return Object.freeze({ id: claim.id })
+  }
+
+  function settle(hold: Hold, usage: Usage | undefined): void {
+    const reservation = open.get(hold.id)
+    if (reservation === undefined) return
+    open.delete(hold.id)
+    const usedTokens = usage === undefined ? 0 : toUnits(usage.inputTokens) + toUnits(usage.outputTokens)
+    store.settle([{ claim: reservation.claim, origin: reservation.origin, usedTokens }])
+  }
+
+  /** The limited ones of a deployment and its provider, under one tag, so that one script may decide both. */
+  function accountsOf(deployment: Deployment): readonly Account[] {
+    let known = gated.get(deployment)
+    if (known === undefined) {
+      const { provider } = deployment
+      const tag = `provider:${provider?.name ?? deployment.name}`
+      const subjects: Subject[] = [
+        { kind: 'deployment', id: deployment.name, tag, limits: deployment.limits },
+      ]
+      if (provider !== undefined)
+        subjects.push({ kind: 'provider', id: provider.name, tag, limits: provider.limits })
+      known = limited(subjects)
+      gated.set(deployment, known)
+    }
+    return known
+  }
+
+  function limited(subjects: readonly Subject[]): Account[] {
+    const found: Account[] = []
+    for (const subject of subjects) {
+      const account = accounts.of(subject)
+      if (account !== undefined) found.push(account)
+    }
+    return found
+  }
+
+  const gate: Gate = {
+    async enter(deployment, request): Promise<Hold | Refusal | undefined> {
+      const subjects = accountsOf(deployment)
+      if (subjects.length === 0) return undefined
+      const known = terms.get(request)
+      const asks = toAsks(subjects, request, known?.outputTokens ?? outputTokens(request, undefined))
+      const claim = toClaim(asks, known?.deadlineAt)
+      const grant = await store.take(claim)
+      if (grant.ok) return keep(claim, grant)
+      if (grant.kind !== 'unavailable')
+        return { kind: grant.kind, subject: grant.ask.account.subject, waitMs: grant.waitUs / 1000 }
+      // Nobody can count for this deployment: go around it, to one that has no limit if there is one.
+      const subject = subjects[0]?.subject
+      return subject && { kind: 'requests', subject, waitMs: UNAVAILABLE_WAIT_MS }
+    },
+    leave: settle,
+  }
+
+  return {
+    async reserve(caller, request, decision, shared = [], deadlineAt = undefined) {
+      const output = outputTokens(request, decision.obligations.maxOutputTokens)
+      terms.set(request, { outputTokens: output, deadlineAt })
+      const subjects = [...limited(caller.subjects), ...limited(shared)]
+      if (subjects.length === 0) return NO_HOLD
+      const claim = toClaim(toAsks(subjects, request, output), deadlineAt)
+      const grant = await store.take(claim)
+      if (grant.ok) return keep(claim, grant)
+      if (grant.kind === 'unavailable')
+        throw new GatewayError('limits_unavailable', 'The gateway cannot count requests at the moment.', {
+          retryAfterMs: UNAVAILABLE_WAIT_MS,
+        })
+      const error = new GatewayError(toCode(grant), refusalText(grant, caller.agent.name), {
+        retryAfterMs: Math.min(Math.max(Math.ceil(grant.waitUs / 1000), 1), LONGEST_WAIT_MS),
+      })
+      refusals.set(error, { claim, levels: grant.levels })
+      throw error
+    },
+
+    settle,
+    gate,
+
+    headers(of) {
+      const known = of instanceof GatewayError ? refusals.get(of) : open.get(of.id)
+      return known === undefined ? [] : toHeaders(known.claim.asks, known.levels)
+    },
+
+    openHolds: () => open.size,
+  }
+}
+
+/** The caller's own limits have their codes; a full route or gateway is a rate to the caller, for now. */
+function toCode({ kind, ask }: Refused): 'rate_limit_exceeded' | 'concurrency_exceeded' {
+  return kind === 'concurrency' && isOwn(ask.account.subject) ? 'concurrency_exceeded' : 'rate_limit_exceeded'
+}
+
+function isOwn({ kind }: Subject): boolean {
+  return kind === 'agent' || kind === 'bearer'
+}
+
+/** Most output tokens the request can cost, over all its choices. */
+function outputTokens({ endpoint, maxOutputTokens, choices }: ModelRequest, cap: number | undefined): number {
+  if (endpoint.operation === 'embeddings') return 0
+  const asked = Math.min(maxOutputTokens ?? Infinity, cap ?? Infinity)
+  const each = asked === Infinity ? DEFAULT_OUTPUT_TOKENS : Math.min(toUnits(asked), MOST_OUTPUT_TOKENS)
+  return each * Math.min(Math.max(toUnits(choices), 1), MOST_CHOICES)
+}
+
+/** Bytes bound tokens from above, whatever the tokenizer; where the limit is soft, what they usually come to. */
+function inputTokens({ bodyBytes }: ModelRequest, { strict }: Limits): number {
+  return strict ? bodyBytes : Math.ceil(bodyBytes / BYTES_PER_TOKEN)
+}
+
+/** A count from outside as whole units; what is none counts as 0. */
+function toUnits(count: number): number {
+  return Number.isFinite(count) && count > 0 ? Math.ceil(count) : 0
+}
+
+function toHeaders(asks: readonly Ask[], levels: readonly Levels[]): HeaderLine[] {
+  return [...kindHeaders('requests', asks, levels), ...kindHeaders('tokens', asks, levels)]
+}
+
+/** Of the caller's own buckets of one kind, the one with the least share left. */
+function kindHeaders(
+  kind: 'requests' | 'tokens',
+  asks: readonly Ask[],
+  levels: readonly Levels[],
+): HeaderLine[] {
+  let least: { rate: Rate; levelUs: number; left: number } | undefined
+  asks.forEach(({ account }, i) => {
+    const rate = account[kind]
+    const levelUs = levels[i]?.[kind]
+    if (rate === undefined || levelUs === undefined || !isOwn(account.subject)) return
+    const left = remaining(levelUs, rate)
+    if (least === undefined || left / rate.capacity < least.left / least.rate.capacity)
+      least = { rate, levelUs, left }
+  })
+  if (least === undefined) return []
+  return [
+    { name: `x-ratelimit-limit-${kind}`, value: String(least.rate.capacity) },
+    { name: `x-ratelimit-remaining-${kind}`, value: String(least.left) },
+    { name: `x-ratelimit-reset-${kind}`, value: durationText(least.levelUs) },
+  ]
+}
