@@ -1,0 +1,62 @@
+// Authorize: may this Caller make this request? Nothing is allowed unless a scope says so, and `deny` wins. Judged
+// on the model name as sent, before anybody knows whether there is such a route.
+
+import { matchesGlob } from '../config/glob.ts'
+import { GatewayError } from '../errors.ts'
+import type { Agent, Caller, Decision, ModelRequest, Obligations, Operation, Scope } from '../types.ts'
+
+export interface Policy {
+  decide(caller: Caller, request: ModelRequest): Decision
+  /** Whether the agent may use `model` for `operation`; what `/v1/models` shows. */
+  allows(agent: Agent, operation: Operation, model: string): boolean
+}
+
+export function createPolicy(): Policy {
+  return {
+    decide(caller, request) {
+      const { agent } = caller
+      const { operation } = request.endpoint
+      const denied = find(agent.deny, operation, request.model)
+      const scope = denied === undefined ? find(agent.scopes, operation, request.model) : undefined
+      const matched =
+        denied !== undefined
+          ? `deny ${toText(denied)}`
+          : toText(scope ?? { operation, models: request.model })
+      return Object.freeze({
+        allow: scope !== undefined,
+        code: scope === undefined ? 'scope_denied' : 'allowed',
+        matched,
+        obligations: toObligations(agent),
+      })
+    },
+    allows(agent, operation, model) {
+      return (
+        find(agent.deny, operation, model) === undefined && find(agent.scopes, operation, model) !== undefined
+      )
+    },
+  }
+}
+
+/** The refusal that a decision stands for. It names the missing scope and not whether such a model exists. */
+export function toRefusal(request: ModelRequest): GatewayError {
+  return new GatewayError(
+    'scope_denied',
+    `This key does not carry the scope ${request.endpoint.operation}:${request.model}.`,
+    { param: 'model' },
+  )
+}
+
+function find(scopes: readonly Scope[], operation: Operation, model: string): Scope | undefined {
+  for (const scope of scopes) {
+    if (scope.operation === operation && matchesGlob(scope.models, model)) return scope
+  }
+  return undefined
+}
+
+function toText(scope: Scope): string {
+  return `${scope.operation}:${scope.models}`
+}
+
+function toObligations(agent: Agent): Obligations {
+  return Object.freeze({ deadlineMs: agent.deadlineMs, maxOutputTokens: agent.maxOutputTokens })
+}

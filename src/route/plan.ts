@@ -1,0 +1,145 @@
+// Turns the public model name into an ordered plan of deployments, from what is known of their health. Pure: health
+// and randomness are handed in, nothing is called.
+
+import { compareSpecificity, matchesGlob } from '../config/glob.ts'
+import type { Snapshot } from '../config/snapshot.ts'
+import { GatewayError } from '../errors.ts'
+import type {
+  Arrival,
+  Candidate,
+  Decision,
+  Deployment,
+  ModelRequest,
+  Plan,
+  Route,
+  Subject,
+  Tier,
+} from '../types.ts'
+
+/** What the router knows of a deployment's health. */
+export interface HealthView {
+  /** False while the deployment is held back. */
+  isAvailable(deployment: string): boolean
+}
+
+export interface Router {
+  /** The route of a request. @throws GatewayError model_not_found (404), invalid_request (400) */
+  find(request: ModelRequest): Route
+  /** Limited subjects of the route and the gateway: shared by all who use them. */
+  subjects(route: Route): readonly Subject[]
+  /** Monotonic ms at which the request must be over: the nearest of all deadlines that apply to it. */
+  deadlineAt(route: Route, decision: Decision, arrival: Arrival): number
+  /** Where the request may go, best first. */
+  plan(route: Route, request: ModelRequest, decision: Decision, deadlineAt: number): Plan
+  /** Names a caller could ask for: routes that are no globs. */
+  readonly names: readonly string[]
+}
+
+interface Deps {
+  readonly snapshot: Snapshot
+  readonly health: HealthView
+  /** A number in [0, 1). */
+  readonly random: () => number
+}
+
+export function createRouter({ snapshot, health, random }: Deps): Router {
+  const globs = [...snapshot.routes.values()]
+    .filter((route) => route.name.includes('*'))
+    .sort((a, b) => compareSpecificity(a.name, b.name))
+  const subjects = new Map<string, readonly Subject[]>()
+  for (const route of snapshot.routes.values()) subjects.set(route.name, toSubjects(route))
+
+  return {
+    names: [...snapshot.routes.keys()].filter((name) => !name.includes('*')),
+
+    find(request) {
+      const { model } = request
+      const route =
+        snapshot.routes.get(model) ?? globs.find((candidate) => matchesGlob(candidate.name, model))
+      if (route === undefined) {
+        throw new GatewayError('model_not_found', `The model "${model}" does not exist here.`, {
+          param: 'model',
+        })
+      }
+      const reachable = route.tiers.some((tier) =>
+        tier.deployments.some((deployment) => accepts(deployment, request)),
+      )
+      if (!reachable) {
+        const [field = 'model'] = request.restrictedFields
+        throw new GatewayError('invalid_request', `No provider of this model accepts the field "${field}".`, {
+          param: field,
+        })
+      }
+      return route
+    },
+
+    subjects: (route) => subjects.get(route.name) ?? [],
+
+    deadlineAt(route, decision, arrival) {
+      const longestMs = Math.min(
+        snapshot.failover.deadlineMs,
+        route.deadlineMs ?? Number.POSITIVE_INFINITY,
+        decision.obligations.deadlineMs ?? Number.POSITIVE_INFINITY,
+        arrival.timeoutMs ?? Number.POSITIVE_INFINITY,
+      )
+      return arrival.startedMs + longestMs
+    },
+
+    plan(route, request, decision, deadlineAt) {
+      const tiers: { tier: Tier; candidates: Candidate[] }[] = []
+      let callable = 0
+      for (const tier of route.tiers) {
+        const deployments = tier.deployments.filter((deployment) => accepts(deployment, request))
+        if (deployments.length === 0) continue
+        if (deployments.some((deployment) => deployment.kind !== 'reply')) callable += 1
+        tiers.push({ tier, candidates: order(deployments).map((deployment) => ({ tier, deployment })) })
+      }
+      return {
+        route,
+        tiers,
+        attempts: Math.max(snapshot.failover.attempts, callable),
+        deadlineAt,
+        maxOutputTokens: toOutputCap(request, decision),
+      }
+    },
+  }
+
+  function toSubjects(route: Route): readonly Subject[] {
+    const shared: Subject[] = [
+      { kind: 'gateway', id: 'gateway', tag: 'g:gateway', limits: snapshot.limits },
+      { kind: 'route', id: route.name, tag: `g:route:${route.name}`, limits: route.limits },
+    ]
+    return shared.filter(
+      ({ limits }) =>
+        limits.requests !== undefined || limits.tokens !== undefined || limits.concurrency !== undefined,
+    )
+  }
+
+  /** By weighted chance; what is held back comes last. */
+  function order(deployments: readonly Deployment[]): readonly Deployment[] {
+    if (deployments.length === 1) return deployments
+    return deployments
+      .map((deployment) => ({
+        deployment,
+        available: health.isAvailable(deployment.name),
+        // Efraimidis–Spirakis: sorting by u^(1/weight) draws without replacement in proportion to the weights.
+        key: random() ** (1 / deployment.weight),
+      }))
+      .sort((a, b) => Number(b.available) - Number(a.available) || b.key - a.key)
+      .map(({ deployment }) => deployment)
+  }
+}
+
+/** A restricted field keeps a request from every provider that does not list it. */
+function accepts(deployment: Deployment, request: ModelRequest): boolean {
+  if (request.restrictedFields.length === 0) return true
+  const allowed = deployment.provider?.allowFields
+  return allowed !== undefined && request.restrictedFields.every((field) => allowed.has(field))
+}
+
+/** The cap to write into the request: the agent's, unless the caller asked for less already. */
+function toOutputCap(request: ModelRequest, decision: Decision): number | undefined {
+  const cap = decision.obligations.maxOutputTokens
+  if (cap === undefined || request.endpoint.operation !== 'chat') return undefined
+  return request.maxOutputTokens !== undefined && request.maxOutputTokens <= cap ? undefined : cap
+}
