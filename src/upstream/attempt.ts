@@ -1,0 +1,136 @@
+// What comes of one attempt, and what follows from it: pure, so that every rule of failover is a line that can be
+// tested without a socket.
+
+import type { Fault } from '../formats/format.ts'
+import type { Deployment, Reason, Usage } from '../types.ts'
+
+/** How one call to one deployment ended. An attempt returns this; it does not throw to steer. */
+export type Result =
+  | { readonly outcome: 'answered'; readonly usage: Usage | undefined }
+  /** Nothing has reached the caller: somebody else may answer. */
+  | {
+      readonly outcome: 'retry'
+      readonly reason: Reason
+      readonly retryAfterMs: number | undefined
+      /** The key is at fault, not the provider. */
+      readonly key: boolean
+      readonly message: string
+      /** The request's own deadline ended it, which says nothing about the provider. */
+      readonly deadline: boolean
+    }
+  /** The caller's own mistake, with the provider's words. */
+  | { readonly outcome: 'refuse'; readonly status: number; readonly fault: Fault }
+  /** Cut after the first byte. */
+  | {
+      readonly outcome: 'broken'
+      readonly reason: Reason
+      readonly usage: Usage | undefined
+      readonly deadline: boolean
+    }
+  /** The caller went away. */
+  | { readonly outcome: 'left'; readonly usage: Usage | undefined }
+
+/** What the loop does after an attempt that somebody else may follow. */
+export type Step = 'same' | 'next'
+
+/** Reasons that tend to pass at once: worth one more call to the same deployment. Silence and refusal are not among them. */
+const PASSING: ReadonlySet<Reason> = new Set([
+  '500',
+  '502',
+  '504',
+  'reset',
+  'incomplete',
+  'malformed',
+  'empty',
+])
+
+export interface Standing {
+  /** Second calls to this deployment that its tier still allows. */
+  readonly retriesLeft: number
+  /** Another key of the provider could be tried. */
+  readonly otherKey: boolean
+  /** Calls that are left in all. */
+  readonly attemptsLeft: number
+  /** Tiers with providers behind this one. */
+  readonly tiersLeft: number
+  /** Another deployment of the tier can be called. */
+  readonly otherInTier: boolean
+  readonly patienceMs: number
+}
+
+/** Where to go after a `retry`, and how long to wait first. */
+export function nextStep(
+  result: Extract<Result, { outcome: 'retry' }>,
+  standing: Standing,
+): { step: Step; waitMs: number; jitter: boolean } {
+  const next = { step: 'next', waitMs: 0, jitter: false } as const
+  if (!mayCallAgain(standing)) return next
+  if (result.key) return standing.otherKey ? { step: 'same', waitMs: 0, jitter: false } : next
+  const { retryAfterMs } = result
+  if (retryAfterMs !== undefined && retryAfterMs > 0) {
+    // The better model is worth a short wait when nobody else of its tier can answer.
+    const wait = retryAfterMs <= standing.patienceMs && !standing.otherInTier
+    return wait ? { step: 'same', waitMs: retryAfterMs, jitter: false } : next
+  }
+  if (PASSING.has(result.reason) && standing.retriesLeft > 0)
+    return { step: 'same', waitMs: BACKOFF_MS, jitter: true }
+  return next
+}
+
+/** Longest pause before a second call to the same deployment; the pause itself is drawn from all of it. */
+const BACKOFF_MS = 100
+
+/** A tier gets a second call only while the attempts left exceed the tiers left (design §4, `failover.attempts`). */
+export function mayCallAgain({
+  attemptsLeft,
+  tiersLeft,
+}: Pick<Standing, 'attemptsLeft' | 'tiersLeft'>): boolean {
+  return attemptsLeft > tiersLeft
+}
+
+/** After "too long": only a window known to be larger is worth a call. */
+export function isLarger(candidate: Deployment, than: Deployment): boolean {
+  const { contextWindow } = candidate
+  return (
+    contextWindow !== undefined && (than.contextWindow === undefined || contextWindow > than.contextWindow)
+  )
+}
+
+/** The closed list of reasons for errors of the connection. */
+export function toReason(error: Error & { code?: unknown }, sawHead: boolean): Reason {
+  const code = typeof error.code === 'string' ? error.code : ''
+  if (code === 'ECONNREFUSED') return 'refused'
+  if (code === 'ENOTFOUND' || code.startsWith('EAI_')) return 'dns'
+  if (isTls(code)) return 'tls'
+  if (code.startsWith('HPE_') || error.name === 'HTTPParserError') return 'malformed'
+  if (sawHead) return 'reset'
+  if (CONNECT_CODES.has(code)) return 'connect'
+  const inner = error.cause
+  // An attempt over several addresses fails as an AggregateError; its members know why.
+  if (error instanceof AggregateError && error.errors[0] instanceof Error)
+    return toReason(error.errors[0], sawHead)
+  if (inner instanceof Error && inner !== error) return toReason(inner, sawHead)
+  return 'reset'
+}
+
+const CONNECT_CODES: ReadonlySet<string> = new Set([
+  'UND_ERR_CONNECT_TIMEOUT',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EADDRNOTAVAIL',
+  'EACCES',
+  'EMFILE',
+])
+
+function isTls(code: string): boolean {
+  return (
+    code.startsWith('ERR_TLS_') ||
+    code.startsWith('ERR_SSL_') ||
+    code.startsWith('CERT_') ||
+    code === 'EPROTO' ||
+    code === 'DEPTH_ZERO_SELF_SIGNED_CERT' ||
+    code === 'SELF_SIGNED_CERT_IN_CHAIN' ||
+    code.startsWith('UNABLE_TO_')
+  )
+}

@@ -1,0 +1,105 @@
+// Makes the call that goes to a deployment: its headers from an empty set, and the client's own bytes with the few
+// members that may change (design §5: the model, `stream_options.include_usage`, the output cap).
+
+import { type Edit, splice } from '../bytes/splice.ts'
+import type { Format } from '../formats/format.ts'
+import type { Candidate, ModelRequest } from '../types.ts'
+import type { Key } from './keys.ts'
+import type { Exchange } from './kind.ts'
+
+export interface ExchangeParts {
+  readonly candidate: Candidate
+  readonly request: ModelRequest
+  readonly format: Format
+  readonly key: Key | undefined
+  readonly maxOutputTokens: number | undefined
+  readonly userAgent: string
+}
+
+/** @throws Error when the body has been dropped already (the answer has begun). */
+export function createExchange(parts: ExchangeParts): Exchange {
+  const { candidate, request, format, key } = parts
+  const { deployment } = candidate
+  const model = deployment.model ?? request.model
+  if (request.body === undefined) throw new Error('the request body is gone')
+  const { body, bytes } = splice(request.body, toEdits(request, model, parts.maxOutputTokens))
+  return {
+    candidate,
+    request,
+    model,
+    path: format.provider.path(request.endpoint.operation),
+    headers: toHeaders(parts, bytes, key),
+    body,
+    bodyBytes: bytes,
+  }
+}
+
+function toHeaders(
+  { candidate, request, format, userAgent }: ExchangeParts,
+  bytes: number,
+  key: Key | undefined,
+): string[] {
+  const headers = [
+    'content-type',
+    'application/json',
+    'content-length',
+    String(bytes),
+    'accept',
+    request.stream ? 'text/event-stream' : 'application/json',
+    // Asked for as it is: a compressed stream would have to be buffered to be read.
+    'accept-encoding',
+    'identity',
+    'user-agent',
+    userAgent,
+  ]
+  if (key !== undefined) headers.push(...format.provider.credential(key.value))
+  const configured = candidate.deployment.provider?.headers
+  if (configured !== undefined)
+    for (const name of Object.keys(configured)) headers.push(name, configured[name] as string)
+  return headers
+}
+
+/** Where the client's bytes change for this deployment, in the order in which they stand. */
+export function toEdits(request: ModelRequest, model: string, maxOutputTokens: number | undefined): Edit[] {
+  const { spans, body } = request
+  const edits: Edit[] = []
+  const added: string[] = []
+
+  /** Rewrites a member where it stands, or adds it in front of the others. */
+  function set(name: string, text: string): void {
+    const span = spans.get(name)
+    if (span === undefined) added.push(`${JSON.stringify(name)}:${text}`)
+    else edits.push({ start: span.start, end: span.end, text })
+  }
+
+  if (model !== request.model) set('model', JSON.stringify(model))
+  if (maxOutputTokens !== undefined) {
+    const cap = String(maxOutputTokens)
+    // Both spellings are capped where both are written; a server may read either.
+    if (spans.has('max_tokens')) set('max_tokens', cap)
+    if (spans.has('max_completion_tokens') || !spans.has('max_tokens')) set('max_completion_tokens', cap)
+  }
+  if (request.stream && !request.includeUsage) {
+    const inner = spans.get('stream_options.include_usage')
+    const outer = spans.get('stream_options')
+    if (inner !== undefined) edits.push({ start: inner.start, end: inner.end, text: 'true' })
+    else if (outer === undefined || body?.[outer.start] !== OPEN_BRACE)
+      set('stream_options', '{"include_usage":true}')
+    else {
+      const empty = body.toString('latin1', outer.start + 1, outer.end - 1).trim() === ''
+      edits.push({
+        start: outer.start + 1,
+        end: outer.start + 1,
+        text: `"include_usage":true${empty ? '' : ','}`,
+      })
+    }
+  }
+  if (added.length > 0 && body !== undefined) {
+    // There is always a member (`model`) behind the new ones.
+    const at = body.indexOf(OPEN_BRACE) + 1
+    edits.push({ start: at, end: at, text: `${added.join(',')},` })
+  }
+  return edits.sort((a, b) => a.start - b.start)
+}
+
+const OPEN_BRACE = 0x7b

@@ -1,0 +1,123 @@
+// The `http` kind: the only outgoing sockets to providers. One undici pool per origin, shared by all who call it and
+// kept over reloads; requests go out by `dispatch`, and what comes back goes straight to the receiver.
+
+import { type Dispatcher, Pool } from 'undici'
+import type { Control, Exchange, Kind, Receiver } from './kind.ts'
+
+/** A connection that takes longer than this is given up, whatever a tier says. */
+const CONNECT_LIMIT_MS = 30_000
+
+export interface Transport {
+  readonly call: Kind
+  /** Waits for nobody: what is under way is cut. */
+  close(): Promise<void>
+}
+
+export function createTransport(): Transport {
+  const pools = new Map<string, Pool>()
+
+  function poolOf(origin: string): Pool {
+    let pool = pools.get(origin)
+    if (pool === undefined) {
+      // Calls last for seconds, so a pool must never queue behind its own connections: admission is bounded by
+      // limits, not here. The time limits are the attempt's.
+      pool = new Pool(origin, {
+        connections: null,
+        pipelining: 1,
+        headersTimeout: 0,
+        bodyTimeout: 0,
+        keepAliveTimeout: 30_000,
+        keepAliveMaxTimeout: 300_000,
+        connect: { timeout: CONNECT_LIMIT_MS },
+      })
+      pools.set(origin, pool)
+    }
+    return pool
+  }
+
+  return {
+    call(exchange, receiver) {
+      const base = new URL(exchange.candidate.deployment.provider?.baseUrl ?? '')
+      const handler = new Handler(receiver)
+      try {
+        poolOf(base.origin).dispatch(
+          {
+            method: 'POST',
+            path: `${base.pathname === '/' ? '' : base.pathname}${exchange.path}`,
+            headers: exchange.headers,
+            body: exchange.body,
+          },
+          handler,
+        )
+      } catch (error) {
+        queueMicrotask(() => handler.onResponseError(undefined, error as Error))
+      }
+      return handler
+    },
+    async close() {
+      await Promise.all([...pools.values()].map((pool) => pool.destroy()))
+    },
+  } satisfies { call: (exchange: Exchange, receiver: Receiver) => Control; close(): Promise<void> }
+}
+
+/** Why a call was ended by us: never shown, undici wants an Error. */
+const ABORTED = new Error('aborted by sluice')
+
+class Handler implements Dispatcher.DispatchHandler, Control {
+  readonly #receiver: Receiver
+  #controller: Dispatcher.DispatchController | undefined
+  #over = false
+
+  constructor(receiver: Receiver) {
+    this.#receiver = receiver
+  }
+
+  abort(): void {
+    if (this.#over) return
+    this.#over = true
+    // While the request waits for its connection undici gives no hand to stop it; onRequestStart does.
+    this.#controller?.abort(ABORTED)
+  }
+
+  pause(): void {
+    this.#controller?.pause()
+  }
+
+  resume(): void {
+    this.#controller?.resume()
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller
+    if (this.#over) controller.abort(ABORTED)
+    else this.#receiver.started()
+  }
+
+  onResponseStart(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: Record<string, string | string[] | undefined>,
+  ): void {
+    if (this.#over || status < 200) return
+    this.#receiver.head(status, (name) => {
+      const value = headers[name]
+      return Array.isArray(value) ? value[0] : value
+    })
+  }
+
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (!this.#over) this.#receiver.data(chunk)
+  }
+
+  onResponseEnd(): void {
+    if (this.#over) return
+    this.#over = true
+    this.#receiver.end()
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController | undefined, error: Error): void {
+    if (this.#over) return
+    this.#over = true
+    this.#receiver.failed(error)
+  }
+}
