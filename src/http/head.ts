@@ -1,0 +1,158 @@
+// Reads the head of a request from its raw headers and refuses what two HTTP parsers could read in two ways, before
+// anything is routed. Pure. Node's own parser already refuses the classic smuggling shapes; what it lets through
+// (two Hosts, absolute form with another host, duplicate credentials, a cut header list, …) is refused here.
+
+import { GatewayError } from '../errors.ts'
+
+/** What the gateway uses of a head. Nothing else of it is ever passed on. */
+export interface Head {
+  /** Request target in origin form, query included. */
+  readonly target: string
+  readonly bearer: string | undefined
+  /** Undefined for a chunked body; 0 for none. */
+  readonly contentLength: number | undefined
+  readonly contentType: string | undefined
+  readonly contentEncoding: string | undefined
+  readonly timeoutMs: number | undefined
+  readonly traceparent: string | undefined
+  readonly forwardedFor: string | undefined
+  readonly upgrade: string | undefined
+  readonly expect: string | undefined
+}
+
+/** The parts of a request line and head that `readHead` judges. */
+export interface RawHead {
+  readonly method: string
+  readonly target: string
+  /** `1.0` or `1.1`. */
+  readonly httpVersion: string
+  /** Flat list of names and values in the order sent. */
+  readonly rawHeaders: readonly string[]
+}
+
+/** More header lines than this are refused; Node is told to keep one more, so that none is lost unseen. */
+export const MAX_HEADERS = 100
+
+/** Longest bearer that is looked at. */
+const MAX_BEARER = 4096
+
+const SINGLE: ReadonlySet<string> = new Set([
+  'host',
+  'content-length',
+  'content-type',
+  'content-encoding',
+  'transfer-encoding',
+  'expect',
+  'x-sluice-timeout-ms',
+])
+
+const CREDENTIALS: ReadonlySet<string> = new Set(['authorization', 'x-api-key', 'api-key', 'x-goog-api-key'])
+
+const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE'])
+
+/** A host with an optional port, as RFC 3986 §3.2.2 has them; nothing that could end the authority. */
+const HOST = /^[A-Za-z0-9._~!$&'()*+,;=:%[\]-]+$/
+
+const ABSOLUTE = /^https?:\/\/([^/?#]*)(.*)$/i
+
+/**
+ * Judges a head.
+ *
+ * @throws GatewayError `headers_too_large` (431), `invalid_request` (400), `expectation_failed` (417)
+ */
+export function readHead(raw: RawHead): Head {
+  const { rawHeaders } = raw
+  if (rawHeaders.length / 2 > MAX_HEADERS) {
+    throw new GatewayError('headers_too_large', `The request has more than ${MAX_HEADERS} header lines.`)
+  }
+  const seen = new Map<string, string>()
+  let bearer: string | undefined
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = (rawHeaders[i] as string).toLowerCase()
+    const value = rawHeaders[i + 1] as string
+    if (CREDENTIALS.has(name)) {
+      if (seen.has(name)) throw invalid(`The header ${name} stands twice.`)
+      const credential = name === 'authorization' ? readAuthorization(value) : value
+      if (bearer !== undefined && bearer !== credential)
+        throw invalid('The request carries two credentials that differ.')
+      if (credential.length > MAX_BEARER) throw invalid(`The header ${name} is too long.`)
+      bearer = credential
+    } else if (name === '__proto__') throw invalid('The header name __proto__ is not allowed.')
+    else if (seen.has(name)) {
+      if (SINGLE.has(name)) throw invalid(`The header ${name} stands twice.`)
+      continue
+    }
+    seen.set(name, value)
+  }
+  return {
+    target: readTarget(raw, seen.get('host')),
+    bearer,
+    contentLength: readLength(raw, seen),
+    contentType: seen.get('content-type'),
+    contentEncoding: seen.get('content-encoding'),
+    timeoutMs: readTimeout(seen.get('x-sluice-timeout-ms')),
+    traceparent: seen.get('traceparent'),
+    forwardedFor: seen.get('x-forwarded-for'),
+    upgrade: seen.get('upgrade'),
+    expect: readExpect(seen.get('expect')),
+  }
+}
+
+/** The credential of `Authorization: Bearer …`; another scheme is a credential nobody has. */
+function readAuthorization(value: string): string {
+  const match = /^bearer[ \t]+(.*)$/i.exec(value)
+  return match === null ? '' : (match[1] as string).trim()
+}
+
+function readTarget(raw: RawHead, host: string | undefined): string {
+  if (host === undefined) {
+    if (raw.httpVersion !== '1.0') throw invalid('The request has no Host header.')
+  } else if (!HOST.test(host)) throw invalid('The Host header is not a host.')
+  const { target } = raw
+  if (target.startsWith('/')) return target
+  // RFC 9112 §3.2.2: the absolute form rules over Host; two that disagree are an attack on whoever reads the other.
+  const absolute = ABSOLUTE.exec(target)
+  if (absolute !== null && host !== undefined && absolute[1]?.toLowerCase() === host.toLowerCase()) {
+    const rest = absolute[2] as string
+    return rest.startsWith('/') ? rest : `/${rest}`
+  }
+  if (target === '*' && raw.method === 'OPTIONS') return '/'
+  throw invalid('The request target must be a path, or name the same host as the Host header.')
+}
+
+function readLength(raw: RawHead, seen: ReadonlyMap<string, string>): number | undefined {
+  const coding = seen.get('transfer-encoding')
+  const length = seen.get('content-length')
+  if (coding !== undefined) {
+    if (length !== undefined) throw invalid('The request has both Content-Length and Transfer-Encoding.')
+    if (raw.httpVersion === '1.0') throw invalid('Transfer-Encoding is not part of HTTP/1.0.')
+    if (coding.trim().toLowerCase() !== 'chunked')
+      throw invalid('The only Transfer-Encoding understood is chunked.')
+    if (BODILESS.has(raw.method)) throw invalid(`A ${raw.method} request has no body.`)
+    return undefined
+  }
+  if (length === undefined) return 0
+  if (!/^\d{1,15}$/.test(length)) throw invalid('The Content-Length is not a number.')
+  const bytes = Number(length)
+  if (bytes > 0 && BODILESS.has(raw.method)) throw invalid(`A ${raw.method} request has no body.`)
+  return bytes
+}
+
+function readTimeout(value: string | undefined): number | undefined {
+  if (value === undefined) return undefined
+  if (!/^\d{1,8}$/.test(value) || Number(value) === 0) {
+    throw invalid('x-sluice-timeout-ms must be a whole number of milliseconds from 1 to 99999999.')
+  }
+  return Number(value)
+}
+
+function readExpect(value: string | undefined): string | undefined {
+  if (value !== undefined && value.toLowerCase() !== '100-continue') {
+    throw new GatewayError('expectation_failed', 'The only expectation understood is 100-continue.')
+  }
+  return value
+}
+
+function invalid(message: string): GatewayError {
+  return new GatewayError('invalid_request', message)
+}

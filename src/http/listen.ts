@@ -1,0 +1,258 @@
+// The front door: one HTTP server for agents. Model endpoints are taken here, ahead of hono, which serves everything
+// else. The server outlives reloads; what answers is asked for anew with every request.
+
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { BlockList, isIP, type Socket } from 'node:net'
+import { GatewayError } from '../errors.ts'
+import type { Arrival, Clock, Reply } from '../types.ts'
+import { type BodyBudget, createBodySource, type Sweep, type Watched } from './body.ts'
+import { type Scrub, toErrorAnswer } from './error-body.ts'
+import { type Head, MAX_HEADERS, readHead } from './head.ts'
+import { findEndpoint, toRoutePath } from './operations.ts'
+import { createReply } from './reply.ts'
+
+/** What the process is doing, as the front door must know it. */
+export interface Phase {
+  /** `closing`: the listener is gone, what still comes in on open connections is sent away. */
+  readonly now: 'starting' | 'ready' | 'draining' | 'closing'
+}
+
+export interface FrontDoorDeps {
+  readonly clock: Clock
+  readonly sweep: Sweep
+  readonly budget: BodyBudget
+  readonly phase: Phase
+  readonly scrub: Scrub
+  /** Makes request ids. */
+  readonly nextId: () => string
+  /** Streamed answers under way. */
+  readonly counts: { streams: number }
+  readonly maxConnections: number
+  /** Proxies whose `x-forwarded-for` is believed. */
+  readonly trusted: () => BlockList
+  /** The gateway as it is now. */
+  readonly handle: (arrival: Arrival, reply: Reply) => Promise<void>
+  /** Everything that is no model endpoint. */
+  readonly other: (req: IncomingMessage, res: ServerResponse, visit: Visit) => void
+  /** A request that was refused before it had a route, by its wire code. */
+  readonly onFault: (code: string) => void
+}
+
+/** A request that is not for a model, as the app sees it. */
+export interface Visit {
+  readonly id: string
+  readonly bearer: string | undefined
+  /** Path without query and `/v1`. */
+  readonly path: string
+}
+
+const MAX_HEADER_BYTES = 16 * 1024
+const HEAD_TIMEOUT_MS = 10_000
+const REQUEST_TIMEOUT_MS = 300_000
+/** Longer than the idle time of the usual load balancers (60 s), so that they close first and never meet a reset. */
+const KEEP_ALIVE_MS = 75_000
+
+/** An unwanted body up to this size is simply read to its end, so that the connection can be kept. */
+const SMALL_BODY_BYTES = 64 * 1024
+
+export function createFrontDoor(deps: FrontDoorDeps): Server {
+  const server = createServer({
+    maxHeaderSize: MAX_HEADER_BYTES,
+    headersTimeout: HEAD_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    connectionsCheckingInterval: 1000,
+    // We answer a missing Host ourselves, in the shape clients read.
+    requireHostHeader: false,
+    insecureHTTPParser: false,
+    noDelay: true,
+  })
+  server.maxHeadersCount = MAX_HEADERS + 1
+  server.maxConnections = deps.maxConnections
+  server.timeout = 0
+  /** The answer under way on each connection, so that a parser error knows what it may still write. */
+  const answering = new WeakMap<Socket, { readonly reply: Reply; over: boolean }>()
+
+  function onRequest(req: IncomingMessage, res: ServerResponse): void {
+    const id = deps.nextId()
+    let head: Head | undefined
+    const reply = createReply(res, {
+      requestId: id,
+      scrub: deps.scrub,
+      clock: deps.clock,
+      sweep: deps.sweep,
+      counts: deps.counts,
+      closing: () => deps.phase.now === 'draining' || deps.phase.now === 'closing',
+      bearer: () => head?.bearer,
+      bodyRead: () => req.complete || (head?.contentLength ?? Number.POSITIVE_INFINITY) <= SMALL_BODY_BYTES,
+    })
+    const answer = { reply, over: false }
+    answering.set(req.socket, answer)
+    res.on('finish', () => {
+      answer.over = true
+    })
+    res.on('error', () => {}) // the caller's connection: its end is seen by 'close'
+    try {
+      head = readHead({
+        method: req.method ?? '',
+        target: req.url ?? '',
+        httpVersion: req.httpVersion,
+        rawHeaders: req.rawHeaders,
+      })
+      take(req, res, { head, id, reply })
+    } catch (error) {
+      if (error instanceof GatewayError) deps.onFault(error.code)
+      reply.fail(error)
+    }
+  }
+
+  function take(
+    req: IncomingMessage,
+    res: ServerResponse,
+    { head, id, reply }: { head: Head; id: string; reply: Reply },
+  ): void {
+    const path = toRoutePath(head.target)
+    const endpoint = findEndpoint(path)
+    if (endpoint === undefined || req.method === 'OPTIONS') {
+      if (path === '/responses' && head.upgrade !== undefined) {
+        // Codex tries a WebSocket first and falls back to HTTP at once on exactly this status.
+        reply.header('upgrade', 'HTTP/1.1')
+        throw new GatewayError(
+          'upgrade_required',
+          'WebSocket is not offered here; send the request over HTTP.',
+        )
+      }
+      req.url = path
+      deps.other(req, res, { id, bearer: head.bearer, path })
+      return
+    }
+    if (req.method !== endpoint.method) {
+      reply.header('allow', endpoint.method)
+      throw new GatewayError('method_not_allowed', `This endpoint takes ${endpoint.method}.`)
+    }
+    const left = new AbortController()
+    res.on('close', () => {
+      if (!res.writableFinished) left.abort()
+    })
+    const arrival: Arrival = Object.freeze({
+      id,
+      endpoint,
+      bearer: head.bearer,
+      startedMs: deps.clock.now(),
+      timeoutMs: head.timeoutMs,
+      signal: left.signal,
+      address: callerAddress(req.socket.remoteAddress ?? '', head.forwardedFor, deps.trusted()),
+      traceparent: head.traceparent,
+      body: createBodySource(req, res, head, deps),
+    })
+    void deps.handle(arrival, reply)
+  }
+
+  server.on('request', onRequest)
+  // A client that waits for 100-continue gets it when its body is wanted, and a refusal otherwise.
+  server.on('checkContinue', onRequest)
+  server.on('checkExpectation', onRequest)
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    const last = answering.get(socket)
+    // In the middle of an answer nothing else can be said on this connection.
+    if (!socket.writable || socket.destroyed || (last?.reply.committed === true && !last.over)) {
+      socket.destroy()
+      return
+    }
+    const fault = toParserFault(error)
+    if (fault === undefined) {
+      socket.destroy()
+      return
+    }
+    deps.onFault(fault.code)
+    const id = deps.nextId()
+    const answer = toErrorAnswer(fault, id, deps.scrub)
+    const lines = [
+      `HTTP/1.1 ${answer.status} ${STATUS_TEXT[answer.status] ?? 'Bad Request'}`,
+      `x-request-id: ${id}`,
+    ]
+    for (let i = 0; i < answer.headers.length; i += 2)
+      lines.push(`${answer.headers[i]}: ${answer.headers[i + 1]}`)
+    lines.push('connection: close', '', '')
+    socket.end(Buffer.concat([Buffer.from(lines.join('\r\n'), 'latin1'), answer.body]), () =>
+      socket.destroy(),
+    )
+  })
+  return server
+}
+
+const STATUS_TEXT: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  408: 'Request Timeout',
+  413: 'Content Too Large',
+  431: 'Request Header Fields Too Large',
+}
+
+/** What Node's parser found, in our words; undefined for a connection that simply broke. Its raw packet is never read. */
+function toParserFault(error: NodeJS.ErrnoException): GatewayError | undefined {
+  switch (error.code) {
+    case 'ECONNRESET':
+    case 'EPIPE':
+      return undefined
+    case 'HPE_HEADER_OVERFLOW':
+      return new GatewayError(
+        'headers_too_large',
+        `The request head is larger than ${MAX_HEADER_BYTES} bytes.`,
+      )
+    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
+      return new GatewayError('request_too_large', 'The chunk extensions of the request are too large.')
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return new GatewayError('request_timeout', 'The request came too slowly.')
+    default:
+      return new GatewayError('invalid_request', 'The request is not valid HTTP/1.1.')
+  }
+}
+
+/**
+ * Who calls, behind the proxies that are trusted: the rightmost address of `x-forwarded-for` that is not one of them.
+ * Only for the log: whoever connects from elsewhere can write anything into that header.
+ */
+export function callerAddress(peer: string, forwardedFor: string | undefined, trusted: BlockList): string {
+  if (forwardedFor === undefined || !isTrusted(peer, trusted)) return peer
+  const hops = forwardedFor.split(',').map((hop) => hop.trim())
+  for (let i = hops.length - 1; i >= 0; i -= 1) {
+    const hop = hops[i] as string
+    if (isIP(hop) === 0) return peer
+    if (!isTrusted(hop, trusted)) return hop
+  }
+  return peer
+}
+
+function isTrusted(address: string, trusted: BlockList): boolean {
+  const plain = address.startsWith('::ffff:') ? address.slice(7) : address
+  const version = isIP(plain)
+  return version !== 0 && trusted.check(plain, version === 6 ? 'ipv6' : 'ipv4')
+}
+
+/** CIDR ranges and single addresses as a list to check against. */
+export function toBlockList(ranges: readonly string[]): BlockList {
+  const list = new BlockList()
+  for (const range of ranges) {
+    const [address = '', prefix] = range.split('/')
+    const version = isIP(address)
+    if (version === 0) continue
+    const family = version === 6 ? 'ipv6' : 'ipv4'
+    list.addSubnet(address, prefix === undefined ? (version === 6 ? 128 : 32) : Number(prefix), family)
+  }
+  return list
+}
+
+/** One timer for everything that must be looked at once a second. */
+export function createSweep(clock: Clock, everyMs = 1000): Sweep & { stop(): void } {
+  const watched = new Set<Watched>()
+  const timer = setInterval(() => {
+    const nowMs = clock.now()
+    for (const one of watched) one.check(nowMs)
+  }, everyMs)
+  timer.unref()
+  return {
+    add: (one) => void watched.add(one),
+    remove: (one) => void watched.delete(one),
+    stop: () => clearInterval(timer),
+  }
+}

@@ -1,0 +1,178 @@
+// Writes the answer to the caller: whole, streamed, or an error. Knows HTTP, nothing of models. Everything that
+// leaves goes through here, so that the headers are the same everywhere and an error can come at any moment.
+
+import type { ServerResponse } from 'node:http'
+import type { Clock, Reply } from '../types.ts'
+import type { Sweep, Watched } from './body.ts'
+import { type Scrub, toErrorAnswer, toErrorEvent } from './error-body.ts'
+
+/** A caller who takes nothing for this long while we have something for it is a dead reader. */
+export const STALL_MS = 30_000
+
+interface Deps {
+  readonly requestId: string
+  readonly scrub: Scrub
+  readonly clock: Clock
+  readonly sweep: Sweep
+  /** Streamed answers under way. */
+  readonly counts: { streams: number }
+  /** True while the process drains: connections are not kept. */
+  readonly closing: () => boolean
+  /** The credential the caller presented: not even they get it back. */
+  readonly bearer: () => string | undefined
+  /** True when the request body has been read to its end, so that the connection can be used again. */
+  readonly bodyRead: () => boolean
+}
+
+/** A whole answer up to this size is handed to the kernel at once. */
+const ONE_WRITE_BYTES = 256 * 1024
+
+/** How long, and how much of, an unwanted body is let run out before the connection is cut. */
+const LINGER_MS = 1000
+const LINGER_BYTES = 1024 * 1024
+
+const EVENT_STREAM_HEADERS = ['cache-control', 'no-cache', 'x-accel-buffering', 'no'] as const
+
+export function createReply(res: ServerResponse, deps: Deps): Reply {
+  const scrub: Scrub = (text) => deps.scrub(withoutBearer(text, deps.bearer()))
+  const headers: string[] = ['x-request-id', deps.requestId]
+  let status = 0
+  let streaming = false
+  let over = false
+  let stalledSinceMs: number | undefined
+  const watched: Watched = {
+    check(nowMs) {
+      if (stalledSinceMs !== undefined && nowMs - stalledSinceMs > STALL_MS) res.destroy()
+    },
+  }
+
+  function head(code: number): void {
+    status = code
+    if (deps.closing() || !deps.bodyRead()) headers.push('connection', 'close')
+    res.writeHead(code, headers)
+  }
+
+  function finish(): void {
+    over = true
+    deps.sweep.remove(watched)
+    if (deps.bodyRead()) res.end()
+    else linger(res)
+  }
+
+  function watchReader(): void {
+    deps.sweep.add(watched)
+    res.on('drain', () => {
+      stalledSinceMs = undefined
+      reply.onDrain?.()
+    })
+    res.on('close', () => deps.sweep.remove(watched))
+  }
+
+  /** A large body goes out as the caller takes it, so that one who takes nothing can be told from a slow one. */
+  function sendInPieces(body: Buffer): void {
+    let at = 0
+    function more(): void {
+      while (at < body.length) {
+        const piece = body.subarray(at, at + ONE_WRITE_BYTES)
+        at += piece.length
+        if (!reply.write(piece)) return
+      }
+      reply.end()
+    }
+    watchReader()
+    reply.onDrain = more
+    more()
+  }
+
+  const reply: Reply = {
+    onDrain: undefined,
+    get committed() {
+      return status !== 0
+    },
+    get status() {
+      return status
+    },
+    header(name, value) {
+      if (status === 0) headers.push(name, toHeaderValue(withoutBearer(value, deps.bearer())))
+    },
+    send(code, contentType, body) {
+      if (status !== 0 || res.destroyed) return
+      headers.push('content-type', contentType, 'content-length', String(body.length))
+      head(code)
+      if (body.length <= ONE_WRITE_BYTES) {
+        over = true
+        res.end(body)
+      } else sendInPieces(body)
+    },
+    begin(code, contentType) {
+      if (status !== 0 || res.destroyed) return
+      streaming = true
+      headers.push('content-type', contentType, ...EVENT_STREAM_HEADERS)
+      head(code)
+      watchReader()
+      deps.counts.streams += 1
+      res.on('close', () => {
+        deps.counts.streams -= 1
+      })
+    },
+    write(frames) {
+      if (over || res.destroyed) return true
+      const flowing = res.write(frames)
+      if (!flowing) stalledSinceMs ??= deps.clock.now()
+      return flowing
+    },
+    end() {
+      if (!over && !res.destroyed) finish()
+    },
+    fail(error) {
+      if (over || res.destroyed) return
+      if (streaming) {
+        res.write(toErrorEvent(error, deps.requestId, scrub))
+        finish()
+        return
+      }
+      const answer = toErrorAnswer(error, deps.requestId, scrub)
+      headers.push(...answer.headers)
+      head(answer.status)
+      res.write(answer.body)
+      finish()
+    },
+  }
+  return reply
+}
+
+/**
+ * Ends an answer whose request body is still on its way. Closing at once would make the kernel answer the rest of
+ * the body with a reset, which can destroy our answer before it is read (RFC 9112 §9.6); so a bounded rest of it is
+ * read and thrown away first.
+ */
+function linger(res: ServerResponse): void {
+  const { req } = res
+  let bytes = 0
+  const timer = setTimeout(close, LINGER_MS)
+  function close(): void {
+    clearTimeout(timer)
+    req.off('data', onData)
+    req.off('end', close)
+    if (!res.destroyed) res.end()
+  }
+  function onData(chunk: Buffer): void {
+    bytes += chunk.length
+    if (bytes > LINGER_BYTES) close()
+  }
+  req.on('data', onData)
+  req.on('end', close)
+  res.on('close', close)
+  if (req.readableEnded) close()
+}
+
+function withoutBearer(text: string, bearer: string | undefined): string {
+  return bearer !== undefined && bearer.length >= 8 && text.includes(bearer)
+    ? text.replaceAll(bearer, '[redacted]')
+    : text
+}
+
+/** Header values are visible ASCII: anything else (a model's name) is percent-encoded, so that no line can be broken. */
+function toHeaderValue(value: string): string {
+  return /^[\x20-\x7e]*$/.test(value) ? value : encodeURI(value.toWellFormed())
+}

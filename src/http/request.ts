@@ -1,0 +1,176 @@
+// Reads what the gateway must know out of a request body, by scanning its bytes: the body itself stays as it came.
+// Whatever is accepted here reads the same to `JSON.parse`; what could be read in two ways is refused.
+
+import { type Scan, scanNested, scanObject } from '../bytes/json-scan.ts'
+import { RESTRICTED_FIELDS } from '../config/schema.ts'
+import { GatewayError } from '../errors.ts'
+import type { Endpoint, ModelRequest, Span } from '../types.ts'
+
+/** Fields that name state kept in the provider's account, which many agents share. */
+const STATEFUL_FIELDS: ReadonlySet<string> = new Set(['previous_response_id', 'conversation'])
+
+/** Fields that steer the gateway or name what it would rewrite. */
+const STEERING_FIELDS: ReadonlySet<string> = new Set([
+  'model',
+  'stream',
+  'stream_options',
+  'n',
+  'max_tokens',
+  'max_completion_tokens',
+  ...RESTRICTED_FIELDS,
+  ...STATEFUL_FIELDS,
+])
+
+const RESTRICTED: ReadonlySet<string> = new Set(RESTRICTED_FIELDS)
+
+const LONGEST_MODEL = 256
+const MOST_CHOICES = 128
+
+/** Control characters, line separators and lone surrogates: none of them belongs into a name that is shown. */
+const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]|\p{Surrogate}/u
+
+/**
+ * Reads a body for `endpoint`. `allowFields` holds the restricted fields that at least one provider accepts.
+ *
+ * @throws GatewayError `invalid_json`, `ambiguous_field`, `invalid_request` (400)
+ */
+export function readRequest(
+  endpoint: Endpoint,
+  body: Buffer,
+  allowFields: ReadonlySet<string>,
+): ModelRequest {
+  const spans = members(scanObject(body))
+  const restrictedFields: string[] = []
+  for (const name of spans.keys()) {
+    if (STEERING_FIELDS.has(name)) {
+      if (STATEFUL_FIELDS.has(name)) refuseStateful(name, body, spans.get(name) as Span)
+      else if (RESTRICTED.has(name)) {
+        if (!allowFields.has(name)) throw notAllowed(name)
+        restrictedFields.push(name)
+      }
+    } else refuseLookalike(name)
+  }
+  const streamOptions = readStreamOptions(body, spans)
+  return {
+    endpoint,
+    model: readModel(body, spans.get('model')),
+    stream: readFlag(body, spans.get('stream'), 'stream'),
+    includeUsage: streamOptions.includeUsage,
+    maxOutputTokens: readOutputCap(body, spans),
+    choices: readCount(body, spans.get('n'), 'n', MOST_CHOICES) ?? 1,
+    bodyBytes: body.length,
+    body,
+    spans: streamOptions.spans,
+    restrictedFields,
+  }
+}
+
+/** A restricted field that the provider which would get it does not accept. */
+export function notAllowed(name: string): GatewayError {
+  return new GatewayError(
+    'invalid_request',
+    `The field "${name}" is not accepted here: routing and fallbacks are the gateway's.`,
+    { param: name },
+  )
+}
+
+function members(scan: Scan): ReadonlyMap<string, Span> {
+  if (scan.ok) return scan.members
+  const code =
+    scan.fault === 'ambiguous'
+      ? 'ambiguous_field'
+      : scan.fault === 'invalid'
+        ? 'invalid_json'
+        : 'invalid_request'
+  throw new GatewayError(code, scan.message, scan.param === undefined ? {} : { param: scan.param })
+}
+
+/**
+ * Some parsers match names without regard to case (Go's encoding/json, which folds ſ to s and K to k as well), so
+ * `Model` beside or instead of `model` would mean one thing to us and another to the server behind us.
+ */
+function refuseLookalike(name: string): void {
+  if (name.length > 32) return
+  const folded = name.toLowerCase().replaceAll('ſ', 's').replaceAll('\u212a', 'k')
+  if (folded !== name && STEERING_FIELDS.has(folded)) {
+    throw new GatewayError(
+      'ambiguous_field',
+      `Some servers would read this field as "${folded}"; write it so.`,
+      {
+        param: name,
+      },
+    )
+  }
+}
+
+function refuseStateful(name: string, body: Buffer, span: Span): void {
+  if (text(body, span) === 'null') return
+  throw new GatewayError(
+    'invalid_request',
+    `The field "${name}" refers to state in an account that many agents share; send the whole conversation instead.`,
+    { param: name },
+  )
+}
+
+function readModel(body: Buffer, span: Span | undefined): string {
+  if (span === undefined)
+    throw new GatewayError('invalid_request', 'The field "model" is missing.', { param: 'model' })
+  const model: unknown = JSON.parse(text(body, span))
+  if (typeof model !== 'string' || model === '') throw wrongType('model', 'a non-empty string')
+  if (model.length > LONGEST_MODEL) throw wrongType('model', `a name of at most ${LONGEST_MODEL} characters`)
+  if (UNPRINTABLE.test(model)) throw wrongType('model', 'a name without control characters')
+  return model
+}
+
+function readFlag(body: Buffer, span: Span | undefined, name: string): boolean {
+  const word = span === undefined ? 'false' : text(body, span)
+  if (word === 'true') return true
+  if (word === 'false' || word === 'null') return false
+  throw wrongType(name, 'true or false')
+}
+
+/** The larger of the two spellings: a reservation must not be smaller than what either reader would allow. */
+function readOutputCap(body: Buffer, spans: ReadonlyMap<string, Span>): number | undefined {
+  const most = 100_000_000
+  const current = readCount(body, spans.get('max_completion_tokens'), 'max_completion_tokens', most)
+  const legacy = readCount(body, spans.get('max_tokens'), 'max_tokens', most)
+  if (current === undefined || legacy === undefined) return current ?? legacy
+  return Math.max(current, legacy)
+}
+
+function readCount(body: Buffer, span: Span | undefined, name: string, most: number): number | undefined {
+  if (span === undefined) return undefined
+  const word = text(body, span)
+  if (word === 'null') return undefined
+  const value = /^[-\d]/.test(word) ? Number(word) : Number.NaN
+  if (!Number.isInteger(value) || value < 1 || value > most)
+    throw wrongType(name, `a whole number from 1 to ${most}`)
+  return value
+}
+
+/** `stream_options`: whether usage was asked for, and where `include_usage` stands, for the case that it must be set. */
+function readStreamOptions(body: Buffer, spans: ReadonlyMap<string, Span>) {
+  const span = spans.get('stream_options')
+  if (span === undefined || text(body, span) === 'null') return { includeUsage: false, spans }
+  if (body[span.start] !== 0x7b) throw wrongType('stream_options', 'an object')
+  const nested = members(scanNested(body, span))
+  for (const name of nested.keys()) {
+    if (name !== 'include_usage' && name.toLowerCase() === 'include_usage') {
+      throw new GatewayError('ambiguous_field', 'Some servers would read this field as "include_usage".', {
+        param: 'stream_options',
+      })
+    }
+  }
+  const inner = nested.get('include_usage')
+  const includeUsage = readFlag(body, inner, 'stream_options.include_usage')
+  if (inner === undefined) return { includeUsage, spans }
+  return { includeUsage, spans: new Map(spans).set('stream_options.include_usage', inner) }
+}
+
+function text(body: Buffer, span: Span): string {
+  return body.toString('utf8', span.start, span.end)
+}
+
+function wrongType(name: string, wanted: string): GatewayError {
+  return new GatewayError('invalid_request', `The field "${name}" must be ${wanted}.`, { param: name })
+}

@@ -1,0 +1,38 @@
+// The http room as the gateway uses it: from an arrival to a request that can be judged. Made anew with each
+// Snapshot; what must outlive a reload (body budget, phase) is handed in.
+
+import type { Snapshot } from '../config/snapshot.ts'
+import { GatewayError } from '../errors.ts'
+import type { Arrival, ModelRequest } from '../types.ts'
+import type { Phase } from './listen.ts'
+import { readRequest } from './request.ts'
+
+export interface Http {
+  /**
+   * The whole body. @throws GatewayError draining, overloaded, request_too_large, unsupported_media_type,
+   * request_timeout, client_closed
+   */
+  readBody(arrival: Arrival): Promise<Buffer>
+  /** What is asked of which model. @throws GatewayError invalid_json, ambiguous_field, invalid_request, not_found */
+  readRequest(arrival: Arrival, body: Buffer): ModelRequest
+}
+
+export function createHttp({ snapshot, phase }: { snapshot: Snapshot; phase: Phase }): Http {
+  const bounds = { maxBytes: snapshot.listen.maxBodyBytes, budgetBytes: snapshot.listen.bodyBudgetBytes }
+  const allowFields = new Set<string>()
+  for (const provider of snapshot.providers.values()) {
+    for (const field of provider.allowFields) allowFields.add(field)
+  }
+  return {
+    async readBody(arrival) {
+      if (phase.now === 'closing') throw new GatewayError('draining', 'This gateway is shutting down.')
+      return arrival.body.read(bounds)
+    },
+    readRequest(arrival, body) {
+      if (!snapshot.operations.has(arrival.endpoint.operation)) {
+        throw new GatewayError('not_found', 'This gateway does not serve this endpoint.')
+      }
+      return readRequest(arrival.endpoint, body, allowFields)
+    },
+  }
+}
