@@ -1,0 +1,195 @@
+// The instruments of design §9, through the OpenTelemetry API: names, labels, buckets. Labels are names of the
+// configuration and words of closed lists only, so that no caller can make a series.
+
+import type { Meter } from '@opentelemetry/api'
+
+/** One metric as Prometheus shows it; also a row of the generated reference. */
+export interface Metric {
+  readonly name: string
+  readonly kind: 'counter' | 'histogram' | 'gauge'
+  readonly labels: readonly string[]
+  readonly description: string
+}
+
+/** Every metric there is. Histograms are in seconds. */
+export const METRICS = {
+  requests: {
+    name: 'sluice_requests_total',
+    kind: 'counter',
+    labels: ['agent', 'route', 'operation', 'status', 'code'],
+    description: 'Requests by how they ended; code is the wire code, ok on success.',
+  },
+  requestSeconds: {
+    name: 'sluice_request_duration_seconds',
+    kind: 'histogram',
+    labels: ['route', 'tier', 'stream'],
+    description: 'Time from the head of a request to its end.',
+  },
+  firstTokenSeconds: {
+    name: 'sluice_first_token_seconds',
+    kind: 'histogram',
+    labels: ['route', 'tier', 'deployment'],
+    description: 'Time from the head of a request to the first content of a streamed answer.',
+  },
+  overheadSeconds: {
+    name: 'sluice_overhead_seconds',
+    kind: 'histogram',
+    labels: ['operation'],
+    description: 'Time of a request in which no upstream was at work.',
+  },
+  attempts: {
+    name: 'sluice_attempts_total',
+    kind: 'counter',
+    labels: ['tier', 'deployment', 'outcome', 'reason'],
+    description: 'Calls to deployments, and candidates skipped, by how they ended.',
+  },
+  attemptSeconds: {
+    name: 'sluice_attempt_duration_seconds',
+    kind: 'histogram',
+    labels: ['deployment'],
+    description: 'Time of one call to a deployment.',
+  },
+  failovers: {
+    name: 'sluice_failovers_total',
+    kind: 'counter',
+    labels: ['route', 'from', 'to', 'reason'],
+    description: 'Moves of a request from one tier to the next.',
+  },
+  deploymentState: {
+    name: 'sluice_deployment_state',
+    kind: 'gauge',
+    labels: ['deployment', 'state'],
+    description: '1 for the state a deployment is in.',
+  },
+  tokens: {
+    name: 'sluice_tokens_total',
+    kind: 'counter',
+    labels: ['agent', 'deployment', 'kind'],
+    description: 'Tokens used: input, cached (part of input), output, reasoning (part of output).',
+  },
+  refusals: {
+    name: 'sluice_limit_refusals_total',
+    kind: 'counter',
+    labels: ['agent', 'limit'],
+    description: 'Requests refused by a limit.',
+  },
+  redisRoundTrips: {
+    name: 'sluice_redis_round_trips_total',
+    kind: 'counter',
+    labels: [],
+    description: 'Trips to Redis.',
+  },
+  redisUp: {
+    name: 'sluice_redis_up',
+    kind: 'gauge',
+    labels: [],
+    description: '1 while limits are counted in Redis.',
+  },
+  inflight: { name: 'sluice_inflight', kind: 'gauge', labels: [], description: 'Requests under way.' },
+  streams: { name: 'sluice_streams', kind: 'gauge', labels: [], description: 'Streamed answers under way.' },
+  secretAge: {
+    name: 'sluice_secret_age_seconds',
+    kind: 'gauge',
+    labels: ['secret'],
+    description: 'Time since a secret got its present value.',
+  },
+  secretLoads: {
+    name: 'sluice_secret_loads_total',
+    kind: 'counter',
+    labels: ['secret', 'outcome'],
+    description: 'Loads of secrets.',
+  },
+} as const satisfies Record<string, Metric>
+
+/** Good from 1 ms to 10 min. */
+const SECONDS = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
+]
+
+/** Agents beyond this many share one label. */
+const MAX_AGENTS = 2000
+
+type Labels<M extends Metric> = Readonly<Record<M['labels'][number], string>>
+interface Counter<M extends Metric> {
+  add(value: number, labels: Labels<M>): void
+}
+interface Histogram<M extends Metric> {
+  record(value: number, labels: Labels<M>): void
+}
+type Catalogue = typeof METRICS
+
+export interface Instruments {
+  readonly requests: Counter<Catalogue['requests']>
+  readonly requestSeconds: Histogram<Catalogue['requestSeconds']>
+  readonly firstTokenSeconds: Histogram<Catalogue['firstTokenSeconds']>
+  readonly overheadSeconds: Histogram<Catalogue['overheadSeconds']>
+  readonly attempts: Counter<Catalogue['attempts']>
+  readonly attemptSeconds: Histogram<Catalogue['attemptSeconds']>
+  readonly failovers: Counter<Catalogue['failovers']>
+  readonly tokens: Counter<Catalogue['tokens']>
+  readonly refusals: Counter<Catalogue['refusals']>
+  readonly secretLoads: Counter<Catalogue['secretLoads']>
+  /** The label of an agent: its name, or `other` beyond the first 2,000. */
+  agentLabel(agent: string): string
+}
+
+/** What is read at each scrape. */
+export interface Gauges {
+  readonly inflight: () => number
+  readonly streams: () => number
+  /** Undefined without Redis. */
+  readonly redisUp: () => boolean | undefined
+  readonly redisRoundTrips: () => number
+  readonly deployments: () => readonly { readonly deployment: string; readonly state: string }[]
+  readonly secrets: () => readonly { readonly secret: string; readonly ageSeconds: number }[]
+}
+
+export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
+  const counter = ({ name, description }: Metric) => meter.createCounter(name, { description })
+  const histogram = ({ name, description }: Metric) =>
+    meter.createHistogram(name, { description, advice: { explicitBucketBoundaries: SECONDS } })
+  const observe = (
+    { name, kind, description }: Metric,
+    read: (see: (value: number, labels?: object) => void) => void,
+  ) => {
+    const made =
+      kind === 'counter'
+        ? meter.createObservableCounter(name, { description })
+        : meter.createObservableGauge(name, { description })
+    made.addCallback((result) => read((value, labels) => result.observe(value, { ...labels })))
+  }
+
+  observe(METRICS.inflight, (see) => see(gauges.inflight()))
+  observe(METRICS.streams, (see) => see(gauges.streams()))
+  observe(METRICS.redisRoundTrips, (see) => see(gauges.redisRoundTrips()))
+  observe(METRICS.redisUp, (see) => {
+    const up = gauges.redisUp()
+    if (up !== undefined) see(up ? 1 : 0)
+  })
+  observe(METRICS.deploymentState, (see) => {
+    for (const { deployment, state } of gauges.deployments()) see(1, { deployment, state })
+  })
+  observe(METRICS.secretAge, (see) => {
+    for (const { secret, ageSeconds } of gauges.secrets()) see(ageSeconds, { secret })
+  })
+
+  const agents = new Set<string>()
+  return {
+    requests: counter(METRICS.requests),
+    requestSeconds: histogram(METRICS.requestSeconds),
+    firstTokenSeconds: histogram(METRICS.firstTokenSeconds),
+    overheadSeconds: histogram(METRICS.overheadSeconds),
+    attempts: counter(METRICS.attempts),
+    attemptSeconds: histogram(METRICS.attemptSeconds),
+    failovers: counter(METRICS.failovers),
+    tokens: counter(METRICS.tokens),
+    refusals: counter(METRICS.refusals),
+    secretLoads: counter(METRICS.secretLoads),
+    agentLabel(agent) {
+      if (agents.has(agent)) return agent
+      if (agents.size >= MAX_AGENTS) return 'other'
+      agents.add(agent)
+      return agent
+    },
+  }
+}

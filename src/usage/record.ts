@@ -1,0 +1,132 @@
+// Record: what happened and what it took, as one log line and the metrics. Reads the trail, decides nothing, never
+// throws. Of the request's content nothing is kept: ids, names, numbers.
+
+import { toGatewayError } from '../errors.ts'
+import type { Arrival, Attempt, Clock, Trail } from '../types.ts'
+import type { Instruments } from './metrics.ts'
+
+/** The part of pino that is used. */
+export interface RequestLog {
+  info(fields: Readonly<Record<string, unknown>>, message: string): void
+  error(fields: Readonly<Record<string, unknown>>, message: string): void
+}
+
+export interface Recorder {
+  record(arrival: Arrival, trail: Trail): void
+}
+
+interface Deps {
+  readonly log: RequestLog
+  readonly instruments: Instruments
+  readonly clock: Clock
+  /** An error as text without secrets. */
+  readonly describe: (error: unknown) => string
+}
+
+export function createRecorder({ log, instruments, clock, describe }: Deps): Recorder {
+  return {
+    record(arrival, trail) {
+      try {
+        const endedMs = clock.now()
+        measure(arrival, trail, endedMs)
+        write(arrival, trail, endedMs)
+      } catch (error) {
+        log.error({ error: describe(error) }, 'a request could not be recorded')
+      }
+    },
+  }
+
+  function measure(arrival: Arrival, trail: Trail, endedMs: number): void {
+    const { request, caller, attempts, usage, answeredBy } = trail
+    const agent = caller === undefined ? '' : instruments.agentLabel(caller.agent.name)
+    const route = trail.route?.name ?? ''
+    const { operation } = arrival.endpoint
+    const stream = String(request?.stream ?? false)
+    const tier = answeredBy?.tier.name ?? ''
+    const code = toCode(trail)
+    instruments.requests.add(1, { agent, route, operation, status: String(trail.status ?? 0), code })
+    instruments.requestSeconds.record((endedMs - arrival.startedMs) / 1000, { route, tier, stream })
+    instruments.overheadSeconds.record(overheadMs(arrival, attempts, endedMs) / 1000, { operation })
+    for (let i = 0; i < attempts.length; i += 1) {
+      const attempt = attempts[i] as Attempt
+      const { deployment, outcome, reason } = attempt
+      instruments.attempts.add(1, { tier: attempt.tier, deployment, outcome, reason })
+      if (outcome !== 'skipped') {
+        instruments.attemptSeconds.record((attempt.endedMs - attempt.startedMs) / 1000, { deployment })
+      }
+      const next = attempts[i + 1]
+      if (next !== undefined && next.tier !== attempt.tier) {
+        instruments.failovers.add(1, { route, from: attempt.tier, to: next.tier, reason })
+      }
+      if (attempt.firstTokenMs !== undefined && request?.stream === true) {
+        const seconds = (attempt.firstTokenMs - arrival.startedMs) / 1000
+        instruments.firstTokenSeconds.record(seconds, { route, tier: attempt.tier, deployment })
+      }
+    }
+    if (LIMIT_CODES.has(code)) instruments.refusals.add(1, { agent, limit: code })
+    if (usage !== undefined && answeredBy !== undefined) {
+      const deployment = answeredBy.deployment.name
+      instruments.tokens.add(usage.inputTokens, { agent, deployment, kind: 'input' })
+      instruments.tokens.add(usage.outputTokens, { agent, deployment, kind: 'output' })
+      if (usage.cachedTokens > 0)
+        instruments.tokens.add(usage.cachedTokens, { agent, deployment, kind: 'cached' })
+      if (usage.reasoningTokens > 0) {
+        instruments.tokens.add(usage.reasoningTokens, { agent, deployment, kind: 'reasoning' })
+      }
+    }
+  }
+
+  function write(arrival: Arrival, trail: Trail, endedMs: number): void {
+    const { request, caller, usage, answeredBy, attempts } = trail
+    const first = attempts.find((attempt) => attempt.firstTokenMs !== undefined)?.firstTokenMs
+    const code = toCode(trail)
+    const line = {
+      id: arrival.id,
+      agent: caller?.agent.name,
+      bearer: caller?.bearer.id,
+      operation: arrival.endpoint.operation,
+      model: request?.model,
+      route: trail.route?.name,
+      matched: trail.decision?.matched,
+      stream: request?.stream,
+      status: trail.status,
+      code,
+      tier: answeredBy?.tier.name,
+      deployment: answeredBy === undefined ? undefined : attempts.at(-1)?.called,
+      degraded: answeredBy === undefined ? undefined : answeredBy.tier.name !== trail.route?.tiers[0]?.name,
+      attempts: attempts.map(({ tier, called, reason }) => `${tier}:${called}=${reason}`),
+      ms: round(endedMs - arrival.startedMs),
+      firstTokenMs: first === undefined ? undefined : round(first - arrival.startedMs),
+      overheadMs: round(overheadMs(arrival, attempts, endedMs)),
+      inputTokens: usage?.inputTokens,
+      outputTokens: usage?.outputTokens,
+      cachedTokens: usage?.cachedTokens,
+      usageSource: usage?.source,
+      address: arrival.address,
+    }
+    // A defect of ours is told with its cause; everything else is the ordinary course of things.
+    if (code === 'internal') log.error({ ...line, error: describe(trail.error) }, 'request')
+    else log.info(line, 'request')
+  }
+}
+
+const LIMIT_CODES: ReadonlySet<string> = new Set([
+  'rate_limit_exceeded',
+  'concurrency_exceeded',
+  'insufficient_quota',
+])
+
+function toCode(trail: Trail): string {
+  return trail.error === undefined ? 'ok' : toGatewayError(trail.error).code
+}
+
+/** Attempts follow one another, so their union is their sum. */
+function overheadMs(arrival: Arrival, attempts: readonly Attempt[], endedMs: number): number {
+  let ms = endedMs - arrival.startedMs
+  for (const attempt of attempts) ms -= attempt.endedMs - attempt.startedMs
+  return Math.max(0, ms)
+}
+
+function round(ms: number): number {
+  return Math.round(ms * 1000) / 1000
+}
