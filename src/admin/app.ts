@@ -1,0 +1,66 @@
+// The operators' side, on a port of its own: reads what the rooms publish and steers only by reload. Deny by default:
+// whatever changes state or shows agents needs the admin token, and without one set nobody has it.
+
+import { hash, timingSafeEqual } from 'node:crypto'
+import { Hono } from 'hono'
+import { GatewayError } from '../errors.ts'
+
+export interface AdminDeps {
+  readonly phase: { readonly now: string }
+  /** The admin token as it is now; undefined when none is set. */
+  readonly token: () => string | undefined
+  readonly metrics: () => Promise<string>
+  /** What `/ready` tells an operator besides yes and no. */
+  readonly readiness: () => Readonly<Record<string, unknown>>
+  readonly status: () => Readonly<Record<string, unknown>>
+  readonly reload: (what: { secretsOnly: boolean }) => Promise<ReloadAnswer>
+  /** An error as an answer, in the shape of the agents' side. */
+  readonly fail: (error: unknown) => Response
+}
+
+export interface ReloadAnswer {
+  readonly ok: boolean
+  readonly problems: readonly { readonly path: string; readonly message: string }[]
+}
+
+export function createAdmin(deps: AdminDeps): Hono {
+  const app = new Hono()
+  app.get('/metrics', async (c) => c.text(await deps.metrics(), 200, { 'content-type': METRICS_TYPE }))
+  app.get('/health', (c) => c.json({ status: 'ok' }))
+  app.get('/ready', (c) => {
+    const ready = deps.phase.now === 'ready'
+    return c.json({ status: deps.phase.now, ...deps.readiness() }, ready ? 200 : 503)
+  })
+  app.get('/status', (c) => guard(c.req.header('authorization')) ?? c.json(deps.status()))
+  app.post('/reload', async (c) => {
+    const refused = guard(c.req.header('authorization'))
+    if (refused !== undefined) return refused
+    const answer = await deps.reload({ secretsOnly: c.req.query('secretsOnly') === 'true' })
+    return c.json(answer, answer.ok ? 200 : 422)
+  })
+  app.notFound(() => deps.fail(new GatewayError('not_found', 'There is no such endpoint here.')))
+  app.onError((error) => deps.fail(error))
+  return app
+
+  /** The answer to somebody who may not; undefined for one who may. */
+  function guard(authorization: string | undefined): Response | undefined {
+    const token = deps.token()
+    if (token === undefined || token === '') {
+      return deps.fail(
+        new GatewayError('scope_denied', 'No admin token is set (admin.token), so nobody may do this.'),
+      )
+    }
+    const presented = /^bearer[ \t]+(.+)$/i.exec(authorization ?? '')?.[1]
+    if (presented === undefined || !same(presented, token)) {
+      return deps.fail(new GatewayError('invalid_api_key', 'The admin token is missing or not valid.'))
+    }
+    return undefined
+  }
+}
+
+const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
+
+/** Equal in constant time, whatever their lengths. */
+function same(a: string, b: string): boolean {
+  return timingSafeEqual(hash('sha256', a, 'buffer'), hash('sha256', b, 'buffer'))
+}
