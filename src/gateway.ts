@@ -1,0 +1,110 @@
+// The product: builds the rooms for one Snapshot and holds the path of a request. A reload builds another gateway
+// and swaps the reference; what must outlive it (buckets, slots, breakers, keys, pools) comes in as stores.
+
+import type { Snapshot } from './config/snapshot.ts'
+import { GatewayError } from './errors.ts'
+import { formats } from './formats/index.ts'
+import type { Phase } from './http/listen.ts'
+import { createHttp, type Http } from './http/room.ts'
+import { createIdentity, type Identity } from './identity/identify.ts'
+import { createPolicy, type Policy, toRefusal } from './policy/decide.ts'
+import type { HeaderLine, Meter } from './quota/meter.ts'
+import { createRouter, type Router } from './route/plan.ts'
+import type { Arrival, Clock, Hold, Reply, Trail } from './types.ts'
+import { createUpstream, type Upstream, type UpstreamDeps } from './upstream/call.ts'
+import type { Recorder } from './usage/record.ts'
+
+export interface Gateway {
+  readonly snapshot: Snapshot
+  /** Takes one model request from its arrival to its record. Never rejects. */
+  handle(arrival: Arrival, reply: Reply): Promise<void>
+  /** Model names that a bearer may use, globs left out. @throws GatewayError invalid_api_key */
+  models(bearer: string | undefined): readonly string[]
+}
+
+/** What outlives a Snapshot; made in main.ts. */
+export interface Stores extends Omit<UpstreamDeps, 'formats'> {
+  readonly clock: Clock
+  readonly phase: Phase
+  readonly quota: Meter
+  readonly usage: Recorder
+  /** Requests and streams under way. */
+  readonly counts: { inflight: number; streams: number }
+}
+
+export function buildGateway(snapshot: Snapshot, stores: Stores): Gateway {
+  return createGateway(snapshot, {
+    http: createHttp({ snapshot, phase: stores.phase }),
+    identity: createIdentity({ snapshot, clock: stores.clock }),
+    policy: createPolicy(),
+    quota: stores.quota,
+    route: createRouter({ snapshot, health: stores.health, random: stores.random }),
+    upstream: createUpstream({ ...stores, formats }),
+    usage: stores.usage,
+    counts: stores.counts,
+  })
+}
+
+interface Rooms {
+  readonly http: Http
+  readonly identity: Identity
+  readonly policy: Policy
+  readonly quota: Meter
+  readonly route: Router
+  readonly upstream: Upstream
+  readonly usage: Recorder
+  readonly counts: Stores['counts']
+}
+
+function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
+  const { http, identity, policy, quota, route, upstream, usage, counts } = rooms
+
+  /** The path of a request: one line, one room. */
+  async function handle(arrival: Arrival, reply: Reply): Promise<void> {
+    const trail: Trail = { attempts: [] }
+    let hold: Hold | undefined
+    counts.inflight += 1
+    try {
+      const caller = (trail.caller = identity.identify(arrival.bearer))
+      const request = (trail.request = http.readRequest(arrival, await http.readBody(arrival)))
+      const decision = (trail.decision = policy.decide(caller, request))
+      if (!decision.allow) throw toRefusal(request)
+      const target = (trail.route = route.find(request))
+      const deadlineAt = route.deadlineAt(target, decision, arrival)
+      hold = await quota.reserve(caller, request, decision, route.subjects(target), deadlineAt)
+      announce(reply, quota.headers(hold))
+      const plan = route.plan(target, request, decision, deadlineAt)
+      const outcome = await upstream.call(plan, request, reply, {
+        gate: quota.gate,
+        attempts: trail.attempts,
+        signal: arrival.signal,
+      })
+      trail.answeredBy = outcome.answeredBy
+      trail.usage = outcome.usage // a stream that broke still used tokens
+      if (outcome.error !== undefined) throw outcome.error
+    } catch (error) {
+      trail.error = error
+      if (error instanceof GatewayError) announce(reply, quota.headers(error))
+      reply.fail(error) // an error body before the first byte, an error event after it
+    } finally {
+      if (hold !== undefined) quota.settle(hold, trail.usage) // batched, never throws
+      arrival.body.release()
+      counts.inflight -= 1
+      trail.status = reply.status
+      usage.record(arrival, trail) // never throws
+    }
+  }
+
+  function models(bearer: string | undefined): readonly string[] {
+    const { agent } = identity.identify(bearer)
+    return route.names.filter((name) =>
+      [...snapshot.operations].some((operation) => policy.allows(agent, operation, name)),
+    )
+  }
+
+  return { snapshot, handle, models }
+}
+
+function announce(reply: Reply, lines: readonly HeaderLine[]): void {
+  for (const { name, value } of lines) reply.header(name, value)
+}

@@ -1,0 +1,510 @@
+#!/usr/bin/env node
+// The process: arguments, environment, signals, start, reload, drain. Makes everything that outlives a Snapshot and
+// hands it in by name. The only file that touches `process`.
+
+import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { createServer, type Server } from 'node:http'
+import { getRequestListener } from '@hono/node-server'
+import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
+import { MeterProvider } from '@opentelemetry/sdk-metrics'
+import pino from 'pino'
+import { createAdmin, type ReloadAnswer } from './admin/app.ts'
+import { runCommand } from './cli/commands.ts'
+import type { Io } from './cli/io.ts'
+import { bearerSha256, mintBearer } from './config/bearer.ts'
+import { fromEnvironment } from './config/environment.ts'
+import { loadConfiguration } from './config/load.ts'
+import { formatProblem } from './config/problems.ts'
+import type { Snapshot } from './config/snapshot.ts'
+import type { Loaded } from './config/validate.ts'
+import { buildGateway, type Gateway, type Stores } from './gateway.ts'
+import { createApp } from './http/app.ts'
+import { toErrorResponse } from './http/error-body.ts'
+import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/listen.ts'
+import { createMemoryStore } from './quota/memory.ts'
+import { createMeter } from './quota/meter.ts'
+import { createOutageStore, type OutageStore } from './quota/outage.ts'
+import { createRedisStore, type RedisStore } from './quota/redis.ts'
+import { systemTimers } from './quota/store.ts'
+import { describeError } from './secrets/describe-error.ts'
+import {
+  createKeyring,
+  type Keyring,
+  literalSecretsOf,
+  referencesOf,
+  verifySecrets,
+} from './secrets/keyring.ts'
+import { createScrubber, type Scrubber } from './secrets/scrubber.ts'
+import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
+import { watchFiles } from './secrets/watch.ts'
+import type { Clock } from './types.ts'
+import { createCannedReply } from './upstream/canned-reply.ts'
+import { createHealth } from './upstream/health.ts'
+import { createKeys } from './upstream/keys.ts'
+import { createSimulated } from './upstream/simulated.ts'
+import type { Timers } from './upstream/timers.ts'
+import { createTransport } from './upstream/transport.ts'
+import { START, VENDORS } from './upstream/vendors.ts'
+import { createLines } from './usage/lines.ts'
+import { createInstruments } from './usage/metrics.ts'
+import { createRecorder } from './usage/record.ts'
+
+const VERSION = readVersion()
+/** A change is seen after two equal looks, so within twice this. */
+const WATCH_MS = 400
+
+const clock: Clock = { now: () => performance.now(), wall: () => Date.now() }
+const timers: Timers = {
+  set: (ms, run) => setTimeout(run, ms),
+  clear: (handle) => clearTimeout(handle as NodeJS.Timeout | undefined),
+}
+
+// At once: a start that failed half-way has left connections and timers that would keep the process alive.
+process.exit(await main(process.argv.slice(2)))
+
+async function main(args: readonly string[]): Promise<number> {
+  const io: Io = {
+    stdout: (text) => void process.stdout.write(text),
+    stderr: (text) => void process.stderr.write(text),
+    stdoutSecret: (text) => void process.stdout.write(text),
+    env: process.env,
+    cwd: process.cwd(),
+    isTty: process.stdout.isTTY === true,
+  }
+  return runCommand(args, io, {
+    vendors: VENDORS,
+    start: START,
+    version: VERSION,
+    serve,
+    verifySecrets: async (snapshot) =>
+      (await verifySecrets(snapshot, surroundings())).map((problem) => ({
+        file: snapshot.source,
+        ...problem,
+      })),
+    randomBytes: (count) => randomBytes(count),
+    now: () => clock.wall(),
+    fetch,
+  })
+}
+
+/** Runs until a signal ends it. Gives the exit code: 0 after a drain, 1 when it cannot start. */
+async function serve({ configPath }: { configPath: string | undefined }): Promise<number> {
+  const current: { gateway: Gateway | undefined } = { gateway: undefined }
+  const scrubber = createScrubber({
+    isBearerDigest: (hex) => current.gateway?.snapshot.bearers.has(hex) === true,
+  })
+  // From here on nothing leaves by the standard streams but through the scrubber, whoever writes it.
+  const out = patchStream(process.stdout, scrubber)
+  const err = patchStream(process.stderr, scrubber)
+  const lines = createLines((text) => void out.original(text), setImmediate)
+  const log = pino(
+    { base: undefined, timestamp: pino.stdTimeFunctions.isoTime },
+    createScrubbedWritable((line) => lines.write(line.toString()), scrubber),
+  )
+  const describe = (error: unknown) => describeError(error, scrubber)
+  process.on('uncaughtException', (error) => {
+    log.fatal({ error: describe(error) }, 'uncaught exception')
+    lines.flush()
+    err.flush()
+    process.exit(1)
+  })
+  process.on('unhandledRejection', (reason) => log.error({ error: describe(reason) }, 'unhandled rejection'))
+
+  const bearer = configPath === undefined ? (process.env.SLUICE_BEARER ?? mintBearer(randomBytes)) : undefined
+  const read = () => readConfiguration(configPath, bearer)
+  const loaded = await read()
+  if (!loaded.ok) return cannotStart(loaded.problems.map(formatProblem))
+  const { snapshot } = loaded
+  log.level = snapshot.log.level
+
+  const keyring = createKeyring({
+    ...surroundings(),
+    groupReadable: snapshot.secrets.groupReadable,
+    references: referencesOf(snapshot),
+    clock,
+    onWarning: (message) => log.warn(message),
+    onLoad: (secret, outcome) => instruments.secretLoads.add(1, { secret, outcome }),
+  })
+  const exporter = new PrometheusExporter({ preventServerStart: true })
+  const provider = new MeterProvider({ readers: [exporter] })
+  const health = createHealth({ clock, random: Math.random })
+  const counts = { inflight: 0, streams: 0 }
+  const limits: { redis: RedisStore | undefined; outage: OutageStore | undefined } = {
+    redis: undefined,
+    outage: undefined,
+  }
+  const instruments = createInstruments(provider.getMeter('sluice'), {
+    inflight: () => counts.inflight,
+    streams: () => counts.streams,
+    redisUp: () => limits.outage?.up,
+    redisRoundTrips: () => limits.redis?.counts().trips ?? 0,
+    deployments: () => deploymentStates(current.gateway?.snapshot, health),
+    secrets: () => secretAges(keyring),
+  })
+
+  const secrets = await keyring.reload()
+  if (secrets.problems.length > 0)
+    return cannotStart(secrets.problems.map(({ path, message }) => `${path}: ${message}`))
+  teachScrubber(scrubber, keyring, snapshot)
+  for (const warning of snapshot.warnings) log.warn(warning)
+
+  const store = createStore(snapshot, { keyring, log, limits })
+  await limits.outage?.start()
+  const transport = createTransport()
+  const phase: { now: Phase['now'] } = { now: 'starting' }
+  const nextId = createIds('req_')
+  const stores: Stores = {
+    clock,
+    phase,
+    counts,
+    health,
+    timers,
+    random: Math.random,
+    keys: createKeys({ clock, reveal: (reference) => keyring.value(reference) }),
+    kinds: {
+      http: transport.call,
+      simulated: createSimulated({ clock, timers }),
+      reply: createCannedReply({ clock }),
+    },
+    quota: createMeter({ store, clock, ids: createIds('h') }),
+    usage: createRecorder({ log, instruments, clock, describe }),
+    scrubBytes: (bytes) => scrubber.bytes(bytes),
+    userAgent: `sluice/${VERSION}`,
+  }
+  current.gateway = buildGateway(snapshot, stores)
+  const gateway = () => current.gateway as Gateway
+
+  const sweep = createSweep(clock)
+  const scrub = (text: string) => scrubber.text(text)
+  const onFault = (code: string) =>
+    instruments.requests.add(1, { agent: '', route: '', operation: '', status: '', code })
+  const onError = (error: unknown, id: string) => log.error({ id, error: describe(error) }, 'internal error')
+  let trusted = toBlockList(snapshot.listen.trustedProxies)
+  const front = createFrontDoor({
+    clock,
+    sweep,
+    counts,
+    phase,
+    scrub,
+    nextId,
+    onFault,
+    budget: { heldBytes: 0 },
+    maxConnections: snapshot.listen.maxConnections,
+    trusted: () => trusted,
+    handle: (arrival, reply) => gateway().handle(arrival, reply),
+    other: createApp({
+      phase,
+      scrub,
+      onFault,
+      onError,
+      models: (presented) => gateway().models(presented),
+      startedSeconds: Math.floor(clock.wall() / 1000),
+    }),
+  })
+
+  /** Reloads follow one another; each ends with the new gateway in place or with the old one untouched. */
+  let reloading: Promise<ReloadAnswer> = Promise.resolve({ ok: true, problems: [] })
+  function reload({ secretsOnly }: { secretsOnly: boolean }): Promise<ReloadAnswer> {
+    reloading = reloading
+      .then(() => reloadNow(secretsOnly))
+      .catch((error: unknown) => {
+        onError(error, '')
+        return { ok: false, problems: [{ path: '', message: 'Internal error.' }] }
+      })
+    return reloading
+  }
+  async function reloadNow(secretsOnly: boolean): Promise<ReloadAnswer> {
+    const next = secretsOnly ? { ok: true as const, snapshot: gateway().snapshot } : await read()
+    if (!next.ok) {
+      const problems = next.problems.map((problem) => ({
+        path: problem.path,
+        message: formatProblem(problem),
+      }))
+      log.error({ problems }, 'the new configuration is not used: it has problems')
+      return { ok: false, problems }
+    }
+    const answer = await keyring.reload({
+      references: referencesOf(next.snapshot),
+      groupReadable: next.snapshot.secrets.groupReadable,
+    })
+    teachScrubber(scrubber, keyring, next.snapshot)
+    if (answer.changed.length > 0) log.info({ secrets: answer.changed }, 'secrets replaced')
+    if (answer.problems.length > 0) {
+      log.error({ problems: answer.problems }, 'some secrets cannot be read; the last good values stay')
+      if (referencesOf(next.snapshot).some(({ reference }) => keyring.value(reference) === undefined)) {
+        return { ok: false, problems: answer.problems }
+      }
+    }
+    if (!secretsOnly) {
+      for (const warning of needsRestart(gateway().snapshot, next.snapshot)) log.warn(warning)
+      for (const warning of next.snapshot.warnings) log.warn(warning)
+      current.gateway = buildGateway(next.snapshot, stores)
+      trusted = toBlockList(next.snapshot.listen.trustedProxies)
+      front.maxConnections = next.snapshot.listen.maxConnections
+      log.level = next.snapshot.log.level
+      log.info(
+        { agents: next.snapshot.agents.size, routes: next.snapshot.routes.size },
+        'configuration reloaded',
+      )
+    }
+    return { ok: answer.problems.length === 0, problems: answer.problems }
+  }
+
+  const serializer = new PrometheusSerializer(undefined, false, undefined, true, true)
+  const admin = createAdmin({
+    phase,
+    token: () => {
+      const { token } = gateway().snapshot.admin
+      return token === undefined ? undefined : keyring.value(token)
+    },
+    metrics: async () => scrub(serializer.serialize((await exporter.collect()).resourceMetrics)),
+    readiness: () => ({
+      limits: limits.outage === undefined ? 'here' : limits.outage.up ? 'redis' : 'outage',
+    }),
+    status: () => ({
+      version: VERSION,
+      phase: phase.now,
+      source: gateway().snapshot.source,
+      limits: limits.outage === undefined ? 'here' : limits.outage.up ? 'redis' : 'outage',
+      ...counts,
+      deployments: deploymentStates(gateway().snapshot, health),
+    }),
+    reload,
+    fail: (error) => {
+      const id = nextId()
+      if (!(error instanceof Error && error.name === 'GatewayError')) onError(error, id)
+      return toErrorResponse(error, id, scrub)
+    },
+  })
+  const back = createServer(getRequestListener(admin.fetch, { overrideGlobalObjects: false }))
+
+  try {
+    await listen(front, snapshot.listen)
+    await listen(back, snapshot.admin)
+  } catch (error) {
+    front.close()
+    return cannotStart([scrub(error instanceof Error ? error.message : String(error))])
+  }
+  phase.now = 'ready'
+  const { host, port } = snapshot.listen
+  log.info(
+    { host, port, adminHost: snapshot.admin.host, adminPort: snapshot.admin.port, version: VERSION },
+    'listening',
+  )
+  lines.flush()
+  if (bearer !== undefined) out.original(toBanner(snapshot, bearer))
+
+  const watch = watchFiles({
+    paths: () => watchedPaths(keyring, gateway().snapshot),
+    everyMs: WATCH_MS,
+    timers: { setInterval, clearInterval },
+    onChange: async () => void (await reload({ secretsOnly: false })),
+    onError: (error) => onError(error, ''),
+  })
+  const onHangup = () => void reload({ secretsOnly: false })
+  process.on('SIGHUP', onHangup)
+  const signal = await firstSignal(['SIGTERM', 'SIGINT'])
+
+  // --- drain ---------------------------------------------------------------------------------------------------
+  const { drainMs, drainNoticeMs } = gateway().snapshot.listen
+  phase.now = 'draining'
+  log.info({ signal, inflight: counts.inflight }, 'draining')
+  watch.stop()
+  await wait(drainNoticeMs)
+  phase.now = 'closing'
+  front.close()
+  const untilMs = clock.now() + drainMs
+  while (counts.inflight > 0 && clock.now() < untilMs) await wait(20)
+  if (counts.inflight > 0)
+    log.warn({ inflight: counts.inflight }, 'the drain time is over; what is left is cut')
+  front.closeAllConnections()
+  back.close()
+  back.closeAllConnections()
+  sweep.stop()
+  await store.close()
+  await transport.close()
+  await provider.shutdown()
+  log.info('stopped')
+  lines.flush()
+  out.flush()
+  err.flush()
+  process.off('SIGHUP', onHangup)
+  return 0
+
+  function cannotStart(reasons: readonly string[]): number {
+    lines.flush()
+    err.original(
+      `${['sluice cannot start:', ...reasons.map((reason) => `  ${reason}`)].map(scrubber.text).join('\n')}\n`,
+    )
+    return 1
+  }
+}
+
+// --- configuration -----------------------------------------------------------------------------------------------
+
+async function readConfiguration(
+  configPath: string | undefined,
+  bearer: string | undefined,
+): Promise<Loaded> {
+  if (configPath !== undefined) return loadConfiguration({ path: configPath, vendors: VENDORS })
+  return fromEnvironment(process.env, {
+    vendors: VENDORS,
+    start: START,
+    bearerSha256: bearerSha256(bearer ?? ''),
+    localModel: await askLocalModel(process.env.LOCAL_LLM_URL),
+  })
+}
+
+/** The first model that a local server lists; undefined when it does not answer soon. */
+async function askLocalModel(url: string | undefined): Promise<string | undefined> {
+  if (url === undefined || url === '' || process.env.SLUICE_LOCAL_MODEL !== undefined) return undefined
+  const base = url.replace(/\/+$/, '')
+  try {
+    const answer = await fetch(`${base.endsWith('/v1') ? base : `${base}/v1`}/models`, {
+      signal: AbortSignal.timeout(1000),
+      redirect: 'error',
+    })
+    const body: unknown = await answer.json()
+    const list =
+      typeof body === 'object' && body !== null && 'data' in body && Array.isArray(body.data) ? body.data : []
+    const id: unknown = list[0]?.id
+    return typeof id === 'string' ? id : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Settings that are taken at start only. */
+function needsRestart(before: Snapshot, after: Snapshot): string[] {
+  const warnings: string[] = []
+  const place = ({ host, port }: { host: string; port: number }) => `${host}:${port}`
+  if (place(before.listen) !== place(after.listen))
+    warnings.push('listen.host and listen.port change with a restart')
+  if (place(before.admin) !== place(after.admin))
+    warnings.push('admin.host and admin.port change with a restart')
+  if (JSON.stringify(before.redis) !== JSON.stringify(after.redis))
+    warnings.push('redis changes with a restart')
+  return warnings
+}
+
+function watchedPaths(keyring: Keyring, snapshot: Snapshot): string[] {
+  const paths = keyring.files()
+  if (snapshot.policiesPath !== undefined) paths.push(snapshot.policiesPath)
+  return paths
+}
+
+// --- secrets and limits ------------------------------------------------------------------------------------------
+
+function surroundings() {
+  return { env: process.env, uid: process.getuid?.() ?? 0, groupReadable: false }
+}
+
+function teachScrubber(scrubber: Scrubber, keyring: Keyring, snapshot: Snapshot): void {
+  scrubber.setSecrets([...keyring.values(), ...literalSecretsOf(snapshot)])
+}
+
+function createStore(
+  snapshot: Snapshot,
+  deps: {
+    keyring: Keyring
+    log: pino.Logger
+    limits: { redis: RedisStore | undefined; outage: OutageStore | undefined }
+  },
+) {
+  const shadow = createMemoryStore({ clock })
+  if (snapshot.redis === undefined) return shadow
+  const { url, onOutage, replicas } = snapshot.redis
+  const options = { timers: systemTimers, log: deps.log, random: Math.random }
+  deps.limits.redis = createRedisStore({ ...options, url: deps.keyring.value(url) ?? url })
+  deps.limits.outage = createOutageStore({ ...options, redis: deps.limits.redis, shadow, onOutage, replicas })
+  return deps.limits.outage
+}
+
+// --- what operators see ------------------------------------------------------------------------------------------
+
+function deploymentStates(snapshot: Snapshot | undefined, health: Stores['health']) {
+  const known = new Map(health.view().map((one) => [one.deployment, one]))
+  return [...(snapshot?.deployments.values() ?? [])]
+    .filter(({ kind }) => kind !== 'reply')
+    .map(
+      ({ name }) =>
+        known.get(name) ?? { deployment: name, state: 'available' as const, reason: '', holdMs: 0 },
+    )
+}
+
+function secretAges(keyring: Keyring) {
+  return keyring
+    .states()
+    .flatMap(({ reference, sinceMs }) =>
+      sinceMs === undefined
+        ? []
+        : [{ secret: reference, ageSeconds: Math.max(0, (clock.wall() - sinceMs) / 1000) }],
+    )
+}
+
+/** Printed once, past the scrubber, by a start without a file: what to paste into a shell. */
+function toBanner({ listen: { host, port } }: Snapshot, bearer: string): string {
+  const url = `http://${host === '0.0.0.0' ? '127.0.0.1' : host}:${port}/v1`
+  const body = '{"model":"auto","messages":[{"role":"user","content":"Hello, who are you?"}]}'
+  return [
+    '',
+    `export OPENAI_BASE_URL=${url}`,
+    `export OPENAI_API_KEY=${bearer}`,
+    '',
+    `curl -s ${url}/chat/completions -H 'authorization: Bearer ${bearer}' -H 'content-type: application/json' -d '${body}'`,
+    '',
+    '',
+  ].join('\n')
+}
+
+// --- process -----------------------------------------------------------------------------------------------------
+
+function listen(server: Server, { host, port }: { host: string; port: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      reject(
+        error.code === 'EADDRINUSE'
+          ? new Error(`port ${port} on ${host} is in use by another program`)
+          : error,
+      )
+    })
+    server.listen(port, host, () => resolve())
+  })
+}
+
+/** Waits for one of the signals; a second one ends the process at once. */
+function firstSignal(signals: readonly NodeJS.Signals[]): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let seen = false
+    for (const signal of signals) {
+      process.on(signal, () => {
+        if (seen) process.exit(1)
+        seen = true
+        resolve(signal)
+      })
+    }
+  })
+}
+
+function wait(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}
+
+/** Ids that are unique over the fleet: 60 random bits of this process and a counter. */
+function createIds(prefix: string): () => string {
+  const stem = prefix + randomBytes(8).toString('base64url').replaceAll(/[-_]/g, 'x')
+  let count = 0
+  return () => {
+    count += 1
+    return stem + count.toString(36).padStart(4, '0')
+  }
+}
+
+function readVersion(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
+  const parsed: unknown = JSON.parse(text)
+  const version =
+    typeof parsed === 'object' && parsed !== null && 'version' in parsed ? parsed.version : undefined
+  return typeof version === 'string' ? version : '0.0.0'
+}
