@@ -1,0 +1,107 @@
+// Values for the tests of quota: a clock that is moved by hand, subjects, claims.
+
+import { toAccount } from '../../../src/quota/account.ts'
+import type { Claim } from '../../../src/quota/store.ts'
+import type {
+  Caller,
+  Clock,
+  Decision,
+  Limits,
+  ModelRequest,
+  Rate,
+  Subject,
+  Usage,
+} from '../../../src/types.ts'
+
+export interface ManualClock extends Clock {
+  advance(ms: number): void
+}
+
+export function manualClock(startMs = 1_000): ManualClock {
+  let nowMs = startMs
+  return {
+    now: () => nowMs,
+    wall: () => nowMs,
+    advance: (ms) => {
+      nowMs += ms
+    },
+  }
+}
+
+export const perSecond = (units: number, capacity = units): Rate => ({ capacity, intervalUs: 1e6 / units })
+export const perMinute = (units: number, capacity = units): Rate => ({ capacity, intervalUs: 60e6 / units })
+
+export function limits(some: Partial<Limits>): Limits {
+  return { strict: false, ...some }
+}
+
+export function agentSubject(id: string, some: Partial<Limits>): Subject {
+  return { kind: 'agent', id, tag: id, limits: limits(some) }
+}
+
+let claims = 0
+
+/** A claim of one request and `tokens` tokens on each subject. */
+export function claimOn(subjects: readonly Subject[], tokens = 0, slotMs = 60_000): Claim {
+  claims++
+  return {
+    id: `h${process.pid}-${claims}`,
+    slotMs,
+    asks: subjects.map((subject) => ({ account: toAccount(subject), requests: 1, tokens })),
+  }
+}
+
+export function caller(agentLimits: Partial<Limits>, bearerLimits?: Partial<Limits>): Caller {
+  const subjects: Subject[] = [agentSubject('data-analyzer', agentLimits)]
+  if (bearerLimits !== undefined)
+    subjects.push({ kind: 'bearer', id: 'laptop', tag: 'data-analyzer', limits: limits(bearerLimits) })
+  return {
+    agent: {
+      name: 'data-analyzer',
+      role: undefined,
+      class: 'normal',
+      scopes: [],
+      deny: [],
+      limits: limits(agentLimits),
+      deadlineMs: undefined,
+      maxOutputTokens: undefined,
+    },
+    bearer: {
+      id: 'laptop',
+      agent: 'data-analyzer',
+      sha256: '0'.repeat(64),
+      expiresMs: undefined,
+      limits: limits(bearerLimits ?? {}),
+    },
+    subjects,
+  }
+}
+
+export function modelRequest(some: Partial<ModelRequest> = {}): ModelRequest {
+  return {
+    endpoint: { method: 'POST', path: '/chat/completions', operation: 'chat', format: 'openai' },
+    model: 'gpt-oss-120b',
+    stream: false,
+    includeUsage: false,
+    maxOutputTokens: 100,
+    choices: 1,
+    bodyBytes: 300,
+    body: undefined,
+    spans: new Map(),
+    restrictedFields: [],
+    ...some,
+  }
+}
+
+export function allowed(maxOutputTokens?: number): Decision {
+  return {
+    allow: true,
+    code: 'allowed',
+    matched: 'chat:*',
+    obligations: { deadlineMs: undefined, maxOutputTokens },
+  }
+}
+
+export function usage(inputTokens: number, outputTokens: number): Usage {
+  return { inputTokens, cachedTokens: 0, outputTokens, reasoningTokens: 0, source: 'provider' }
+}

@@ -1,0 +1,319 @@
+import { describe, expect, it } from 'vitest'
+import { GatewayError } from '../../../src/errors.ts'
+import { createMemoryStore } from '../../../src/quota/memory.ts'
+import { createMeter, type Meter } from '../../../src/quota/meter.ts'
+import type { Store } from '../../../src/quota/store.ts'
+import type { Deployment, Hold, Limits, Refusal, Subject } from '../../../src/types.ts'
+import {
+  allowed,
+  caller,
+  limits,
+  manualClock,
+  modelRequest,
+  perMinute,
+  perSecond,
+  usage,
+} from './fixtures.ts'
+
+function setUp() {
+  const clock = manualClock()
+  const store = createMemoryStore({ clock })
+  let last = 0
+  const meter = createMeter({ store, clock, ids: () => `hold-${++last}` })
+  return { clock, store, meter }
+}
+
+async function refusal(promise: Promise<unknown>): Promise<GatewayError> {
+  const error = await promise.then(
+    () => undefined,
+    (caught: unknown) => caught,
+  )
+  if (!(error instanceof GatewayError)) throw new Error('expected a GatewayError')
+  return error
+}
+
+function headersOf(meter: Meter, of: Hold | GatewayError): Record<string, string> {
+  return Object.fromEntries(meter.headers(of).map(({ name, value }) => [name, value]))
+}
+
+function deployment(own: Partial<Limits>, provider: Partial<Limits>): Deployment {
+  return {
+    name: 'google/gemini-3-flash',
+    kind: 'http',
+    provider: {
+      name: 'google',
+      format: 'openai',
+      kind: 'http',
+      baseUrl: 'http://127.0.0.1:1',
+      keys: [],
+      headers: {},
+      allowFields: new Set(),
+      limits: limits(provider),
+      simulate: undefined,
+    },
+    model: 'gemini-3-flash',
+    weight: 1,
+    contextWindow: undefined,
+    limits: limits(own),
+    text: undefined,
+  }
+}
+
+describe('reserve', () => {
+  it('refuses the 101st request of a burst of 100 with the exact wait, in plain words', async () => {
+    const { meter, clock } = setUp()
+    const who = caller({ requests: perSecond(50, 100) })
+    for (let i = 0; i < 100; i++) await meter.reserve(who, modelRequest(), allowed())
+    const error = await refusal(meter.reserve(who, modelRequest(), allowed()))
+    expect(error.code).toBe('rate_limit_exceeded')
+    expect(error.retryAfterMs).toBe(20)
+    expect(error.message).toBe(
+      'Agent data-analyzer is limited to 50 requests/s (burst 100); this request fits in 20 ms.',
+    )
+    clock.advance(19)
+    await refusal(meter.reserve(who, modelRequest(), allowed()))
+    clock.advance(1)
+    await meter.reserve(who, modelRequest(), allowed())
+  })
+
+  it('names the bearer, the tokens and the slots when they are what is full', async () => {
+    const { meter } = setUp()
+    const request = modelRequest({ maxOutputTokens: 900, bodyBytes: 300 })
+    const who = caller({ concurrency: 1 }, { tokens: perMinute(60_000, 2_000) })
+    await meter.reserve(who, request, allowed())
+    const slots = await refusal(meter.reserve(who, request, allowed()))
+    expect(slots).toMatchObject({ code: 'concurrency_exceeded', retryAfterMs: 1000 })
+    expect(slots.message).toBe('Agent data-analyzer is limited to 1 request at once; try again in 1 s.')
+    const tokens = await refusal(
+      meter.reserve(who, modelRequest({ maxOutputTokens: 2_200, bodyBytes: 300 }), allowed()),
+    )
+    expect(tokens).toMatchObject({ code: 'rate_limit_exceeded', retryAfterMs: 1000 })
+    expect(tokens.message).toBe(
+      'Bearer laptop of agent data-analyzer is limited to 1000 input and output tokens/s (burst 2000); ' +
+        'this request fits in 1 s.',
+    )
+  })
+
+  it('never says more than 60 s in retryAfterMs', async () => {
+    const { meter } = setUp()
+    const who = caller({ requests: { capacity: 1, intervalUs: 3600e6 } })
+    await meter.reserve(who, modelRequest(), allowed())
+    const error = await refusal(meter.reserve(who, modelRequest(), allowed()))
+    expect(error.retryAfterMs).toBe(60_000)
+    expect(error.message).toContain('1 requests/h; this request fits in 60 min.')
+  })
+
+  it('reserves input estimate plus the smallest output cap, times the choices', async () => {
+    const left = async (
+      some: Parameters<typeof modelRequest>[0],
+      cap?: number,
+      strict = false,
+    ): Promise<number> => {
+      const { meter } = setUp()
+      const who = caller({ tokens: perSecond(100_000), strict })
+      const hold = await meter.reserve(who, modelRequest(some), allowed(cap))
+      return 100_000 - Number(headersOf(meter, hold)['x-ratelimit-remaining-tokens'])
+    }
+    expect(await left({ bodyBytes: 301, maxOutputTokens: 50 })).toBe(101 + 50)
+    expect(await left({ bodyBytes: 301, maxOutputTokens: 50 }, undefined, true)).toBe(301 + 50)
+    expect(await left({ bodyBytes: 300, maxOutputTokens: 50 }, 20)).toBe(100 + 20)
+    expect(await left({ bodyBytes: 300, maxOutputTokens: undefined }, 70)).toBe(100 + 70)
+    expect(await left({ bodyBytes: 300, maxOutputTokens: undefined })).toBe(100 + 8192)
+    expect(await left({ bodyBytes: 300, maxOutputTokens: 50, choices: 3 })).toBe(100 + 150)
+    const embeddings = { ...modelRequest().endpoint, operation: 'embeddings' as const }
+    expect(await left({ bodyBytes: 300, endpoint: embeddings })).toBe(100)
+  })
+
+  it('does not shut an agent out for days over max_tokens 2147483647', async () => {
+    const { meter, clock } = setUp()
+    const who = caller({ tokens: perMinute(200_000) })
+    const hold = await meter.reserve(who, modelRequest({ maxOutputTokens: 2_147_483_647 }), allowed())
+    clock.advance(1_000)
+    meter.settle(hold, usage(100, 900))
+    await meter.reserve(who, modelRequest(), allowed())
+  })
+
+  it('counts nothing and keeps nothing for a caller without limits', async () => {
+    const { clock } = setUp()
+    const store: Store = {
+      take: () => {
+        throw new Error('asked')
+      },
+      settle: () => {
+        throw new Error('asked')
+      },
+      close: async () => {},
+    }
+    const meter = createMeter({ store, clock, ids: () => 'x' })
+    const hold = await meter.reserve(caller({}), modelRequest(), allowed())
+    expect(meter.headers(hold)).toEqual([])
+    meter.settle(hold, usage(1, 1))
+    expect(meter.openHolds()).toBe(0)
+  })
+
+  it('takes nothing from the caller when the route is full, and answers 429 for route and gateway', async () => {
+    const { meter } = setUp()
+    const route: Subject = {
+      kind: 'route',
+      id: 'au*to',
+      tag: 'route:au*to',
+      limits: limits({ concurrency: 1 }),
+    }
+    const who = caller({ requests: perSecond(3) })
+    await meter.reserve(who, modelRequest(), allowed(), [route])
+    for (let i = 0; i < 10; i++) {
+      const error = await refusal(meter.reserve(who, modelRequest(), allowed(), [route]))
+      expect(error).toMatchObject({ code: 'rate_limit_exceeded', retryAfterMs: 1000 })
+      expect(error.message).toBe('Route au*to is limited to 1 request at once; try again in 1 s.')
+    }
+    await meter.reserve(who, modelRequest(), allowed())
+    await meter.reserve(who, modelRequest(), allowed())
+  })
+
+  it('says limits_unavailable when the store cannot count and was told to deny', async () => {
+    const { clock } = setUp()
+    const store: Store = {
+      take: () => ({ ok: false, kind: 'unavailable' }),
+      settle: () => {},
+      close: async () => {},
+    }
+    const meter = createMeter({ store, clock, ids: () => 'x' })
+    const who = caller({ requests: perSecond(3) })
+    expect(await refusal(meter.reserve(who, modelRequest(), allowed()))).toMatchObject({
+      code: 'limits_unavailable',
+      retryAfterMs: 1000,
+    })
+    const gated = await meter.gate.enter(deployment({ concurrency: 1 }, {}), modelRequest())
+    expect(gated).toMatchObject({ waitMs: 1000 })
+  })
+
+  it('lets slots end with the deadline when nobody settles', async () => {
+    const { meter, clock } = setUp()
+    const who = caller({ concurrency: 1 })
+    await meter.reserve(who, modelRequest(), allowed(), [], clock.now() + 5_000)
+    clock.advance(5_900)
+    await refusal(meter.reserve(who, modelRequest(), allowed()))
+    clock.advance(100)
+    await meter.reserve(who, modelRequest(), allowed())
+  })
+})
+
+describe('settle', () => {
+  it('returns slots and the difference of tokens, once', async () => {
+    const { meter, clock, store } = setUp()
+    const who = caller({ tokens: perMinute(60, 1_000), concurrency: 1 })
+    const request = modelRequest({ bodyBytes: 300, maxOutputTokens: 900 })
+    const hold = await meter.reserve(who, request, allowed())
+    expect(meter.openHolds()).toBe(1)
+    meter.settle(hold, usage(80, 120))
+    meter.settle(hold, usage(0, 0))
+    meter.settle(hold, undefined)
+    expect(meter.openHolds()).toBe(0)
+    expect(store.size().slots).toBe(0)
+    const next = await meter.reserve(who, modelRequest({ bodyBytes: 3, maxOutputTokens: 799 }), allowed())
+    expect(headersOf(meter, next)['x-ratelimit-remaining-tokens']).toBe('0')
+    meter.settle(next, usage(1, 1_000))
+    expect((await refusal(meter.reserve(who, request, allowed()))).retryAfterMs).toBe(60_000)
+    clock.advance(1_201_000)
+    await meter.reserve(who, request, allowed())
+  })
+
+  it('refunds all tokens and no request when no answer began', async () => {
+    const { meter } = setUp()
+    const who = caller({ tokens: perMinute(1_000), requests: perMinute(2) })
+    const request = modelRequest({ bodyBytes: 300, maxOutputTokens: 900 })
+    meter.settle(await meter.reserve(who, request, allowed()), undefined)
+    const hold = await meter.reserve(who, request, allowed())
+    expect(headersOf(meter, hold)).toMatchObject({
+      'x-ratelimit-remaining-tokens': '0',
+      'x-ratelimit-remaining-requests': '0',
+    })
+  })
+
+  it('takes figures that are no counts for 0', async () => {
+    const { meter } = setUp()
+    const who = caller({ tokens: perMinute(1_000) })
+    const hold = await meter.reserve(who, modelRequest(), allowed())
+    meter.settle(hold, usage(Number.NaN, -5))
+    const next = await meter.reserve(who, modelRequest({ bodyBytes: 0, maxOutputTokens: 0 }), allowed())
+    expect(headersOf(meter, next)['x-ratelimit-remaining-tokens']).toBe('1000')
+  })
+})
+
+describe('headers', () => {
+  it('are of the bucket of the caller with the least share left', async () => {
+    const { meter } = setUp()
+    const gateway: Subject = {
+      kind: 'gateway',
+      id: 'gateway',
+      tag: 'gateway',
+      limits: limits({ requests: perSecond(1) }),
+    }
+    const who = caller({ requests: perMinute(100), tokens: perSecond(1_000) }, { requests: perMinute(10) })
+    const hold = await meter.reserve(who, modelRequest({ bodyBytes: 300 }), allowed(), [gateway])
+    expect(headersOf(meter, hold)).toEqual({
+      'x-ratelimit-limit-requests': '10',
+      'x-ratelimit-remaining-requests': '9',
+      'x-ratelimit-reset-requests': '6s',
+      'x-ratelimit-limit-tokens': '1000',
+      'x-ratelimit-remaining-tokens': '800',
+      'x-ratelimit-reset-tokens': '200ms',
+    })
+  })
+
+  it('come with a refusal too', async () => {
+    const { meter } = setUp()
+    const who = caller({ requests: perMinute(1) })
+    await meter.reserve(who, modelRequest(), allowed())
+    const error = await refusal(meter.reserve(who, modelRequest(), allowed()))
+    expect(headersOf(meter, error)).toEqual({
+      'x-ratelimit-limit-requests': '1',
+      'x-ratelimit-remaining-requests': '0',
+      'x-ratelimit-reset-requests': '1m0s',
+    })
+  })
+})
+
+describe('the gate', () => {
+  it('takes from provider and deployment together, or says who is full and takes nothing', async () => {
+    const { meter } = setUp()
+    const at = deployment({ requests: perMinute(3) }, { concurrency: 1 })
+    const first = await meter.gate.enter(at, modelRequest())
+    expect(first).toHaveProperty('id')
+    for (let i = 0; i < 5; i++) {
+      const full = await meter.gate.enter(at, modelRequest())
+      expect(full).toMatchObject({
+        kind: 'concurrency',
+        waitMs: 1000,
+        subject: { kind: 'provider', id: 'google' },
+      } satisfies Partial<Record<keyof Refusal, unknown>>)
+    }
+    if (first !== undefined && 'id' in first) meter.gate.leave(first, usage(1, 1))
+    for (let i = 0; i < 2; i++) {
+      const next = await meter.gate.enter(at, modelRequest())
+      if (next === undefined || !('id' in next)) throw new Error('expected a hold')
+      meter.gate.leave(next, undefined)
+    }
+    expect(await meter.gate.enter(at, modelRequest())).toMatchObject({
+      kind: 'requests',
+      waitMs: 20_000,
+      subject: { kind: 'deployment', id: 'google/gemini-3-flash' },
+    })
+    expect(meter.openHolds()).toBe(0)
+  })
+
+  it('is open where nobody has a limit', async () => {
+    const { meter } = setUp()
+    expect(await meter.gate.enter(deployment({}, {}), modelRequest())).toBeUndefined()
+  })
+
+  it('reserves with the output cap of the reservation', async () => {
+    const { meter } = setUp()
+    const request = modelRequest({ bodyBytes: 300, maxOutputTokens: undefined })
+    await meter.reserve(caller({}), request, allowed(400))
+    const at = deployment({ tokens: perMinute(1_000) }, {})
+    expect(await meter.gate.enter(at, request)).toHaveProperty('id')
+    expect(await meter.gate.enter(at, request)).toHaveProperty('id')
+    expect(await meter.gate.enter(at, request)).toMatchObject({ kind: 'tokens', waitMs: 30_000 })
+  })
+})
