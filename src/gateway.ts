@@ -10,7 +10,7 @@ import { createIdentity, type Identity } from './identity/identify.ts'
 import { createPolicy, type Policy, toRefusal } from './policy/decide.ts'
 import type { HeaderLine, Meter } from './quota/meter.ts'
 import { createRouter, type Router } from './route/plan.ts'
-import type { Arrival, Clock, Hold, Reply, Trail } from './types.ts'
+import type { Agent, Arrival, Clock, Hold, Reply, Trail } from './types.ts'
 import { createUpstream, type Upstream, type UpstreamDeps } from './upstream/call.ts'
 import type { Recorder } from './usage/record.ts'
 
@@ -20,6 +20,8 @@ export interface Gateway {
   handle(arrival: Arrival, reply: Reply): Promise<void>
   /** Model names that a bearer may use, globs left out. @throws GatewayError invalid_api_key */
   models(bearer: string | undefined): readonly string[]
+  /** Whether a bearer may call a model by this name, a glob's included. @throws GatewayError invalid_api_key */
+  hasModel(bearer: string | undefined, name: string): boolean
 }
 
 /** What outlives a Snapshot; made in main.ts. */
@@ -36,7 +38,7 @@ export function buildGateway(snapshot: Snapshot, stores: Stores): Gateway {
   return createGateway(snapshot, {
     http: createHttp({ snapshot, phase: stores.phase }),
     identity: createIdentity({ snapshot, clock: stores.clock }),
-    policy: createPolicy(),
+    policy: createPolicy({ operations: snapshot.operations }),
     quota: stores.quota,
     route: createRouter({ snapshot, health: stores.health, random: stores.random }),
     upstream: createUpstream({ ...stores, formats }),
@@ -90,20 +92,30 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
       if (hold !== undefined) quota.settle(hold, trail.usage) // batched, never throws
       arrival.body.release()
       counts.inflight -= 1
-      trail.status = reply.status
+      trail.status = reply.status || CALLER_LEFT
       usage.record(arrival, trail) // never throws
     }
   }
 
   function models(bearer: string | undefined): readonly string[] {
     const { agent } = identity.identify(bearer)
-    return route.names.filter((name) =>
-      [...snapshot.operations].some((operation) => policy.allows(agent, operation, name)),
-    )
+    return route.names.filter((name) => isAllowed(agent, name))
   }
 
-  return { snapshot, handle, models }
+  function hasModel(bearer: string | undefined, name: string): boolean {
+    const { agent } = identity.identify(bearer)
+    return !name.includes('*') && isAllowed(agent, name) && route.has(name)
+  }
+
+  function isAllowed(agent: Agent, name: string): boolean {
+    return [...snapshot.operations].some((operation) => policy.allows(agent, operation, name))
+  }
+
+  return { snapshot, handle, models, hasModel }
 }
+
+/** For the log, where nobody was there to be answered (nginx's number). */
+const CALLER_LEFT = 499
 
 function announce(reply: Reply, lines: readonly HeaderLine[]): void {
   for (const { name, value } of lines) reply.header(name, value)

@@ -4,7 +4,8 @@
 
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { createServer, type Server } from 'node:http'
+import { createServer, type Server, type ServerResponse } from 'node:http'
+import { Server as Listener } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
 import { MeterProvider } from '@opentelemetry/sdk-metrics'
@@ -12,10 +13,10 @@ import pino from 'pino'
 import { createAdmin, type ReloadAnswer } from './admin/app.ts'
 import { runCommand } from './cli/commands.ts'
 import type { Io } from './cli/io.ts'
-import { bearerSha256, mintBearer } from './config/bearer.ts'
+import { BEARER_PREFIX, bearerSha256, checksumIsRight, hasSluicePrefix, mintBearer } from './config/bearer.ts'
 import { fromEnvironment } from './config/environment.ts'
-import { loadConfiguration } from './config/load.ts'
-import { formatProblem } from './config/problems.ts'
+import { diskFiles, type Files, loadConfiguration } from './config/load.ts'
+import { formatProblem, type Problem } from './config/problems.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import type { Loaded } from './config/validate.ts'
 import { buildGateway, type Gateway, type Stores } from './gateway.ts'
@@ -53,6 +54,8 @@ import { createRecorder } from './usage/record.ts'
 const VERSION = readVersion()
 /** A change is seen after two equal looks, so within twice this. */
 const WATCH_MS = 400
+/** A signal this soon after the first is its echo: a group gets it, and npm in that group passes its own on. */
+const ECHO_MS = 1000
 
 const clock: Clock = { now: () => performance.now(), wall: () => Date.now() }
 const timers: Timers = {
@@ -111,8 +114,13 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   })
   process.on('unhandledRejection', (reason) => log.error({ error: describe(reason) }, 'unhandled rejection'))
 
-  const bearer = configPath === undefined ? (process.env.SLUICE_BEARER ?? mintBearer(randomBytes)) : undefined
-  const read = () => readConfiguration(configPath, bearer)
+  const bearer = configPath === undefined ? process.env.SLUICE_BEARER || mintBearer(randomBytes) : undefined
+  if (bearer !== undefined && hasSluicePrefix(bearer) && !checksumIsRight(bearer)) {
+    return cannotStart([
+      `SLUICE_BEARER: begins with ${BEARER_PREFIX} and is not one that "sluice bearer new" made; use one, or text of any other kind`,
+    ])
+  }
+  const { read, readAgents } = createReader(configPath, bearer)
   const loaded = await read()
   if (!loaded.ok) return cannotStart(loaded.problems.map(formatProblem))
   const { snapshot } = loaded
@@ -169,7 +177,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     },
     quota: createMeter({ store, clock, ids: createIds('h') }),
     usage: createRecorder({ log, instruments, clock, describe }),
-    scrubBytes: (bytes) => scrubber.bytes(bytes),
+    scrub: (text) => scrubber.text(text),
     userAgent: `sluice/${VERSION}`,
   }
   current.gateway = buildGateway(snapshot, stores)
@@ -177,8 +185,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
 
   const sweep = createSweep(clock)
   const scrub = (text: string) => scrubber.text(text)
-  const onFault = (code: string) =>
-    instruments.requests.add(1, { agent: '', route: '', operation: '', status: '', code })
+  const onFault = stores.usage.refused
   const onError = (error: unknown, id: string) => log.error({ id, error: describe(error) }, 'internal error')
   let trusted = toBlockList(snapshot.listen.trustedProxies)
   const front = createFrontDoor({
@@ -199,56 +206,63 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       onFault,
       onError,
       models: (presented) => gateway().models(presented),
+      hasModel: (presented, name) => gateway().hasModel(presented, name),
       startedSeconds: Math.floor(clock.wall() / 1000),
     }),
   })
 
   /** Reloads follow one another; each ends with the new gateway in place or with the old one untouched. */
-  let reloading: Promise<ReloadAnswer> = Promise.resolve({ ok: true, problems: [] })
+  let reloading: Promise<ReloadAnswer> = Promise.resolve({ ok: true, applied: true, problems: [] })
   function reload({ secretsOnly }: { secretsOnly: boolean }): Promise<ReloadAnswer> {
     reloading = reloading
       .then(() => reloadNow(secretsOnly))
       .catch((error: unknown) => {
         onError(error, '')
-        return { ok: false, problems: [{ path: '', message: 'Internal error.' }] }
+        return refused([{ file: '', path: '', message: 'internal error, see the log' }])
       })
     return reloading
   }
+  function refused(problems: readonly Problem[]): ReloadAnswer {
+    log.error({ problems: problems.map(formatProblem) }, 'the new configuration is not used: it has problems')
+    return { ok: false, applied: false, problems }
+  }
   async function reloadNow(secretsOnly: boolean): Promise<ReloadAnswer> {
-    const next = secretsOnly ? { ok: true as const, snapshot: gateway().snapshot } : await read()
-    if (!next.ok) {
-      const problems = next.problems.map((problem) => ({
-        path: problem.path,
-        message: formatProblem(problem),
-      }))
-      log.error({ problems }, 'the new configuration is not used: it has problems')
-      return { ok: false, problems }
-    }
-    const answer = await keyring.reload({
-      references: referencesOf(next.snapshot),
+    const before = gateway().snapshot
+    let next: Loaded = secretsOnly ? { ok: true, snapshot: before } : await read()
+    // A mistake in the main file must not keep a bearer alive: the agents are then read against the last good one.
+    const broken = next.ok ? [] : next.problems
+    if (!next.ok) next = await readAgents()
+    if (!next.ok) return refused(broken)
+    const wanted = referencesOf(next.snapshot)
+    // Both are read until it is decided which of the two configurations goes on.
+    const { changed, problems: failed } = await keyring.reload({
+      references: [...wanted, ...referencesOf(before)],
       groupReadable: next.snapshot.secrets.groupReadable,
     })
     teachScrubber(scrubber, keyring, next.snapshot)
-    if (answer.changed.length > 0) log.info({ secrets: answer.changed }, 'secrets replaced')
-    if (answer.problems.length > 0) {
-      log.error({ problems: answer.problems }, 'some secrets cannot be read; the last good values stay')
-      if (referencesOf(next.snapshot).some(({ reference }) => keyring.value(reference) === undefined)) {
-        return { ok: false, problems: answer.problems }
-      }
+    if (changed.length > 0) log.info({ secrets: changed }, 'secrets replaced')
+    const named = new Set(wanted.map(({ reference }) => reference))
+    const problems = failed
+      .filter(({ reference }) => named.has(reference))
+      .map(({ path, message }) => ({ file: next.snapshot.source, path, message }))
+    if (wanted.some(({ reference }) => keyring.value(reference) === undefined)) return refused(problems)
+    if (problems.length > 0) {
+      log.error(
+        { problems: problems.map(formatProblem) },
+        'some secrets cannot be read; the last good values stay',
+      )
     }
     if (!secretsOnly) {
-      for (const warning of needsRestart(gateway().snapshot, next.snapshot)) log.warn(warning)
-      for (const warning of next.snapshot.warnings) log.warn(warning)
+      for (const warning of [...needsRestart(before, next.snapshot), ...next.snapshot.warnings])
+        log.warn(warning)
       current.gateway = buildGateway(next.snapshot, stores)
       trusted = toBlockList(next.snapshot.listen.trustedProxies)
       front.maxConnections = next.snapshot.listen.maxConnections
       log.level = next.snapshot.log.level
-      log.info(
-        { agents: next.snapshot.agents.size, routes: next.snapshot.routes.size },
-        'configuration reloaded',
-      )
+      const { agents, routes } = next.snapshot
+      log.info({ agents: agents.size, routes: routes.size }, 'configuration reloaded')
     }
-    return { ok: answer.problems.length === 0, problems: answer.problems }
+    return broken.length > 0 ? refused(broken) : { ok: problems.length === 0, applied: true, problems }
   }
 
   const serializer = new PrometheusSerializer(undefined, false, undefined, true, true)
@@ -277,23 +291,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       return toErrorResponse(error, id, scrub)
     },
   })
-  const back = createServer(getRequestListener(admin.fetch, { overrideGlobalObjects: false }))
-
-  try {
-    await listen(front, snapshot.listen)
-    await listen(back, snapshot.admin)
-  } catch (error) {
-    front.close()
-    return cannotStart([scrub(error instanceof Error ? error.message : String(error))])
-  }
-  phase.now = 'ready'
-  const { host, port } = snapshot.listen
-  log.info(
-    { host, port, adminHost: snapshot.admin.host, adminPort: snapshot.admin.port, version: VERSION },
-    'listening',
-  )
-  lines.flush()
-  if (bearer !== undefined) out.original(toBanner(snapshot, bearer))
+  const answerAdmin = getRequestListener(admin.fetch, { overrideGlobalObjects: false })
+  const back = createServer({ requireHostHeader: false }, (req, res) => {
+    // As on the agents' side: nothing depends on the name, and the adapter fails on one that no URL may have.
+    req.headers.host = 'sluice'
+    void answerAdmin(req, res)
+  })
 
   const watch = watchFiles({
     paths: () => watchedPaths(keyring, gateway().snapshot),
@@ -302,6 +305,25 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     onChange: async () => void (await reload({ secretsOnly: false })),
     onError: (error) => onError(error, ''),
   })
+  // Whoever edits a file once we say that we listen must be heard: changes are told against this first reading.
+  await watch.ready
+
+  const unsent = answersOf(front)
+  try {
+    await listen(front, snapshot.listen)
+    await listen(back, snapshot.admin)
+  } catch (error) {
+    watch.stop()
+    front.close()
+    return cannotStart([scrub(error instanceof Error ? error.message : String(error))])
+  }
+  phase.now = 'ready'
+  const { host } = snapshot.listen
+  const [port, adminPort] = [portOf(front), portOf(back)]
+  log.info({ host, port, adminHost: snapshot.admin.host, adminPort, version: VERSION }, 'listening')
+  lines.flush()
+  if (bearer !== undefined) out.original(toBanner(host, port, bearer))
+
   const onHangup = () => void reload({ secretsOnly: false })
   process.on('SIGHUP', onHangup)
   const signal = await firstSignal(['SIGTERM', 'SIGINT'])
@@ -313,11 +335,18 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   watch.stop()
   await wait(drainNoticeMs)
   phase.now = 'closing'
-  front.close()
+  // Not `front.close()`: it ends every connection whose answer is written, also when the caller has yet to read it.
+  Listener.prototype.close.call(front)
   const untilMs = clock.now() + drainMs
-  while (counts.inflight > 0 && clock.now() < untilMs) await wait(20)
-  if (counts.inflight > 0)
-    log.warn({ inflight: counts.inflight }, 'the drain time is over; what is left is cut')
+  while ((counts.inflight > 0 || unsent.size > 0) && clock.now() < untilMs) {
+    if (![...unsent].some((answer) => answer.writableEnded)) front.closeIdleConnections()
+    await wait(20)
+  }
+  if (counts.inflight > 0 || unsent.size > 0)
+    log.warn(
+      { inflight: counts.inflight, unsent: unsent.size },
+      'the drain time is over; what is left is cut',
+    )
   front.closeAllConnections()
   back.close()
   back.closeAllConnections()
@@ -343,17 +372,38 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
 
 // --- configuration -----------------------------------------------------------------------------------------------
 
-async function readConfiguration(
-  configPath: string | undefined,
-  bearer: string | undefined,
-): Promise<Loaded> {
-  if (configPath !== undefined) return loadConfiguration({ path: configPath, vendors: VENDORS })
-  return fromEnvironment(process.env, {
-    vendors: VENDORS,
-    start: START,
-    bearerSha256: bearerSha256(bearer ?? ''),
-    localModel: await askLocalModel(process.env.LOCAL_LLM_URL),
-  })
+/** `read`: the configuration as it is now. `readAgents`: the agents as they are now, the rest as it was last good. */
+function createReader(configPath: string | undefined, bearer: string | undefined) {
+  let good: Uint8Array | undefined
+  async function load(path: string, lastGood: Uint8Array | undefined): Promise<Loaded> {
+    let text: Uint8Array | undefined
+    const files: Files = {
+      ...diskFiles,
+      async read(file, maxBytes) {
+        if (file !== path) return diskFiles.read(file, maxBytes)
+        text = lastGood ?? (await diskFiles.read(file, maxBytes))
+        return text
+      },
+    }
+    const loaded = await loadConfiguration({ path, vendors: VENDORS, files })
+    if (loaded.ok) good = text
+    return loaded
+  }
+  return {
+    async read(): Promise<Loaded> {
+      if (configPath !== undefined) return load(configPath, undefined)
+      return fromEnvironment(process.env, {
+        vendors: VENDORS,
+        start: START,
+        bearerSha256: bearerSha256(bearer ?? ''),
+        localModel: await askLocalModel(process.env.LOCAL_LLM_URL),
+      })
+    },
+    async readAgents(): Promise<Loaded> {
+      if (configPath === undefined || good === undefined) return { ok: false, problems: [] }
+      return load(configPath, good)
+    },
+  }
 }
 
 /** The first model that a local server lists; undefined when it does not answer soon. */
@@ -444,18 +494,22 @@ function secretAges(keyring: Keyring) {
 }
 
 /** Printed once, past the scrubber, by a start without a file: what to paste into a shell. */
-function toBanner({ listen: { host, port } }: Snapshot, bearer: string): string {
+function toBanner(host: string, port: number, bearer: string): string {
   const url = `http://${host === '0.0.0.0' ? '127.0.0.1' : host}:${port}/v1`
   const body = '{"model":"auto","messages":[{"role":"user","content":"Hello, who are you?"}]}'
   return [
     '',
     `export OPENAI_BASE_URL=${url}`,
-    `export OPENAI_API_KEY=${bearer}`,
+    `export OPENAI_API_KEY=${/^[\w.~+/=-]+$/.test(bearer) ? bearer : quoted(bearer)}`,
     '',
-    `curl -s ${url}/chat/completions -H 'authorization: Bearer ${bearer}' -H 'content-type: application/json' -d '${body}'`,
+    `curl -s ${url}/chat/completions -H ${quoted(`authorization: Bearer ${bearer}`)} -H 'content-type: application/json' -d '${body}'`,
     '',
     '',
   ].join('\n')
+}
+
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`
 }
 
 // --- process -----------------------------------------------------------------------------------------------------
@@ -473,14 +527,31 @@ function listen(server: Server, { host, port }: { host: string; port: number }):
   })
 }
 
-/** Waits for one of the signals; a second one ends the process at once. */
+/** The answers of a server that have not left completely. */
+function answersOf(server: Server): ReadonlySet<ServerResponse> {
+  const answers = new Set<ServerResponse>()
+  const add = (_: unknown, answer: ServerResponse) => {
+    answers.add(answer)
+    answer.once('close', () => answers.delete(answer))
+  }
+  server.on('request', add).on('checkContinue', add).on('checkExpectation', add)
+  return answers
+}
+
+/** The port a server really has: a configured 0 takes a free one. */
+function portOf(server: Server): number {
+  const address = server.address()
+  return typeof address === 'object' && address !== null ? address.port : 0
+}
+
+/** Waits for one of the signals; a second one, meant as such, ends the process at once. */
 function firstSignal(signals: readonly NodeJS.Signals[]): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
-    let seen = false
+    let firstMs: number | undefined
     for (const signal of signals) {
       process.on(signal, () => {
-        if (seen) process.exit(1)
-        seen = true
+        if (firstMs !== undefined && clock.now() - firstMs > ECHO_MS) process.exit(1)
+        firstMs ??= clock.now()
         resolve(signal)
       })
     }

@@ -14,6 +14,8 @@ export interface Endpoint {
   readonly operation: Operation
   /** The wire format the client speaks here; a key of `formats/index.ts`. */
   readonly format: string
+  /** Whether `stream: true` means anything here. */
+  readonly streams: boolean
 }
 
 /** One HTTP request as it came in, before anybody has judged it. Frozen. */
@@ -58,14 +60,16 @@ export interface ModelRequest {
   readonly stream: boolean
   /** Whether the caller asked for the usage chunk of a stream. */
   readonly includeUsage: boolean
-  /** Largest output asked for by `max_completion_tokens` or `max_tokens`, in tokens, over all choices. */
+  /** Largest output asked for by `max_completion_tokens` or `max_tokens`, in tokens, for each choice. */
   readonly maxOutputTokens: number | undefined
   /** How many choices (`n`). */
   readonly choices: number
   /** Bytes of the body, an upper bound of its input tokens. */
   readonly bodyBytes: number
-  /** The body as it came; dropped (undefined) once the answer has begun. */
+  /** The body as it came; undefined once it was let go. */
   body: Buffer | undefined
+  /** Lets go of the body, when the answer has begun and nobody else can be asked. Idempotent. */
+  readonly letGo: () => void
   /** Spans of the top-level members that may be rewritten, by name. */
   readonly spans: ReadonlyMap<string, Span>
   /** Top-level names that only some providers may receive (`allowFields`). */
@@ -255,7 +259,41 @@ export interface Plan {
   readonly deadlineAt: number
   /** Output cap to write into the request, or undefined to leave the caller's. */
   readonly maxOutputTokens: number | undefined
+  /** What looks at, or changes, a streamed answer, in order; made anew for each attempt. */
+  readonly stages: readonly (() => Stage)[]
 }
+
+// --- a stream on its way -----------------------------------------------------------------------------------
+
+/** One server-sent event, or comment block, with the blank line that ends it. */
+export interface Frame {
+  /** The bytes as they came, terminator included. */
+  readonly bytes: Buffer
+  /** Value of the `data` lines joined with `\n`; undefined when there is none (comments, a lone `event:`). */
+  readonly data: string | undefined
+  /** Value of the last `event` line. */
+  readonly event: string | undefined
+}
+
+/** What one event of a stream tells a relay. */
+export interface EventFacts {
+  /** Text, reasoning, refusal or tool-call content: the first of these commits the answer. */
+  readonly content: boolean
+  /** The stream's own end marker (`[DONE]`). */
+  readonly done: boolean
+  /** A frame that only carries usage, which a caller who did not ask must not see. */
+  readonly usageOnly: boolean
+  /** An error told inside the stream. */
+  readonly error: string | undefined
+  /** The event could not be read at all. */
+  readonly malformed: boolean
+}
+
+/** One thing that looks at the frames of one stream on their way to the caller, or changes them. */
+export type Stage =
+  | { readonly kind: 'observe'; see(frame: Frame, facts: EventFacts): void }
+  /** Gives the bytes that go on, on a frame boundary; undefined drops the frame. */
+  | { readonly kind: 'transform'; change(frame: Frame, facts: EventFacts): Buffer | undefined }
 
 // --- what happened ---------------------------------------------------------------------------------------
 

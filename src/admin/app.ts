@@ -3,6 +3,7 @@
 
 import { hash, timingSafeEqual } from 'node:crypto'
 import { Hono } from 'hono'
+import type { Problem } from '../config/problems.ts'
 import { GatewayError } from '../errors.ts'
 
 export interface AdminDeps {
@@ -19,8 +20,11 @@ export interface AdminDeps {
 }
 
 export interface ReloadAnswer {
+  /** Nothing was wrong. */
   readonly ok: boolean
-  readonly problems: readonly { readonly path: string; readonly message: string }[]
+  /** What is new is in use; with problems beside it where a secret kept its last good value. */
+  readonly applied: boolean
+  readonly problems: readonly Problem[]
 }
 
 export function createAdmin(deps: AdminDeps): Hono {
@@ -38,6 +42,12 @@ export function createAdmin(deps: AdminDeps): Hono {
     const answer = await deps.reload({ secretsOnly: c.req.query('secretsOnly') === 'true' })
     return c.json(answer, answer.ok ? 200 : 422)
   })
+  app.post(
+    '/explain',
+    (c) =>
+      guard(c.req.header('authorization')) ??
+      deps.fail(new GatewayError('not_found', 'Explain is not yet supported by this version.')),
+  )
   app.notFound(() => deps.fail(new GatewayError('not_found', 'There is no such endpoint here.')))
   app.onError((error) => deps.fail(error))
   return app

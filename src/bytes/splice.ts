@@ -9,15 +9,15 @@ export interface Edit {
   readonly text: string
 }
 
-/** Above this many bytes a spliced body is sent in pieces rather than copied: one memory copy of 64 KiB costs less than a stream. */
+/** Above this many bytes a body is sent in pieces: one copy of 64 KiB costs less than a stream. */
 const COPY_LIMIT = 64 * 1024
 
 /**
- * The body with its edits made; `edits` must be sorted and must not overlap. Without edits it is the body itself.
- * A large body is never copied: its untouched parts are sent from where they stand.
+ * The body with its edits made; `edits` must be sorted and must not overlap. A small body without edits is the body
+ * itself. A large one is never copied: it is sent from where it stands, and let go of as it is sent, so that whoever
+ * sends it does not keep it.
  */
 export function splice(body: Buffer, edits: readonly Edit[]): { body: Buffer | Readable; bytes: number } {
-  if (edits.length === 0) return { body, bytes: body.length }
   const pieces: Buffer[] = []
   let from = 0
   let bytes = 0
@@ -28,14 +28,18 @@ export function splice(body: Buffer, edits: readonly Edit[]): { body: Buffer | R
     pieces.push(body.subarray(from, edit.start), Buffer.from(edit.text))
     from = edit.end
   }
-  pieces.push(body.subarray(from))
+  pieces.push(from === 0 ? body : body.subarray(from))
   for (const piece of pieces) bytes += piece.length
-  if (bytes <= COPY_LIMIT) return { body: Buffer.concat(pieces, bytes), bytes }
-  return {
-    body: Readable.from(
-      pieces.filter((piece) => piece.length > 0),
-      { objectMode: false },
-    ),
-    bytes,
-  }
+  if (bytes > COPY_LIMIT) return { body: toStream(pieces), bytes }
+  return { body: pieces.length === 1 ? body : Buffer.concat(pieces, bytes), bytes }
+}
+
+function toStream(pieces: Buffer[]): Readable {
+  return new Readable({
+    read() {
+      let piece = pieces.shift()
+      while (piece?.length === 0) piece = pieces.shift()
+      this.push(piece ?? null)
+    },
+  })
 }

@@ -1,15 +1,7 @@
 // Cuts a byte stream into server-sent events and keeps each one's own bytes, so that it can be relayed unchanged.
 // Knows bytes, nothing of models. Rules: WHATWG HTML, "Server-sent events", parsing an event stream.
 
-/** One event (or comment block) with the blank line that ends it. */
-export interface Frame {
-  /** The bytes as they came, terminator included. */
-  readonly bytes: Buffer
-  /** Value of the `data` lines joined with `\n`; undefined when there is none (comments, a lone `event:`). */
-  readonly data: string | undefined
-  /** Value of the last `event` line. */
-  readonly event: string | undefined
-}
+import type { Frame } from '../types.ts'
 
 /** A frame grew beyond the bound. */
 export class FrameTooLarge extends Error {

@@ -9,6 +9,7 @@ const TIMEOUT_MS = 30_000
 
 /** What the operators' port answers; whatever else it says is not shown. */
 const answerSchema = z.object({
+  applied: z.boolean().optional().catch(undefined),
   problems: z
     .array(
       z.object({
@@ -51,17 +52,14 @@ export async function reload(options: ReloadOptions, io: Io, hands: Hands): Prom
   } catch {
     return notSo(io, `nobody answers at ${url.origin}; is the gateway running?`)
   }
-  if (response.ok) {
-    io.stdout(options.secretsOnly ? 'secrets reloaded\n' : 'reloaded\n')
-    return DONE
+  const { applied, problems = [], error } = answerSchema.catch({}).parse(parseJson(text))
+  if (problems.length > 0) io.stderr(problemLines(io, problems.map(dropUndefined)))
+  if (!response.ok && applied !== true) {
+    const said = `the gateway answered ${response.status} and kept what it had`
+    return notSo(io, error ? printable(error.message) : said)
   }
-
-  const { problems, error } = answerSchema.catch({}).parse(parseJson(text))
-  if (problems && problems.length > 0) io.stderr(problemLines(io, problems.map(dropUndefined)))
-  return notSo(
-    io,
-    error ? printable(error.message) : `the gateway answered ${response.status} and kept what it had`,
-  )
+  io.stdout(options.secretsOnly ? 'secrets reloaded\n' : 'reloaded\n')
+  return problems.length > 0 ? notSo(io, 'the secrets above kept their last good values') : DONE
 }
 
 function dropUndefined({

@@ -2,21 +2,7 @@
 // client and provider speak the same format; then only `watch`, `whole` and `fault` are called, which look and
 // never change. Translation (canonical request and reply) comes with the second format.
 
-import type { Operation, Reason, Usage } from '../types.ts'
-
-/** What one event of a stream tells a relay. */
-export interface EventFacts {
-  /** Text, reasoning, refusal or tool-call content: the first of these commits the answer. */
-  readonly content: boolean
-  /** The stream's own end marker (`[DONE]`). */
-  readonly done: boolean
-  /** A frame that only carries usage, which a caller who did not ask must not see. */
-  readonly usageOnly: boolean
-  /** An error told inside the stream. */
-  readonly error: string | undefined
-  /** The event could not be read at all. */
-  readonly malformed: boolean
-}
+import type { EventFacts, Operation, Reason, Usage } from '../types.ts'
 
 /** Watches one stream; keeps what must be known at its end. */
 export interface StreamWatch {
@@ -24,6 +10,8 @@ export interface StreamWatch {
   look(data: string): EventFacts
   /** True once every choice that began has given its finish reason. */
   readonly finished: boolean
+  /** How many choices have given theirs; choices may come one behind the other. */
+  readonly finishedChoices: number
   /** The provider's own count, or undefined when none came. */
   readonly usage: Usage | undefined
   /** Output tokens counted from what was seen: a floor to settle on when no usage came. */
@@ -33,6 +21,8 @@ export interface StreamWatch {
 /** What a whole reply tells. */
 export interface WholeFacts {
   readonly usage: Usage | undefined
+  /** Output tokens counted from the text: what to settle on when no usage came. */
+  readonly countedTokens: number
   /** Undefined when the reply is an answer; else why it is none. */
   readonly failure: Reason | undefined
   readonly error: string | undefined
@@ -44,8 +34,10 @@ export interface WholeFacts {
  */
 export interface Fault {
   readonly verdict: 'retry' | 'refuse' | 'context'
-  /** The key, not the provider, is at fault. */
+  /** The key, or the account behind it, is at fault, not the provider. */
   readonly key: boolean
+  /** The key will not do for anybody: it is left alone for a while. */
+  readonly park: boolean
   /** How long the provider asked to be left alone, in ms. */
   readonly retryAfterMs: number | undefined
   readonly message: string

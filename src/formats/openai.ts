@@ -2,8 +2,8 @@
 // what a provider said and never changes it. Parses only the fields it uses, so a new field cannot break it.
 // Source: OpenAI API reference, and the shapes that compatible servers are known to send instead.
 
-import type { Operation, Usage } from '../types.ts'
-import type { EventFacts, Fault, Format, HeaderLookup, StreamWatch, WholeFacts } from './format.ts'
+import type { EventFacts, Operation, Reason, Usage } from '../types.ts'
+import type { Fault, Format, HeaderLookup, StreamWatch, WholeFacts } from './format.ts'
 import { readRetryAfterMs } from './retry-after.ts'
 
 const PATHS: Readonly<Record<Operation, string>> = { chat: '/chat/completions', embeddings: '/embeddings' }
@@ -35,7 +35,7 @@ const MALFORMED: EventFacts = { ...NOTHING, malformed: true }
 
 function createWatch(): StreamWatch {
   const open = new Set<number>()
-  let finishes = 0
+  const finished = new Set<number>()
   let usage: Usage | undefined
   let countedTokens = 0
   return {
@@ -54,23 +54,29 @@ function createWatch(): StreamWatch {
       for (const choice of choices) {
         if (!isObject(choice)) continue
         const index = typeof choice.index === 'number' ? choice.index : 0
+        const failure = choiceError(choice)
+        if (failure !== undefined) return { ...NOTHING, error: failure }
         const tokens = deltaTokens(choice.delta) + textTokens(choice.text)
         if (tokens > 0) {
           content = true
           countedTokens += tokens
         }
         if (typeof choice.finish_reason === 'string') {
-          // OpenRouter tells a provider's failure as a finish reason.
-          if (choice.finish_reason === 'error') return { ...NOTHING, error: 'finish_reason "error"' }
-          finishes += 1
+          finished.add(index)
           open.delete(index)
           content = true // an answer may be empty, but then it says so
-        } else open.add(index)
+        } else if (!finished.has(index)) {
+          // OpenRouter puts usage, and Azure its late filter results, into a choice that has had its finish reason.
+          open.add(index)
+        }
       }
       return content ? CONTENT : NOTHING
     },
     get finished() {
-      return finishes > 0 && open.size === 0
+      return finished.size > 0 && open.size === 0
+    },
+    get finishedChoices() {
+      return finished.size
     },
     get usage() {
       return usage
@@ -115,15 +121,28 @@ function itemTokens(item: unknown): number {
 // --- whole replies ---------------------------------------------------------------------------------------
 
 function readWhole(operation: Operation, body: Buffer): WholeFacts {
-  if (body.length === 0) return { usage: undefined, failure: 'empty', error: undefined }
+  if (body.length === 0) return noAnswer('empty')
   const reply = parseObject(body.toString('utf8'))
-  if (reply === undefined) return { usage: undefined, failure: 'malformed', error: undefined }
+  if (reply === undefined) return noAnswer('malformed')
   const error = errorText(reply)
-  if (error !== undefined) return { usage: undefined, failure: 'in_band', error }
+  if (error !== undefined) return noAnswer('in_band', error)
   const answers = operation === 'chat' ? reply.choices : reply.data
-  if (!Array.isArray(answers)) return { usage: undefined, failure: 'malformed', error: undefined }
-  if (answers.length === 0) return { usage: undefined, failure: 'empty', error: undefined }
-  return { usage: readUsage(reply), failure: undefined, error: undefined }
+  if (!Array.isArray(answers)) return noAnswer('malformed')
+  if (answers.length === 0) return noAnswer('empty')
+  let countedTokens = 0
+  if (operation === 'chat') {
+    for (const choice of answers) {
+      if (!isObject(choice)) return noAnswer('malformed')
+      const failure = choiceError(choice)
+      if (failure !== undefined) return noAnswer('in_band', failure)
+      countedTokens += deltaTokens(choice.message) + textTokens(choice.text)
+    }
+  }
+  return { usage: readUsage(reply), countedTokens, failure: undefined, error: undefined }
+}
+
+function noAnswer(failure: Reason, error?: string): WholeFacts {
+  return { usage: undefined, countedTokens: 0, failure, error }
 }
 
 // --- usage -----------------------------------------------------------------------------------------------
@@ -148,14 +167,17 @@ function readUsage(message: Record<string, unknown>): Usage | undefined {
   }
 }
 
+/** More tokens than any window holds: whoever says so cannot count, and must not be able to lock an agent out. */
+const MOST_TOKENS = 50_000_000
+
 function count(value: unknown): number | undefined {
-  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : undefined
+  return typeof value === 'number' && value >= 0 && value <= MOST_TOKENS ? value : undefined
 }
 
 // --- faults ----------------------------------------------------------------------------------------------
 
-/** Statuses that are the provider's trouble although they are 4xx (design §5), by what is wrong with what. */
-const KEY_STATUSES: ReadonlySet<number> = new Set([401, 403])
+/** Statuses that tell of the key or of the account behind it, not of the server. */
+const KEY_STATUSES: ReadonlySet<number> = new Set([401, 402, 403])
 const CALLER_STATUSES: ReadonlySet<number> = new Set([400, 413, 422])
 
 /** How providers say that a prompt does not fit. Gathered from their documentation and from clients' own lists. */
@@ -165,22 +187,34 @@ const CONTEXT_PHRASES =
 /** A 413 that is a rate limit in disguise: Groq answers it when a request is over the tokens per minute. */
 const RATE_PHRASES = /rate_limit|rate limit|per minute|\bTPM\b|\bRPM\b/i
 
-/** A key that is wrong, told with a 400. */
-const KEY_PHRASES = /API_KEY_INVALID|API key not valid/i
-
-const LONGEST_MESSAGE = 2000
+/** A wrong key (Google) or an account without money (Anthropic), told with a 400. At the start: a caller's text may be quoted behind it. */
+const KEY_PHRASES = /^(?:API key not valid|API key expired|Your credit balance is too low)/i
+/** The account behind the key has no money left, whatever the status says (wire §3, quota and billing). */
+const BILLING_CODES =
+  /^(?:insufficient_quota|billing_error|billing_hard_limit_reached|credit_balance_exhausted|(?:organization|project)_(?:spend|usage)_limit_exceeded)$/
+/** A 403 that is about one model: the key is good for others. */
+const MODEL_PHRASES = /model_not_found|access to (?:the )?model/i
+/** A 403 that is about the key or its account, and none that is about what was asked: that would be one caller's doing. */
+const ACCOUNT_PHRASES =
+  /\b(?:api.?key|key|permission|credentials?|unauthori[sz]ed|authenticat\w+|billing|credit|quota|suspended|disabled|organi[sz]ation|account|project|region|country|territory|forbidden)\b/i
+const CONTENT_PHRASES = /moderat|flagged|content|safety|policy|blocked/i
 
 function readFault(status: number, header: HeaderLookup, body: string, nowMs: number): Fault {
   const told = readError(body)
   const text = `${told.code ?? ''} ${told.type ?? ''} ${told.message}`
   const retryAfterMs = readRetryAfterMs(header, nowMs)
-  const key = KEY_STATUSES.has(status) || (status === 400 && KEY_PHRASES.test(text))
+  const key = KEY_STATUSES.has(status)
+    ? !(status === 403 && MODEL_PHRASES.test(text))
+    : (status === 400 && KEY_PHRASES.test(told.message)) ||
+      (status === 429 && (BILLING_CODES.test(told.code ?? '') || BILLING_CODES.test(told.type ?? '')))
+  const isAccount = body === '' || (ACCOUNT_PHRASES.test(text) && !CONTENT_PHRASES.test(text))
+  const park = key && (status !== 403 || isAccount)
   let verdict: Fault['verdict'] = 'retry'
   if (CALLER_STATUSES.has(status) && !key) {
     if (status === 413 && (retryAfterMs !== undefined || RATE_PHRASES.test(text))) verdict = 'retry'
     else verdict = CONTEXT_PHRASES.test(text) ? 'context' : 'refuse'
   }
-  return { ...told, verdict, key, retryAfterMs }
+  return { ...told, verdict, key, park, retryAfterMs }
 }
 
 /** The words of an error body, whatever its shape: OpenAI's, a list of it, vLLM's flat one, `detail`, or no JSON. */
@@ -198,20 +232,27 @@ function readError(body: string): Pick<Fault, 'message' | 'type' | 'param' | 'co
   const error = isObject(inner) ? inner : outer
   const message = typeof inner === 'string' ? inner : (error.message ?? error.detail)
   return {
-    message: (typeof message === 'string'
-      ? message
-      : message === undefined
-        ? ''
-        : JSON.stringify(message)
-    ).slice(0, LONGEST_MESSAGE),
+    message: typeof message === 'string' ? message : detailText(message),
     type: short(error.type),
     param: short(error.param),
     code: short(error.code),
   }
 }
 
+/** FastAPI's `detail`, a list of `{ msg }`. Any other structure is a stranger's and is not written out. */
+function detailText(detail: unknown): string {
+  if (!Array.isArray(detail)) return ''
+  const messages = detail.slice(0, 20).map((item) => (isObject(item) ? item.msg : undefined))
+  return messages.filter((message) => typeof message === 'string').join('; ')
+}
+
 function short(value: unknown): string | null {
-  return typeof value === 'string' ? value.slice(0, 100) : typeof value === 'number' ? String(value) : null
+  return typeof value === 'string' ? value : typeof value === 'number' ? String(value) : null
+}
+
+/** OpenRouter tells the failure of the provider behind it in a choice, or as its finish reason. */
+function choiceError(choice: Record<string, unknown>): string | undefined {
+  return errorText(choice) ?? (choice.finish_reason === 'error' ? 'finish_reason "error"' : undefined)
 }
 
 /** The error told inside a 200, or undefined. */

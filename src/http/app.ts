@@ -4,20 +4,23 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
-import { GatewayError } from '../errors.ts'
+import { GatewayError, toGatewayError } from '../errors.ts'
 import { type Scrub, toErrorResponse } from './error-body.ts'
-import type { Phase, Visit } from './listen.ts'
+import type { EarlyFault, Phase, Visit } from './listen.ts'
+import { comesLater } from './operations.ts'
 
 export interface AppDeps {
   readonly phase: Phase
   readonly scrub: Scrub
   /** Model names that a bearer may use. @throws GatewayError invalid_api_key */
   readonly models: (bearer: string | undefined) => readonly string[]
+  /** Whether a bearer may call a model by this name, a glob's included. @throws GatewayError invalid_api_key */
+  readonly hasModel: (bearer: string | undefined, name: string) => boolean
   /** Unix seconds told as the creation time of every model: the start of the process. */
   readonly startedSeconds: number
   /** An error that is a defect of ours. */
   readonly onError: (error: unknown, requestId: string) => void
-  readonly onFault: (code: string) => void
+  readonly onFault: (fault: EarlyFault) => void
 }
 
 /** Handles a request that the front door has judged. */
@@ -28,10 +31,11 @@ export function createApp(deps: AppDeps): Other {
   const app = new Hono<{ Bindings: { visit: Visit } }>()
 
   function fail(c: Context<{ Bindings: { visit: Visit } }>, error: unknown): Response {
-    const { id } = c.env.visit
-    if (error instanceof GatewayError) deps.onFault(error.code)
-    else deps.onError(error, id)
-    return toErrorResponse(error, id, deps.scrub)
+    const { id, address } = c.env.visit
+    const response = toErrorResponse(error, id, deps.scrub)
+    if (!(error instanceof GatewayError)) deps.onError(error, id)
+    deps.onFault({ id, status: response.status, code: toGatewayError(error).code, address })
+    return response
   }
 
   app.use(async (c, next) => {
@@ -53,16 +57,26 @@ export function createApp(deps: AppDeps): Other {
   })
   app.get('/models/:id{.+}', (c) => {
     const id = c.req.param('id')
-    if (!deps.models(c.env.visit.bearer).includes(id)) {
+    if (!deps.hasModel(c.env.visit.bearer, id)) {
       throw new GatewayError('model_not_found', `The model "${id}" does not exist here.`, { param: 'model' })
     }
     return c.json(toModel(id, deps.startedSeconds))
   })
   app.options('*', (c) => c.body(null, 204))
-  app.all('/health', (c) => fail(c, wrongMethod()))
-  app.all('/ready', (c) => fail(c, wrongMethod()))
-  app.all('/models/*', (c) => fail(c, wrongMethod()))
-  app.notFound((c) => fail(c, new GatewayError('not_found', 'There is no such endpoint here.')))
+  for (const path of ['/health', '/ready', '/models/*']) {
+    app.all(path, (c) => {
+      const response = fail(c, new GatewayError('method_not_allowed', 'This endpoint takes GET.'))
+      response.headers.set('allow', 'GET, HEAD')
+      return response
+    })
+  }
+  app.notFound((c) => {
+    const later = comesLater(c.env.visit.path)
+    const message = later
+      ? 'This endpoint is not yet served by this version.'
+      : 'There is no such endpoint here.'
+    return fail(c, new GatewayError('not_found', message))
+  })
   app.onError((error, c) => fail(c, error))
 
   const listener = getRequestListener(
@@ -80,15 +94,14 @@ export function createApp(deps: AppDeps): Other {
   )
   return (req, res, visit) => {
     visits.set(req, visit)
+    // The adapter builds a URL and fails where it cannot: without a Host (HTTP/1.0, as balancers send it) or with
+    // one that no URL may have. Nothing here depends on the name, so that it is never the caller's.
+    req.headers.host = 'sluice'
     listener(req, res).catch((error: unknown) => {
       deps.onError(error, visit.id)
       res.destroy()
     })
   }
-}
-
-function wrongMethod(): GatewayError {
-  return new GatewayError('method_not_allowed', 'This endpoint takes GET.')
 }
 
 function toModel(id: string, createdSeconds: number) {

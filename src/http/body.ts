@@ -2,7 +2,7 @@
 // not wanted is let run out for a moment, so that the caller gets to read the answer that refuses it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { GatewayError } from '../errors.ts'
+import { GatewayError, toGatewayError } from '../errors.ts'
 import type { BodySource, Clock } from '../types.ts'
 import type { Head } from './head.ts'
 
@@ -47,7 +47,7 @@ export function createBodySource(
   }
 
   function hold(bytes: number, budgetBytes: number): void {
-    if (budget.heldBytes + bytes > budgetBytes) {
+    if (budget.heldBytes + bytes > budgetBytes || budget.heldBytes === budgetBytes) {
       throw new GatewayError(
         'overloaded',
         'The gateway holds too many request bodies at once; send this one again later.',
@@ -61,14 +61,16 @@ export function createBodySource(
     release,
     read({ maxBytes, budgetBytes }) {
       return new Promise((resolve, reject) => {
-        checkEncoding(head)
+        // What counts is what is really here: a length that is only announced would let one caller shut out all others.
+        hold(0, budgetBytes)
         const { contentLength } = head
         if (contentLength !== undefined && contentLength > maxBytes) throw tooLarge(maxBytes)
-        // A named length is booked before the first byte, so that a thousand half-sent bodies count too.
-        if (contentLength !== undefined) hold(contentLength, budgetBytes)
-        if (head.expect !== undefined) res.writeContinue()
+        checkEncoding(head)
+        // Behind another answer on the same connection it would be left out of turn: Node puts the head of the final
+        // answer in front of it. RFC 9110 §10.1.1 lets a server omit it.
+        if (head.expect !== undefined && res.socket !== null) res.writeContinue()
 
-        const chunks: Buffer[] = []
+        const pieces = createPieces()
         let bytes = 0
         const startedMs = clock.now()
         const watched: Watched = {
@@ -85,8 +87,7 @@ export function createBodySource(
           req.off('data', onData)
           req.off('end', onEnd)
           req.off('close', onClose)
-          if (error === undefined)
-            resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes))
+          if (error === undefined) resolve(pieces.join())
           else {
             release()
             reject(error)
@@ -95,14 +96,12 @@ export function createBodySource(
         function onData(chunk: Buffer): void {
           bytes += chunk.length
           if (bytes > maxBytes) return finish(tooLarge(maxBytes))
-          if (bytes > held) {
-            try {
-              hold(bytes - held, budgetBytes)
-            } catch (error) {
-              return finish(error as GatewayError)
-            }
+          try {
+            hold(chunk.length, budgetBytes)
+          } catch (error) {
+            return finish(toGatewayError(error))
           }
-          chunks.push(chunk)
+          pieces.push(chunk)
         }
         function onEnd(): void {
           finish(undefined)
@@ -119,13 +118,46 @@ export function createBodySource(
   }
 }
 
+/** Chunks below this size are copied together: in chunks of one byte a body would take a hundred times its bytes. */
+const SMALL_CHUNK_BYTES = 4096
+const TRAY_BYTES = 64 * 1024
+
+/** Collects chunks. A body that comes in one is that one, uncopied. */
+function createPieces() {
+  const pieces: Buffer[] = []
+  let tray: Buffer | undefined
+  let used = 0
+  let bytes = 0
+
+  function emptyTray(): void {
+    if (tray === undefined || used === 0) return
+    pieces.push(Buffer.from(tray.subarray(0, used)))
+    used = 0
+  }
+
+  return {
+    push(chunk: Buffer): void {
+      bytes += chunk.length
+      if (chunk.length >= SMALL_CHUNK_BYTES || pieces.length === 0) {
+        emptyTray()
+        pieces.push(chunk)
+        return
+      }
+      tray ??= Buffer.allocUnsafeSlow(TRAY_BYTES)
+      if (used + chunk.length > TRAY_BYTES) emptyTray()
+      used += chunk.copy(tray, used)
+    },
+    join(): Buffer {
+      emptyTray()
+      return pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces, bytes)
+    },
+  }
+}
+
 /** `content-type` and `content-encoding` that the gateway can read; an absent type is taken for JSON. */
 function checkEncoding(head: Head): void {
   const { contentType, contentEncoding } = head
-  if (
-    contentType !== undefined &&
-    !/^application\/(?:[\w.+-]+\+)?json\s*(?:;\s*charset="?utf-8"?\s*)?$/i.test(contentType)
-  ) {
+  if (contentType !== undefined && !isJson(contentType)) {
     throw new GatewayError('unsupported_media_type', 'The body must be application/json in UTF-8.')
   }
   if (contentEncoding !== undefined && contentEncoding.toLowerCase() !== 'identity') {
@@ -134,6 +166,15 @@ function checkEncoding(head: Head): void {
       'A compressed request body is not understood; send it as it is.',
     )
   }
+}
+
+/** JSON by its type, whatever parameters it has, as long as they name no other charset. */
+function isJson(contentType: string): boolean {
+  const [type = '', ...parameters] = contentType.split(';')
+  return (
+    /^application\/(?:[\w.+-]+\+)?json$/i.test(type.trim()) &&
+    parameters.every((one) => !/^\s*charset\s*=/i.test(one) || /=\s*"?utf-?8"?\s*$/i.test(one))
+  )
 }
 
 function tooLarge(maxBytes: number): GatewayError {

@@ -37,7 +37,7 @@ export const ERROR_SHAPES = {
   insufficient_quota: { status: 429, type: 'insufficient_quota', retry: false },
   upstream_failed: { status: 503, type: SERVER, retry: true, retryAfterMs: 1000 },
   upstream_incomplete: { status: 502, type: SERVER, retry: true, retryAfterMs: 1000 },
-  internal: { status: 500, type: SERVER, retry: true, retryAfterMs: 1000 },
+  internal: { status: 500, type: SERVER, retry: false },
   overloaded: { status: 503, type: SERVER, retry: true, retryAfterMs: 1000 },
   draining: { status: 503, type: SERVER, retry: true, retryAfterMs: 1000 },
   limits_unavailable: { status: 503, type: SERVER, retry: true, retryAfterMs: 1000 },
@@ -108,8 +108,12 @@ function retryAfterMs(error: GatewayError): number | undefined {
   return waitMs === undefined ? undefined : Math.min(LONGEST_RETRY_MS, Math.max(1, Math.ceil(waitMs)))
 }
 
-function errorObject(error: GatewayError, requestId: string, scrub: Scrub) {
+/** Longest message shown. Cut after scrubbing: a piece of a secret is not found any more. */
+const LONGEST_MESSAGE = 2000
+
+function errorObject(error: GatewayError, requestId: string, scrubAll: Scrub) {
   const { passed } = error
+  const scrub: Scrub = (text) => scrubAll(text).slice(0, LONGEST_MESSAGE)
   if (passed !== undefined) {
     return {
       message: scrub(error.message),

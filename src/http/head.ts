@@ -53,6 +53,9 @@ const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS
 /** A host with an optional port, as RFC 3986 §3.2.2 has them; nothing that could end the authority. */
 const HOST = /^[A-Za-z0-9._~!$&'()*+,;=:%[\]-]+$/
 
+/** What RFC 9112 §3.2 lets stand in a target, widened to printable ASCII: some readers take `\` for `/` and cut at `#`. */
+const TARGET = /^[\x21\x22\x24-\x5b\x5d-\x7e]+$/
+
 const ABSOLUTE = /^https?:\/\/([^/?#]*)(.*)$/i
 
 /**
@@ -62,6 +65,10 @@ const ABSOLUTE = /^https?:\/\/([^/?#]*)(.*)$/i
  */
 export function readHead(raw: RawHead): Head {
   const { rawHeaders } = raw
+  // Node lets HTTP/0.9 and HTTP/2.0 pass in a request line, and reads them as if they were HTTP/1.1.
+  if (raw.httpVersion !== '1.1' && raw.httpVersion !== '1.0') {
+    throw invalid('The only versions spoken here are HTTP/1.1 and HTTP/1.0.')
+  }
   if (rawHeaders.length / 2 > MAX_HEADERS) {
     throw new GatewayError('headers_too_large', `The request has more than ${MAX_HEADERS} header lines.`)
   }
@@ -80,6 +87,8 @@ export function readHead(raw: RawHead): Head {
     } else if (name === '__proto__') throw invalid('The header name __proto__ is not allowed.')
     else if (seen.has(name)) {
       if (SINGLE.has(name)) throw invalid(`The header ${name} stands twice.`)
+      // A proxy may add its hop in a line of its own, and its line is the last: lines are one list (RFC 9110 §5.3).
+      if (name === 'x-forwarded-for') seen.set(name, `${seen.get(name)}, ${value}`)
       continue
     }
     seen.set(name, value)
@@ -109,6 +118,7 @@ function readTarget(raw: RawHead, host: string | undefined): string {
     if (raw.httpVersion !== '1.0') throw invalid('The request has no Host header.')
   } else if (!HOST.test(host)) throw invalid('The Host header is not a host.')
   const { target } = raw
+  if (!TARGET.test(target)) throw invalid('The request target holds characters that no target may hold.')
   if (target.startsWith('/')) return target
   // RFC 9112 §3.2.2: the absolute form rules over Host; two that disagree are an attack on whoever reads the other.
   const absolute = ABSOLUTE.exec(target)

@@ -3,13 +3,13 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { BlockList, isIP, type Socket } from 'node:net'
-import { GatewayError } from '../errors.ts'
+import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Arrival, Clock, Reply } from '../types.ts'
 import { type BodyBudget, createBodySource, type Sweep, type Watched } from './body.ts'
 import { type Scrub, toErrorAnswer } from './error-body.ts'
 import { type Head, MAX_HEADERS, readHead } from './head.ts'
 import { findEndpoint, toRoutePath } from './operations.ts'
-import { createReply } from './reply.ts'
+import { createReply, type OwnReply } from './reply.ts'
 
 /** What the process is doing, as the front door must know it. */
 export interface Phase {
@@ -35,7 +35,16 @@ export interface FrontDoorDeps {
   /** Everything that is no model endpoint. */
   readonly other: (req: IncomingMessage, res: ServerResponse, visit: Visit) => void
   /** A request that was refused before it had a route, by its wire code. */
-  readonly onFault: (code: string) => void
+  readonly onFault: (fault: EarlyFault) => void
+}
+
+/** A request that ended before it had a path through the gateway. */
+export interface EarlyFault {
+  readonly id: string
+  readonly status: number
+  /** The wire code. */
+  readonly code: string
+  readonly address: string
 }
 
 /** A request that is not for a model, as the app sees it. */
@@ -44,6 +53,7 @@ export interface Visit {
   readonly bearer: string | undefined
   /** Path without query and `/v1`. */
   readonly path: string
+  readonly address: string
 }
 
 const MAX_HEADER_BYTES = 16 * 1024
@@ -51,6 +61,9 @@ const HEAD_TIMEOUT_MS = 10_000
 const REQUEST_TIMEOUT_MS = 300_000
 /** Longer than the idle time of the usual load balancers (60 s), so that they close first and never meet a reset. */
 const KEEP_ALIVE_MS = 75_000
+
+/** A caller who takes nothing for this long while we have something for it is a dead reader. */
+const STALL_MS = 30_000
 
 /** An unwanted body up to this size is simply read to its end, so that the connection can be kept. */
 const SMALL_BODY_BYTES = 64 * 1024
@@ -70,8 +83,8 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
   server.maxHeadersCount = MAX_HEADERS + 1
   server.maxConnections = deps.maxConnections
   server.timeout = 0
-  /** The answer under way on each connection, so that a parser error knows what it may still write. */
-  const answering = new WeakMap<Socket, { readonly reply: Reply; over: boolean }>()
+  /** The answers under way on each connection, so that a parser error knows what it may still write. */
+  const answering = new WeakMap<Socket, Map<ServerResponse, OwnReply>>()
 
   function onRequest(req: IncomingMessage, res: ServerResponse): void {
     const id = deps.nextId()
@@ -79,18 +92,15 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     const reply = createReply(res, {
       requestId: id,
       scrub: deps.scrub,
-      clock: deps.clock,
-      sweep: deps.sweep,
       counts: deps.counts,
       closing: () => deps.phase.now === 'draining' || deps.phase.now === 'closing',
       bearer: () => head?.bearer,
-      bodyRead: () => req.complete || (head?.contentLength ?? Number.POSITIVE_INFINITY) <= SMALL_BODY_BYTES,
+      bodyRead: () => req.complete || (head !== undefined && comesSoon(head)),
     })
-    const answer = { reply, over: false }
-    answering.set(req.socket, answer)
-    res.on('finish', () => {
-      answer.over = true
-    })
+    const answers = answering.get(req.socket)
+    if (answers === undefined) answering.set(req.socket, new Map([[res, reply]]))
+    else answers.set(res, reply)
+    res.on('close', () => answering.get(req.socket)?.delete(res))
     res.on('error', () => {}) // the caller's connection: its end is seen by 'close'
     try {
       head = readHead({
@@ -101,9 +111,14 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       })
       take(req, res, { head, id, reply })
     } catch (error) {
-      if (error instanceof GatewayError) deps.onFault(error.code)
       reply.fail(error)
+      const address = addressOf(req, head)
+      deps.onFault({ id, status: reply.status, code: toGatewayError(error).code, address })
     }
+  }
+
+  function addressOf(req: IncomingMessage, head: Head | undefined): string {
+    return callerAddress(req.socket.remoteAddress ?? '', head?.forwardedFor, deps.trusted())
   }
 
   function take(
@@ -123,7 +138,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
         )
       }
       req.url = path
-      deps.other(req, res, { id, bearer: head.bearer, path })
+      deps.other(req, res, { id, bearer: head.bearer, path, address: addressOf(req, head) })
       return
     }
     if (req.method !== endpoint.method) {
@@ -141,7 +156,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       startedMs: deps.clock.now(),
       timeoutMs: head.timeoutMs,
       signal: left.signal,
-      address: callerAddress(req.socket.remoteAddress ?? '', head.forwardedFor, deps.trusted()),
+      address: addressOf(req, head),
       traceparent: head.traceparent,
       body: createBodySource(req, res, head, deps),
     })
@@ -152,21 +167,46 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
   // A client that waits for 100-continue gets it when its body is wanted, and a refusal otherwise.
   server.on('checkContinue', onRequest)
   server.on('checkExpectation', onRequest)
+  server.on('connect', (_req, stream) => {
+    const socket = stream as Socket
+    const waiting = [...(answering.get(socket)?.keys() ?? [])]
+    if (waiting.length === 0) {
+      refuse(socket, new GatewayError('method_not_allowed', 'This is no proxy for connections.'))
+      return
+    }
+    // Node has let go of the connection, so that nobody tells the answers queued on it (pipelining) that it ends.
+    for (const res of waiting) {
+      if (res.socket !== null) continue
+      res.destroy()
+      res.emit('close')
+    }
+    socket.destroy()
+  })
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
-    const last = answering.get(socket)
-    // In the middle of an answer nothing else can be said on this connection.
-    if (!socket.writable || socket.destroyed || (last?.reply.committed === true && !last.over)) {
-      socket.destroy()
-      return
-    }
     const fault = toParserFault(error)
-    if (fault === undefined) {
+    const answers = [...(answering.get(socket)?.values() ?? [])]
+    if (!socket.writable || socket.destroyed || fault === undefined) socket.destroy()
+    else if (answers.length === 0 || (answers.length === 1 && answers[0]?.committed === false)) {
+      refuse(socket, fault)
+    } else if (answers.every((answer) => answer.written)) {
+      // The refusal of a head whose body turns out to be broken as well must still arrive.
+      socket.destroySoon()
+    } else {
+      // In the middle of an answer nothing else can be said on this connection.
       socket.destroy()
-      return
     }
-    deps.onFault(fault.code)
+  })
+  server.on('connection', (socket: Socket) => {
+    const watched = createStallWatch(socket, deps.clock)
+    deps.sweep.add(watched)
+    socket.on('close', () => deps.sweep.remove(watched))
+  })
+
+  /** Answers on a connection that Node has no response for, and ends it. */
+  function refuse(socket: Socket, fault: GatewayError): void {
     const id = deps.nextId()
     const answer = toErrorAnswer(fault, id, deps.scrub)
+    deps.onFault({ id, status: answer.status, code: fault.code, address: socket.remoteAddress ?? '' })
     const lines = [
       `HTTP/1.1 ${answer.status} ${STATUS_TEXT[answer.status] ?? 'Bad Request'}`,
       `x-request-id: ${id}`,
@@ -174,18 +214,45 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     for (let i = 0; i < answer.headers.length; i += 2)
       lines.push(`${answer.headers[i]}: ${answer.headers[i + 1]}`)
     lines.push('connection: close', '', '')
+    socket.on('error', () => {})
     socket.end(Buffer.concat([Buffer.from(lines.join('\r\n'), 'latin1'), answer.body]), () =>
       socket.destroy(),
     )
-  })
+  }
   return server
 }
 
 const STATUS_TEXT: Readonly<Record<number, string>> = {
   400: 'Bad Request',
+  405: 'Method Not Allowed',
   408: 'Request Timeout',
   413: 'Content Too Large',
   431: 'Request Header Fields Too Large',
+}
+
+/**
+ * Whether a body that nobody wants is worth waiting for. One announced with `Expect` is not: the caller may send it
+ * or its next request, and what comes could be read as either.
+ */
+function comesSoon({ contentLength, expect }: Head): boolean {
+  return expect === undefined && contentLength !== undefined && contentLength <= SMALL_BODY_BYTES
+}
+
+/**
+ * Ends a connection whose caller takes nothing of what has been written for it, whatever wrote it: a stream that is
+ * paused, the rest of an answer that is complete for us, or answers to requests sent without reading any.
+ */
+function createStallWatch(socket: Socket, clock: Clock): Watched {
+  let taken = 0
+  let sinceMs = clock.now()
+  return {
+    check(nowMs) {
+      const takenNow = socket.writableLength === 0 ? -1 : socket.bytesWritten - socket.writableLength
+      if (takenNow === -1 || takenNow !== taken) sinceMs = nowMs
+      else if (nowMs - sinceMs > STALL_MS) socket.destroy()
+      taken = takenNow
+    },
+  }
 }
 
 /** What Node's parser found, in our words; undefined for a connection that simply broke. Its raw packet is never read. */

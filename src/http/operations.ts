@@ -3,9 +3,22 @@
 import type { Endpoint } from '../types.ts'
 
 export const ENDPOINTS: readonly Endpoint[] = [
-  { method: 'POST', path: '/chat/completions', operation: 'chat', format: 'openai' },
-  { method: 'POST', path: '/embeddings', operation: 'embeddings', format: 'openai' },
+  { method: 'POST', path: '/chat/completions', operation: 'chat', format: 'openai', streams: true },
+  { method: 'POST', path: '/embeddings', operation: 'embeddings', format: 'openai', streams: false },
 ]
+
+/** Endpoints that a later version brings: told apart from those that there are none of. */
+const LATER: ReadonlySet<string> = new Set([
+  '/responses',
+  '/messages',
+  '/messages/count_tokens',
+  '/completions',
+])
+
+/** Whether an endpoint is known and not served yet. */
+export function comesLater(routePath: string): boolean {
+  return LATER.has(routePath)
+}
 
 const BY_PATH: ReadonlyMap<string, Endpoint> = new Map(ENDPOINTS.map((endpoint) => [endpoint.path, endpoint]))
 

@@ -2,18 +2,19 @@
 // leaves goes through here, so that the headers are the same everywhere and an error can come at any moment.
 
 import type { ServerResponse } from 'node:http'
-import type { Clock, Reply } from '../types.ts'
-import type { Sweep, Watched } from './body.ts'
+import { withoutBearer } from '../config/bearer.ts'
+import type { Reply } from '../types.ts'
 import { type Scrub, toErrorAnswer, toErrorEvent } from './error-body.ts'
 
-/** A caller who takes nothing for this long while we have something for it is a dead reader. */
-export const STALL_MS = 30_000
+/** A reply as the front door sees it. */
+export interface OwnReply extends Reply {
+  /** Every byte of the answer has been written, if not yet sent. */
+  readonly written: boolean
+}
 
 interface Deps {
   readonly requestId: string
   readonly scrub: Scrub
-  readonly clock: Clock
-  readonly sweep: Sweep
   /** Streamed answers under way. */
   readonly counts: { streams: number }
   /** True while the process drains: connections are not kept. */
@@ -33,18 +34,12 @@ const LINGER_BYTES = 1024 * 1024
 
 const EVENT_STREAM_HEADERS = ['cache-control', 'no-cache', 'x-accel-buffering', 'no'] as const
 
-export function createReply(res: ServerResponse, deps: Deps): Reply {
+export function createReply(res: ServerResponse, deps: Deps): OwnReply {
   const scrub: Scrub = (text) => deps.scrub(withoutBearer(text, deps.bearer()))
   const headers: string[] = ['x-request-id', deps.requestId]
   let status = 0
   let streaming = false
   let over = false
-  let stalledSinceMs: number | undefined
-  const watched: Watched = {
-    check(nowMs) {
-      if (stalledSinceMs !== undefined && nowMs - stalledSinceMs > STALL_MS) res.destroy()
-    },
-  }
 
   function head(code: number): void {
     status = code
@@ -54,18 +49,8 @@ export function createReply(res: ServerResponse, deps: Deps): Reply {
 
   function finish(): void {
     over = true
-    deps.sweep.remove(watched)
     if (deps.bodyRead()) res.end()
     else linger(res)
-  }
-
-  function watchReader(): void {
-    deps.sweep.add(watched)
-    res.on('drain', () => {
-      stalledSinceMs = undefined
-      reply.onDrain?.()
-    })
-    res.on('close', () => deps.sweep.remove(watched))
   }
 
   /** A large body goes out as the caller takes it, so that one who takes nothing can be told from a slow one. */
@@ -79,13 +64,16 @@ export function createReply(res: ServerResponse, deps: Deps): Reply {
       }
       reply.end()
     }
-    watchReader()
+    res.on('drain', () => reply.onDrain?.())
     reply.onDrain = more
     more()
   }
 
-  const reply: Reply = {
+  const reply: OwnReply = {
     onDrain: undefined,
+    get written() {
+      return over
+    },
     get committed() {
       return status !== 0
     },
@@ -109,7 +97,7 @@ export function createReply(res: ServerResponse, deps: Deps): Reply {
       streaming = true
       headers.push('content-type', contentType, ...EVENT_STREAM_HEADERS)
       head(code)
-      watchReader()
+      res.on('drain', () => reply.onDrain?.())
       deps.counts.streams += 1
       res.on('close', () => {
         deps.counts.streams -= 1
@@ -117,9 +105,7 @@ export function createReply(res: ServerResponse, deps: Deps): Reply {
     },
     write(frames) {
       if (over || res.destroyed) return true
-      const flowing = res.write(frames)
-      if (!flowing) stalledSinceMs ??= deps.clock.now()
-      return flowing
+      return res.write(frames)
     },
     end() {
       if (!over && !res.destroyed) finish()
@@ -164,12 +150,6 @@ function linger(res: ServerResponse): void {
   req.on('end', close)
   res.on('close', close)
   if (req.readableEnded) close()
-}
-
-function withoutBearer(text: string, bearer: string | undefined): string {
-  return bearer !== undefined && bearer.length >= 8 && text.includes(bearer)
-    ? text.replaceAll(bearer, '[redacted]')
-    : text
 }
 
 /** Header values are visible ASCII: anything else (a model's name) is percent-encoded, so that no line can be broken. */

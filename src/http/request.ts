@@ -30,7 +30,8 @@ const MOST_CHOICES = 128
 const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]|\p{Surrogate}/u
 
 /**
- * Reads a body for `endpoint`. `allowFields` holds the restricted fields that at least one provider accepts.
+ * Reads a body for `endpoint`. `allowFields` holds the restricted fields that at least one provider accepts;
+ * `release` is called when the body is let go.
  *
  * @throws GatewayError `invalid_json`, `ambiguous_field`, `invalid_request` (400)
  */
@@ -38,6 +39,7 @@ export function readRequest(
   endpoint: Endpoint,
   body: Buffer,
   allowFields: ReadonlySet<string>,
+  release: () => void = () => {},
 ): ModelRequest {
   const spans = members(scanObject(body))
   const restrictedFields: string[] = []
@@ -51,18 +53,23 @@ export function readRequest(
     } else refuseLookalike(name)
   }
   const streamOptions = readStreamOptions(body, spans)
-  return {
+  const request: ModelRequest = {
     endpoint,
     model: readModel(body, spans.get('model')),
-    stream: readFlag(body, spans.get('stream'), 'stream'),
+    stream: readFlag(body, spans.get('stream'), 'stream') && endpoint.streams,
     includeUsage: streamOptions.includeUsage,
     maxOutputTokens: readOutputCap(body, spans),
     choices: readCount(body, spans.get('n'), 'n', MOST_CHOICES) ?? 1,
     bodyBytes: body.length,
     body,
+    letGo() {
+      request.body = undefined
+      release()
+    },
     spans: streamOptions.spans,
     restrictedFields,
   }
+  return request
 }
 
 /** A restricted field that the provider which would get it does not accept. */
@@ -90,8 +97,7 @@ function members(scan: Scan): ReadonlyMap<string, Span> {
  * `Model` beside or instead of `model` would mean one thing to us and another to the server behind us.
  */
 function refuseLookalike(name: string): void {
-  if (name.length > 32) return
-  const folded = name.toLowerCase().replaceAll('ſ', 's').replaceAll('\u212a', 'k')
+  const folded = fold(name)
   if (folded !== name && STEERING_FIELDS.has(folded)) {
     throw new GatewayError(
       'ambiguous_field',
@@ -101,6 +107,11 @@ function refuseLookalike(name: string): void {
       },
     )
   }
+}
+
+/** A name as such a parser compares it. Names too long to steer anything stay as they are. */
+function fold(name: string): string {
+  return name.length > 32 ? name : name.toLowerCase().replaceAll('ſ', 's').replaceAll('\u212a', 'k')
 }
 
 function refuseStateful(name: string, body: Buffer, span: Span): void {
@@ -131,7 +142,8 @@ function readFlag(body: Buffer, span: Span | undefined, name: string): boolean {
 
 /** The larger of the two spellings: a reservation must not be smaller than what either reader would allow. */
 function readOutputCap(body: Buffer, spans: ReadonlyMap<string, Span>): number | undefined {
-  const most = 100_000_000
+  // Clients do send 2147483647 for "no cap"; what it reserves is bounded by the meter.
+  const most = Number.MAX_SAFE_INTEGER
   const current = readCount(body, spans.get('max_completion_tokens'), 'max_completion_tokens', most)
   const legacy = readCount(body, spans.get('max_tokens'), 'max_tokens', most)
   if (current === undefined || legacy === undefined) return current ?? legacy
@@ -155,7 +167,7 @@ function readStreamOptions(body: Buffer, spans: ReadonlyMap<string, Span>) {
   if (body[span.start] !== 0x7b) throw wrongType('stream_options', 'an object')
   const nested = members(scanNested(body, span))
   for (const name of nested.keys()) {
-    if (name !== 'include_usage' && name.toLowerCase() === 'include_usage') {
+    if (name !== 'include_usage' && fold(name) === 'include_usage') {
       throw new GatewayError('ambiguous_field', 'Some servers would read this field as "include_usage".', {
         param: 'stream_options',
       })

@@ -13,7 +13,7 @@ export interface Http {
    * request_timeout, client_closed
    */
   readBody(arrival: Arrival): Promise<Buffer>
-  /** What is asked of which model. @throws GatewayError invalid_json, ambiguous_field, invalid_request, not_found */
+  /** What is asked of which model. @throws GatewayError invalid_json, ambiguous_field, invalid_request */
   readRequest(arrival: Arrival, body: Buffer): ModelRequest
 }
 
@@ -29,10 +29,7 @@ export function createHttp({ snapshot, phase }: { snapshot: Snapshot; phase: Pha
       return arrival.body.read(bounds)
     },
     readRequest(arrival, body) {
-      if (!snapshot.operations.has(arrival.endpoint.operation)) {
-        throw new GatewayError('not_found', 'This gateway does not serve this endpoint.')
-      }
-      return readRequest(arrival.endpoint, body, allowFields)
+      return readRequest(arrival.endpoint, body, allowFields, arrival.body.release)
     },
   }
 }

@@ -11,13 +11,16 @@ export interface Policy {
   allows(agent: Agent, operation: Operation, model: string): boolean
 }
 
-export function createPolicy(): Policy {
+/** `operations` is what this gateway serves at all, whatever a scope says. */
+export function createPolicy({ operations }: { operations: ReadonlySet<Operation> }): Policy {
   return {
     decide(caller, request) {
       const { agent } = caller
       const { operation } = request.endpoint
       const denied = find(agent.deny, operation, request.model)
-      const scope = denied === undefined ? find(agent.scopes, operation, request.model) : undefined
+      const isServed = operations.has(operation)
+      const scope =
+        denied === undefined && isServed ? find(agent.scopes, operation, request.model) : undefined
       const matched =
         denied !== undefined
           ? `deny ${toText(denied)}`
@@ -31,7 +34,9 @@ export function createPolicy(): Policy {
     },
     allows(agent, operation, model) {
       return (
-        find(agent.deny, operation, model) === undefined && find(agent.scopes, operation, model) !== undefined
+        operations.has(operation) &&
+        find(agent.deny, operation, model) === undefined &&
+        find(agent.scopes, operation, model) !== undefined
       )
     },
   }

@@ -4,6 +4,7 @@
 import { compareSpecificity, matchesGlob } from '../config/glob.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
+import { withholdUsage } from '../formats/stage.ts'
 import type {
   Arrival,
   Candidate,
@@ -16,6 +17,10 @@ import type {
   Tier,
 } from '../types.ts'
 
+/** The usage that is asked for on our own account is kept from a caller who did not ask. */
+const WITHHOLD_USAGE = [withholdUsage]
+const NO_STAGES = [] as const
+
 /** What the router knows of a deployment's health. */
 export interface HealthView {
   /** False while the deployment is held back. */
@@ -25,6 +30,8 @@ export interface HealthView {
 export interface Router {
   /** The route of a request. @throws GatewayError model_not_found (404), invalid_request (400) */
   find(request: ModelRequest): Route
+  /** Whether any route takes this model name. */
+  has(model: string): boolean
   /** Limited subjects of the route and the gateway: shared by all who use them. */
   subjects(route: Route): readonly Subject[]
   /** Monotonic ms at which the request must be over: the nearest of all deadlines that apply to it. */
@@ -49,13 +56,17 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
   const subjects = new Map<string, readonly Subject[]>()
   for (const route of snapshot.routes.values()) subjects.set(route.name, toSubjects(route))
 
+  function match(model: string): Route | undefined {
+    return snapshot.routes.get(model) ?? globs.find((candidate) => matchesGlob(candidate.name, model))
+  }
+
   return {
+    has: (model) => match(model) !== undefined,
     names: [...snapshot.routes.keys()].filter((name) => !name.includes('*')),
 
     find(request) {
       const { model } = request
-      const route =
-        snapshot.routes.get(model) ?? globs.find((candidate) => matchesGlob(candidate.name, model))
+      const route = match(model)
       if (route === undefined) {
         throw new GatewayError('model_not_found', `The model "${model}" does not exist here.`, {
           param: 'model',
@@ -89,7 +100,10 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
       const tiers: { tier: Tier; candidates: Candidate[] }[] = []
       let callable = 0
       for (const tier of route.tiers) {
-        const deployments = tier.deployments.filter((deployment) => accepts(deployment, request))
+        // A fixed reply goes to no provider, so nothing is kept from it.
+        const deployments = tier.deployments.filter(
+          (deployment) => deployment.kind === 'reply' || accepts(deployment, request),
+        )
         if (deployments.length === 0) continue
         if (deployments.some((deployment) => deployment.kind !== 'reply')) callable += 1
         tiers.push({ tier, candidates: order(deployments).map((deployment) => ({ tier, deployment })) })
@@ -100,6 +114,7 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
         attempts: Math.max(snapshot.failover.attempts, callable),
         deadlineAt,
         maxOutputTokens: toOutputCap(request, decision),
+        stages: request.stream && !request.includeUsage ? WITHHOLD_USAGE : NO_STAGES,
       }
     },
   }

@@ -29,10 +29,13 @@ export interface KeyringOptions extends Surroundings {
   readonly onLoad?: (reference: SecretReference, outcome: LoadOutcome) => void
 }
 
+/** Why a reference could not be read. */
+export interface FailedReference extends Problem, PlacedReference {}
+
 export interface Reloaded {
   /** References whose value is another one than before. */
   readonly changed: readonly SecretReference[]
-  readonly problems: readonly Problem[]
+  readonly problems: readonly FailedReference[]
 }
 
 /** What may be shown of a secret. */
@@ -74,6 +77,9 @@ interface Entry {
 /** Former values kept for the scrubber: two years of monthly rotation of ten keys. */
 const MAX_FORMER = 256
 
+/** References kept that no configuration names any more; the latest to leave stay longest. */
+const MAX_LEFT = 256
+
 /** A keyring without values: the first `reload()` loads them. */
 export function createKeyring(options: KeyringOptions): Keyring {
   let references = options.references
@@ -96,7 +102,7 @@ export function createKeyring(options: KeyringOptions): Keyring {
   async function load(): Promise<Reloaded> {
     const around = { env: options.env, uid: options.uid, groupReadable }
     const changed: SecretReference[] = []
-    const problems: Problem[] = []
+    const problems: FailedReference[] = []
     const next = new Map<SecretReference, Entry>()
     for (const { path, reference } of references) {
       let entry = next.get(reference)
@@ -113,11 +119,12 @@ export function createKeyring(options: KeyringOptions): Keyring {
         if (outcome === 'loaded') changed.push(reference)
         options.onLoad?.(reference, outcome)
       }
-      if (entry.problem !== undefined) problems.push({ path, message: entry.problem })
+      if (entry.problem !== undefined) problems.push({ path, reference, message: entry.problem })
     }
-    // A reference that has left the configuration is still in use by requests that began with it.
-    for (const [reference, entry] of entries) if (!next.has(reference)) retire(entry.current)
-    entries = next
+    // A reference that has left the configuration keeps its value: requests that began with it still use it.
+    const left = [...entries].filter(([reference]) => !next.has(reference))
+    for (const [, entry] of left.slice(MAX_LEFT)) retire(entry.current)
+    entries = new Map([...next, ...left.slice(0, MAX_LEFT)])
     return { changed, problems }
   }
 
@@ -166,13 +173,16 @@ export function createKeyring(options: KeyringOptions): Keyring {
         .map((reference) => reference.slice('file:'.length))
     },
     states() {
-      return [...entries].map(([reference, entry]) => ({
-        reference,
-        source: reference.startsWith('env:') ? 'env' : 'file',
-        fingerprint: entry.current?.toString(),
-        sinceMs: entry.sinceMs,
-        problem: entry.problem,
-      }))
+      return [...new Set(references.map(({ reference }) => reference))].map((reference) => {
+        const entry = entries.get(reference)
+        return {
+          reference,
+          source: reference.startsWith('env:') ? 'env' : 'file',
+          fingerprint: entry?.current?.toString(),
+          sinceMs: entry?.sinceMs,
+          problem: entry?.problem,
+        }
+      })
     },
   }
 }

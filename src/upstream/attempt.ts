@@ -12,11 +12,13 @@ export type Result =
       readonly outcome: 'retry'
       readonly reason: Reason
       readonly retryAfterMs: number | undefined
-      /** The key is at fault, not the provider. */
+      /** The key is at fault, not the provider: another one may do. */
       readonly key: boolean
+      /** The key will not do for anybody for a while. */
+      readonly park: boolean
       readonly message: string
-      /** The request's own deadline ended it, which says nothing about the provider. */
-      readonly deadline: boolean
+      /** What ended it says nothing about the provider, for example the request's own deadline. */
+      readonly blameless: boolean
     }
   /** The caller's own mistake, with the provider's words. */
   | { readonly outcome: 'refuse'; readonly status: number; readonly fault: Fault }
@@ -25,7 +27,7 @@ export type Result =
       readonly outcome: 'broken'
       readonly reason: Reason
       readonly usage: Usage | undefined
-      readonly deadline: boolean
+      readonly blameless: boolean
     }
   /** The caller went away. */
   | { readonly outcome: 'left'; readonly usage: Usage | undefined }
@@ -56,6 +58,8 @@ export interface Standing {
   /** Another deployment of the tier can be called. */
   readonly otherInTier: boolean
   readonly patienceMs: number
+  /** Until the deadline of the request. */
+  readonly timeLeftMs: number
 }
 
 /** Where to go after a `retry`, and how long to wait first. */
@@ -69,7 +73,8 @@ export function nextStep(
   const { retryAfterMs } = result
   if (retryAfterMs !== undefined && retryAfterMs > 0) {
     // The better model is worth a short wait when nobody else of its tier can answer.
-    const wait = retryAfterMs <= standing.patienceMs && !standing.otherInTier
+    const wait =
+      retryAfterMs <= standing.patienceMs && retryAfterMs < standing.timeLeftMs && !standing.otherInTier
     return wait ? { step: 'same', waitMs: retryAfterMs, jitter: false } : next
   }
   if (PASSING.has(result.reason) && standing.retriesLeft > 0)
@@ -102,6 +107,8 @@ export function toReason(error: Error & { code?: unknown }, sawHead: boolean): R
   if (code === 'ECONNREFUSED') return 'refused'
   if (code === 'ENOTFOUND' || code.startsWith('EAI_')) return 'dns'
   if (isTls(code)) return 'tls'
+  // The connection ended inside an answer: that is a cut, although the parser is the one to say it.
+  if (code === 'HPE_INVALID_EOF_STATE') return 'reset'
   if (code.startsWith('HPE_') || error.name === 'HTTPParserError') return 'malformed'
   if (sawHead) return 'reset'
   if (CONNECT_CODES.has(code)) return 'connect'

@@ -1,7 +1,7 @@
 // Call: walks a plan until somebody answers. One attempt at a time, each judged by attempt.ts; nothing is tried
 // after the first byte, after the deadline, or for a caller who has gone.
 
-import { GatewayError } from '../errors.ts'
+import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Format } from '../formats/format.ts'
 import type {
   Attempt,
@@ -27,7 +27,7 @@ import { runAttempt } from './run.ts'
 import type { Timers } from './timers.ts'
 
 export interface Upstream {
-  /** Never rejects: what went wrong is in the outcome. */
+  /** What went wrong is in the outcome; rejects only for a defect of ours. */
   call(plan: Plan, request: ModelRequest, reply: Reply, hands: Hands): Promise<Outcome>
 }
 
@@ -46,12 +46,15 @@ export interface UpstreamDeps {
   readonly clock: Clock
   readonly timers: Timers
   readonly random: () => number
-  readonly scrubBytes: (bytes: Buffer) => Buffer
+  /** Takes secrets out of a text. */
+  readonly scrub: (text: string) => string
   readonly userAgent: string
 }
 
 /** A key that was refused is left alone this long. */
 const KEY_PARK_MS = 60_000
+/** How often a patient caller looks whether the probe of another has come through. */
+const PROBE_LOOK_MS = 25
 /** An attempt that has less time than this left is not begun. */
 const LEAST_TIME_MS = 5
 
@@ -59,20 +62,36 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   const { health, keys, clock, timers } = deps
   return {
     async call(plan, request, reply, hands) {
-      const walk = createWalk(plan)
-      for (const place of plan.tiers) {
-        for (const candidate of place.candidates) {
-          const outcome = await tryCandidate(candidate, walk, { plan, request, reply, hands })
-          if (outcome !== undefined) return outcome
-        }
+      const outcome = await walkPlan({
+        plan,
+        request,
+        reply,
+        hands,
+        limitWaitMs: Number.POSITIVE_INFINITY,
+      }).catch((error: unknown) => failed(toGatewayError(error)))
+      // No effect on an answer that has begun: that one said it then.
+      if (outcome.error !== undefined && hands.attempts.length > 0) {
+        reply.header('x-sluice-attempts', toAttemptsHeader(hands.attempts))
       }
-      const forced = walk.calls === 0 ? leastBad(plan) : undefined
-      if (forced !== undefined) {
-        const outcome = await tryCandidate(forced, walk, { plan, request, reply, hands, force: true })
+      return outcome
+    },
+  }
+
+  async function walkPlan(job: Job): Promise<Outcome> {
+    const { plan } = job
+    const walk = createWalk(plan)
+    for (const place of plan.tiers) {
+      for (const candidate of place.candidates) {
+        const outcome = await tryCandidate(candidate, walk, job)
         if (outcome !== undefined) return outcome
       }
-      return failed(toFailure(plan, request, hands.attempts, walk))
-    },
+    }
+    for (const candidate of leastBadFirst(plan)) {
+      if (walk.calls > 0) break
+      const outcome = await tryCandidate(candidate, walk, { ...job, force: true })
+      if (outcome !== undefined) return outcome
+    }
+    return failed(toFailure(walk, job))
   }
 
   /** Calls one candidate, again where that is worth it; undefined when the next one is to be tried. */
@@ -81,8 +100,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const { deployment, tier } = candidate
     const isReply = deployment.kind === 'reply'
     let retriesLeft = tier.retries
+    let keysLeft = (deployment.provider?.keys.length ?? 0) - 1
     for (;;) {
-      if (hands.signal.aborted) return left(undefined)
+      if (hands.signal.aborted) return left()
       if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return failed(tooLate())
       if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return undefined
       const tiersLeft = walk.tiersBehind(candidate)
@@ -109,7 +129,14 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       }
       hands.attempts.push(attempt)
       const last = isReply || !hasFallback(candidate, walk, plan)
-      const result = await attemptOnce(candidate, entered, { ...job, attempt, last })
+      const result = await attemptOnce(candidate, entered, { ...job, attempt, last }).catch(
+        (error: unknown) => {
+          // A defect of ours: what was taken comes back all the same.
+          attempt.endedMs = clock.now()
+          leave(candidate, entered, { outcome: 'left', usage: undefined }, job)
+          throw error
+        },
+      )
       attempt.endedMs = clock.now()
       attempt.outcome = result.outcome
       if (result.outcome === 'retry' || result.outcome === 'broken') attempt.reason = result.reason
@@ -122,7 +149,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         case 'answered':
           return { answeredBy: candidate, usage: result.usage, error: undefined }
         case 'left':
-          return left(result.usage)
+          return left(result.usage, candidate)
         case 'refuse':
           return failed(toPassedError(result))
         case 'broken':
@@ -135,21 +162,24 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         walk.tooLongMessage = result.message
         return undefined
       }
-      const keyFault = parksKey(result, deployment)
+      const keyFault = isKeyFault(result, deployment)
       const { step, waitMs, jitter } = nextStep(
         { ...result, key: keyFault },
         {
           retriesLeft,
-          otherKey: deployment.provider !== undefined && keys.hasAnother(deployment.provider),
+          otherKey: keysLeft > 0 && deployment.provider !== undefined && keys.hasAnother(deployment.provider),
           attemptsLeft: plan.attempts - walk.calls,
           tiersLeft,
           otherInTier: walk.othersInTier(candidate).some((other) => health.isAvailable(other.name)),
           patienceMs: tier.patienceMs,
+          timeLeftMs: plan.deadlineAt - clock.now(),
         },
       )
       if (step === 'next') return undefined
-      if (!keyFault) retriesLeft -= 1
-      if (waitMs > 0) await pause(jitter ? waitMs * deps.random() : waitMs, hands.signal)
+      if (keyFault) keysLeft -= 1
+      else retriesLeft -= 1
+      // A timer counts whole milliseconds and may be a little early: an exact wait is rounded to the safe side.
+      if (waitMs > 0) await pause(jitter ? waitMs * deps.random() : Math.ceil(waitMs) + 1, hands.signal)
     }
   }
 
@@ -159,17 +189,41 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (deployment.kind === 'reply') return { entry: 'go', key: undefined, hold: undefined }
     const key = deployment.provider === undefined ? undefined : keys.next(deployment.provider)
     if (key === 'parked') return skip(candidate, job, 'skipped:unavailable')
-    const entry = health.enter(deployment.name, job.force)
+    let entry = health.enter(deployment.name, job.force)
+    if (entry === 'held' && candidate.tier.patienceMs > 0) entry = await enterPatiently(candidate, job)
     if (entry === 'held') return skip(candidate, job, 'skipped:unavailable')
-    const hold = await job.hands.gate.enter(deployment, job.request)
+    let hold: Hold | Refusal | undefined
+    try {
+      hold = await job.hands.gate.enter(deployment, job.request)
+    } catch (error) {
+      health.released(deployment.name, entry)
+      throw error
+    }
     if (hold !== undefined && isRefusal(hold)) {
       health.released(deployment.name, entry)
+      job.limitWaitMs = Math.min(job.limitWaitMs, hold.waitMs)
       return skip(candidate, job, 'skipped:limit')
     }
     return { entry, key, hold }
   }
 
-  function skip({ tier, deployment }: Candidate, { hands, request }: Job, reason: Reason): undefined {
+  /** A deployment that is held back is worth a wait within the tier's patience when nobody else of the tier can answer. */
+  async function enterPatiently({ tier, deployment }: Candidate, job: Job): Promise<Entry> {
+    const untilMs = Math.min(clock.now() + tier.patienceMs, job.plan.deadlineAt - LEAST_TIME_MS)
+    for (;;) {
+      const others = tier.deployments.some((other) => other !== deployment && health.isAvailable(other.name))
+      // Where the hold is over, somebody else is probing: a short look, again and again.
+      const waitMs = Math.ceil(health.holdMs(deployment.name)) + PROBE_LOOK_MS
+      if (others || clock.now() + waitMs > untilMs || job.hands.signal.aborted) return 'held'
+      await pause(waitMs, job.hands.signal)
+      const entry = health.enter(deployment.name, job.force)
+      if (entry !== 'held') return entry
+    }
+  }
+
+  function skip({ tier, deployment }: Candidate, { hands, request, force }: Job, reason: Reason): undefined {
+    // The forced call is a second look at somebody who has been noted already.
+    if (force === true) return undefined
     const now = clock.now()
     hands.attempts.push({
       tier: tier.name,
@@ -210,10 +264,14 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       signal: hands.signal,
       clock,
       timers,
-      secret: entered.key?.value,
-      scrubBytes: deps.scrubBytes,
+      secrets: deployment.provider === undefined ? [] : keys.values(deployment.provider),
       onCommit(firstTokenMs) {
         attempt.firstTokenMs = firstTokenMs
+        // It answers: whoever waits for this probe need not wait for the end of the answer.
+        if (entered.entry === 'probe') {
+          health.succeeded(deployment.name, entered.entry)
+          entered.entry = 'go'
+        }
         attempt.outcome = 'answered'
         attempt.reason = '200'
         reply.header('x-sluice-tier', tier.name)
@@ -226,60 +284,63 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** Tells health, keys and limits how it went. */
-  function leave({ deployment }: Candidate, entered: Entered, result: Result, { hands }: Job): void {
+  function leave({ deployment }: Candidate, entered: Entered, result: Result, { hands, request }: Job): void {
     if (deployment.kind === 'reply') return
     const { entry, key, hold } = entered
     if (hold !== undefined) hands.gate.leave(hold, 'usage' in result ? result.usage : undefined)
     switch (result.outcome) {
       case 'answered':
-      case 'refuse':
         return health.succeeded(deployment.name, entry)
+      // What the caller did says nothing of the provider, neither good nor bad.
+      case 'refuse':
       case 'left':
         return health.released(deployment.name, entry)
       case 'broken':
-        if (result.deadline) return health.released(deployment.name, entry)
+        if (result.blameless) return health.released(deployment.name, entry)
         return health.failed(deployment.name, entry, { reason: result.reason, retryAfterMs: undefined })
       case 'retry':
-        // A caller with a short deadline must not be able to take a provider away from everybody.
-        if (result.deadline) return health.released(deployment.name, entry)
-        if (result.reason === 'context') return health.succeeded(deployment.name, entry)
-        if (key !== undefined && parksKey(result, deployment)) {
-          keys.park(key.reference, result.retryAfterMs ?? KEY_PARK_MS)
+        if (result.blameless || isAboutRequest(result, deployment, request)) {
+          return health.released(deployment.name, entry)
+        }
+        if (key !== undefined && isKeyFault(result, deployment)) {
+          if (parks(result)) keys.park(key, parkMs(result))
           return health.released(deployment.name, entry)
         }
         return health.failed(deployment.name, entry, result)
     }
   }
 
-  /** Whether somebody is left who could answer in this one's place. */
+  /** Whether somebody is left who could answer in this one's place, as far as can be known before asking. */
   function hasFallback(candidate: Candidate, walk: Walk, plan: Plan): boolean {
-    const spent = plan.attempts - walk.calls <= 0
-    return walk
-      .behind(candidate)
-      .some(
-        ({ deployment }) => deployment.kind === 'reply' || (!spent && health.isAvailable(deployment.name)),
-      )
+    const attemptsLeft = plan.attempts - walk.calls
+    const mayStay = mayCallAgain({ attemptsLeft, tiersLeft: walk.tiersBehind(candidate) })
+    return walk.behind(candidate).some(({ tier, deployment }) => {
+      if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return false
+      if (deployment.kind === 'reply') return true
+      if (attemptsLeft <= 0 || (tier === candidate.tier && !mayStay)) return false
+      const { provider } = deployment
+      const hasKey = provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider)
+      return hasKey && health.isAvailable(deployment.name)
+    })
   }
 
-  /** When everybody is held back by our own breakers: the one whose hold ends first. */
-  function leastBad(plan: Plan): Candidate | undefined {
-    let best: Candidate | undefined
-    for (const { candidates } of plan.tiers) {
-      for (const candidate of candidates) {
-        if (candidate.deployment.kind === 'reply' || health.isAvailable(candidate.deployment.name)) continue
-        if (
-          best === undefined ||
-          health.holdMs(candidate.deployment.name) < health.holdMs(best.deployment.name)
-        ) {
-          best = candidate
-        }
-      }
-    }
-    return best
+  /** When everybody is held back by our own breakers: those whose hold ends first are asked first. */
+  function leastBadFirst(plan: Plan): readonly Candidate[] {
+    return plan.tiers
+      .flatMap((place) => place.candidates)
+      .filter(({ deployment }) => deployment.kind !== 'reply' && !health.isAvailable(deployment.name))
+      .sort((a, b) => health.holdMs(a.deployment.name) - health.holdMs(b.deployment.name))
+  }
+
+  /** `provider/*` goes by the name of the model that was asked for, which is the caller's text. */
+  function nameOf(deployment: Deployment, request: ModelRequest): string {
+    if (deployment.model !== undefined || deployment.provider === undefined) return deployment.name
+    return deps.scrub(`${deployment.provider.name}/${request.model}`)
   }
 
   function pause(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
+      if (signal.aborted) return resolve()
       const timer = timers.set(ms, done)
       signal.addEventListener('abort', done, { once: true })
       function done(): void {
@@ -291,27 +352,31 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** Nobody answered. */
-  function toFailure(
-    plan: Plan,
-    request: ModelRequest,
-    attempts: readonly Attempt[],
-    walk: Walk,
-  ): GatewayError {
+  function toFailure(walk: Walk, { plan, request, hands, limitWaitMs }: Job): GatewayError {
+    const { attempts } = hands
     if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return tooLate()
-    if (walk.tooLongFor !== undefined) return toContextError(walk, plan, request)
-    let holdMs = Number.POSITIVE_INFINITY
-    for (const { candidates } of plan.tiers) {
-      for (const { deployment } of candidates) {
-        const ms = health.holdMs(deployment.name)
-        if (ms > 0) holdMs = Math.min(holdMs, ms)
-      }
+    if (walk.tooLongFor !== undefined && !mightHaveFit(walk.tooLongFor, plan, attempts)) {
+      return toContextError(walk, plan, request)
     }
     const list = attempts.map(({ tier, called, reason }) => `${tier} ${called}: ${reason}`).join('; ')
-    return new GatewayError('upstream_failed', `No provider could answer (${list}).`, {
-      retryAfterMs: Number.isFinite(holdMs) ? holdMs : 1000,
-    })
+    const holdMs = Math.min(shortestHoldMs(plan), limitWaitMs)
+    const retryAfterMs = Number.isFinite(holdMs) ? holdMs : 1000
+    return new GatewayError('upstream_failed', `No provider could answer (${list}).`, { retryAfterMs })
+  }
+
+  /** The shortest hold among those that are held back; Infinity where nobody is. */
+  function shortestHoldMs(plan: Plan): number {
+    const deployments = plan.tiers.flatMap((place) =>
+      place.candidates.map((candidate) => candidate.deployment),
+    )
+    const holds = deployments.map(({ name, provider }) =>
+      Math.max(health.holdMs(name), provider === undefined ? 0 : keys.parkedMs(provider)),
+    )
+    return Math.min(...holds.filter((ms) => ms > 0))
   }
 }
+
+type Failure = Extract<Result, { outcome: 'retry' }>
 
 interface Job {
   readonly plan: Plan
@@ -319,10 +384,13 @@ interface Job {
   readonly reply: Reply
   readonly hands: Hands
   readonly force?: boolean
+  /** The shortest wait that a full limit of a provider named, in ms. */
+  limitWaitMs: number
 }
 
 interface Entered {
-  readonly entry: Entry
+  /** A probe that has brought an answer is one no more. */
+  entry: Entry
   readonly key: Key | undefined
   readonly hold: Hold | undefined
 }
@@ -376,8 +444,13 @@ function failed(error: GatewayError): Outcome {
   return { answeredBy: undefined, usage: undefined, error }
 }
 
-function left(usage: Usage | undefined): Outcome {
-  return { answeredBy: undefined, usage, error: new GatewayError('client_closed', 'The caller went away.') }
+/** What was used until the caller went belongs to the one who was answering. */
+function left(usage?: Usage, candidate?: Candidate): Outcome {
+  return {
+    answeredBy: usage === undefined ? undefined : candidate,
+    usage,
+    error: new GatewayError('client_closed', 'The caller went away.'),
+  }
 }
 
 function tooLate(): GatewayError {
@@ -419,19 +492,44 @@ function toContextError(walk: Walk, plan: Plan, request: ModelRequest): GatewayE
   return new GatewayError('context_length_exceeded', message, { param: 'messages' })
 }
 
-/** A refused key is parked; so is a key that is over its rate where the provider has another. */
-function parksKey(result: Extract<Result, { outcome: 'retry' }>, deployment: Deployment): boolean {
+/** The key, or its rate where the provider has another key: then the next one may do. */
+function isKeyFault(result: Failure, deployment: Deployment): boolean {
   return result.key || (result.reason === '429' && (deployment.provider?.keys.length ?? 0) > 1)
+}
+
+function parks(result: Failure): boolean {
+  return result.park || result.reason === '429'
+}
+
+function parkMs({ park, retryAfterMs }: Failure): number {
+  return park ? Math.max(KEY_PARK_MS, retryAfterMs ?? 0) : (retryAfterMs ?? KEY_PARK_MS)
+}
+
+/**
+ * A failure that this request alone explains: nobody may take a provider away from the others by what he asks for.
+ * Context: it was too long. 413 as a rate: the prompt alone is over the tokens per minute. 403 and 404 of
+ * `provider/*`: the caller chose the name. Whatever a server says to an operation that it may not have: its chat works.
+ */
+function isAboutRequest({ reason }: Failure, deployment: Deployment, request: ModelRequest): boolean {
+  if (reason === 'context' || reason === '413') return true
+  if (deployment.model === undefined && (reason === '403' || reason === '404')) return true
+  return request.endpoint.operation !== 'chat' && NO_SUCH_OPERATION.has(reason)
+}
+
+const NO_SUCH_OPERATION: ReadonlySet<Reason> = new Set(['404', '405', '501', 'malformed'])
+
+/** Whether a window that is known to be larger only failed to be asked: then the prompt may still be held by it. */
+function mightHaveFit(tooLongFor: Deployment, plan: Plan, attempts: readonly Attempt[]): boolean {
+  const troubled = new Set(attempts.filter(({ reason }) => reason !== 'context').map((one) => one.deployment))
+  return plan.tiers.some((place) =>
+    place.candidates.some(
+      ({ deployment }) => troubled.has(deployment.name) && isLarger(deployment, tooLongFor),
+    ),
+  )
 }
 
 function isRefusal(value: Hold | Refusal): value is Refusal {
   return 'waitMs' in value
-}
-
-/** `provider/*` goes by the name of the model that was asked for. */
-function nameOf(deployment: Deployment, request: ModelRequest): string {
-  if (deployment.model !== undefined || deployment.provider === undefined) return deployment.name
-  return `${deployment.provider.name}/${request.model}`
 }
 
 /** For example `sovereign:anthropic/claude-opus-4-5=429, execution:local/gpt-oss-120b=200`. */

@@ -101,6 +101,8 @@ export function createHealth({ clock, random }: { clock: Clock; random: () => nu
       // A call that began before the hold proves nothing about the provider as it is now.
       if (!breaker.open || entry !== 'probe') return
       breaker.probing = false
+      // The provider has asked to be left alone while this probe was under way.
+      if (breaker.asked && clock.now() < breaker.heldUntilMs) return
       breaker.cleanProbes += 1
       if (breaker.cleanProbes < CLOSE_AFTER && !breaker.asked) return
       breaker.open = false

@@ -13,8 +13,16 @@ export interface Keys {
   next(provider: Provider): Key | undefined | 'parked'
   /** Whether another key could be tried now. */
   hasAnother(provider: Provider): boolean
-  park(reference: SecretReference, ms: number): void
+  /** Leaves a key alone for a while; its successor under the same reference is not concerned. */
+  park(key: Key, ms: number): void
+  /** The values of all its keys, parked or not: none of them may come back in an answer. */
+  values(provider: Provider): readonly string[]
+  /** How long until one of the provider's keys is usable, in ms; 0 when one is, or when none is needed. */
+  parkedMs(provider: Provider): number
 }
+
+/** Longest time a provider may have a key left alone. */
+const LONGEST_PARK_MS = 600_000
 
 export function createKeys({
   clock,
@@ -24,11 +32,16 @@ export function createKeys({
   /** The present value of a secret; undefined when it could not be loaded. */
   reveal: (reference: SecretReference) => string | undefined
 }): Keys {
-  const parkedUntilMs = new Map<SecretReference, number>()
+  const parked = new Map<SecretReference, { readonly untilMs: number; readonly value: string }>()
   const turns = new Map<string, number>()
 
-  function usable(reference: SecretReference): boolean {
-    return (parkedUntilMs.get(reference) ?? 0) <= clock.now()
+  /** The value of a key that may be used now. */
+  function usable(reference: SecretReference): string | undefined {
+    const value = reveal(reference)
+    const parking = parked.get(reference)
+    return parking === undefined || parking.untilMs <= clock.now() || parking.value !== value
+      ? value
+      : undefined
   }
 
   return {
@@ -39,17 +52,23 @@ export function createKeys({
       for (let i = 0; i < keys.length; i += 1) {
         const at = (turn + i) % keys.length
         const reference = keys[at] as string
-        if (!usable(reference)) continue
-        const value = reveal(reference)
+        const value = usable(reference)
         if (value === undefined) continue
         turns.set(provider.name, at + 1)
         return { reference, value }
       }
       return 'parked'
     },
-    hasAnother: (provider) => provider.keys.some(usable),
-    park(reference, ms) {
-      parkedUntilMs.set(reference, clock.now() + ms)
+    hasAnother: (provider) => provider.keys.some((reference) => usable(reference) !== undefined),
+    park({ reference, value }, ms) {
+      parked.set(reference, { untilMs: clock.now() + Math.min(ms, LONGEST_PARK_MS), value })
+    },
+    values: ({ keys }) => keys.map(reveal).filter((value) => value !== undefined),
+    parkedMs({ keys }) {
+      if (keys.length === 0 || keys.some((reference) => usable(reference) !== undefined)) return 0
+      const waits = keys.map((reference) => (parked.get(reference)?.untilMs ?? 0) - clock.now())
+      const least = Math.min(...waits.filter((ms) => ms > 0))
+      return Number.isFinite(least) ? least : 0
     },
   }
 }

@@ -1,11 +1,12 @@
-// One attempt: starts a call, keeps its time limits, and relays what comes back. Nothing reaches the caller before
+// One attempt: starts a call, keeps its time limits, and hands on what comes back. Nothing reaches the caller before
 // the first content, so that until then somebody else can answer; after it the attempt can only go on or break.
 
-import { createFrameSplitter, type Frame, FrameTooLarge } from '../bytes/sse.ts'
-import type { Fault, Format, HeaderLookup } from '../formats/format.ts'
+import type { Format, HeaderLookup } from '../formats/format.ts'
+import { redactKeys, withoutKeys } from '../formats/stage.ts'
 import type { Clock, Plan, Reason, Reply, Usage } from '../types.ts'
 import { type Result, toReason } from './attempt.ts'
-import type { Control, Exchange, Kind } from './kind.ts'
+import type { Control, Exchange, Kind, Receiver } from './kind.ts'
+import { createRelay, type Relayed } from './relay.ts'
 import type { Timers } from './timers.ts'
 
 export interface Run {
@@ -19,17 +20,14 @@ export interface Run {
   readonly signal: AbortSignal
   readonly clock: Clock
   readonly timers: Timers
-  /** The key in use, by value: it must not come back in an answer. */
-  readonly secret: string | undefined
-  readonly scrubBytes: (bytes: Buffer) => Buffer
+  /** The provider's keys, by value: they must not come back in an answer. */
+  readonly secrets: readonly string[]
   /** Called once, just before the answer begins: the last moment for headers. */
   readonly onCommit: (firstTokenMs: number) => void
 }
 
 /** Largest whole reply that is held. */
 const MAX_REPLY_BYTES = 64 * 1024 * 1024
-/** Most of a stream that is held back before its first content. */
-const MAX_PREAMBLE_BYTES = 1024 * 1024
 /** Most of an error body that is read, and how long for. */
 const MAX_FAULT_BYTES = 64 * 1024
 const FAULT_BODY_MS = 2000
@@ -38,28 +36,45 @@ const TAIL_MS = 1000
 
 const EVENT_STREAM = 'text/event-stream'
 
-/** Runs one attempt to its end. Never rejects. */
+/** Runs one attempt to its end. Rejects only for a defect of ours. */
 export function runAttempt(run: Run): Promise<Result> {
-  return new Promise((resolve) => start(run, resolve))
+  return new Promise((resolve, reject) => start(run, resolve, reject))
 }
 
-function start(run: Run, resolve: (result: Result) => void): void {
-  const { exchange, plan, reply, clock, timers, signal } = run
-  const { tier } = exchange.candidate
-  const { request } = exchange
+function start(run: Run, resolve: (result: Result) => void, reject: (error: unknown) => void): void {
+  const { exchange, format, plan, reply, clock, timers, signal, secrets } = run
+  const { request, candidate } = exchange
+  const { tier } = candidate
   const startedMs = clock.now()
+  const watch = format.provider.watch()
+  const relay = createRelay({
+    watch,
+    glance: format.provider.watch,
+    choices: request.choices,
+    stages: [...plan.stages.map((make) => make()), ...(secrets.length > 0 ? [redactKeys(secrets)] : [])],
+  })
+
   let phase: 'connect' | 'head' | 'body' | 'relay' | 'over' = 'connect'
   let status = 0
   let header: HeaderLookup = () => undefined
+  let streaming = false
+  /** The body of an error is compressed though nobody asked for it: its status has to do. */
+  let isEncoded = false
+  let chunks: Buffer[] = []
+  let bytes = 0
+  let headMs = 0
   let lastDataMs = 0
+  let finishedMs = 0
   let paused = false
+  let upstreamEnded = false
+  let control: Control | undefined
   let timer: unknown
-  const control: { now: Control | undefined } = { now: undefined }
+  let tail: unknown
 
   // --- time ------------------------------------------------------------------------------------------------
 
   /** The nearest limit and its name. One timer serves all of them: it looks again when it fires too early. */
-  function due(): { at: number; reason: Reason; deadline: boolean } {
+  function due(): { at: number; reason: Reason; blameless: boolean } {
     let at = startedMs + tier.attemptMs
     let reason: Reason = 'attempt'
     const nearer = (ms: number, name: Reason) => {
@@ -69,76 +84,94 @@ function start(run: Run, resolve: (result: Result) => void): void {
       }
     }
     if (phase === 'connect') nearer(startedMs + tier.connectMs, 'connect')
-    if (phase === 'connect' || phase === 'head' || phase === 'body') {
-      if (!run.last) {
-        if (request.stream) nearer(startedMs + tier.firstTokenMs, 'first_token')
-        else nearer(startedMs + tier.firstByteMs, 'first_byte')
-      }
+    if (phase !== 'relay' && !run.last) {
+      if (request.stream) nearer(startedMs + tier.firstTokenMs, 'first_token')
+      else if (lastDataMs === 0) nearer(startedMs + tier.firstByteMs, 'first_byte')
     }
-    if (lastDataMs > 0 && !paused && request.stream) {
-      nearer(lastDataMs + (watch.finished ? Math.min(TAIL_MS, tier.idleMs) : tier.idleMs), 'idle')
+    if (phase === 'relay' && !paused) {
+      nearer(lastDataMs + tier.idleMs, 'idle')
+      if (finishedMs > 0) nearer(finishedMs + TAIL_MS, 'idle')
     }
     if (phase === 'body' && status >= 300) nearer(headMs + FAULT_BODY_MS, 'idle')
-    if (plan.deadlineAt < at) return { at: plan.deadlineAt, reason: 'attempt', deadline: true }
-    return { at, reason, deadline: false }
+    if (plan.deadlineAt < at) return { at: plan.deadlineAt, reason: 'attempt', blameless: true }
+    // An answer that came all the time and was long, or was read slowly, is not the provider's failure.
+    return { at, reason, blameless: phase === 'relay' && reason === 'attempt' }
   }
 
   function arm(): void {
     timers.clear(timer)
-    timer = timers.set(Math.max(1, Math.ceil(due().at - clock.now())), onTimer)
+    timer = timers.set(Math.max(1, Math.ceil(due().at - clock.now())), guarded(onTimer))
   }
 
   function onTimer(): void {
     if (phase === 'over') return
-    const { at, reason, deadline } = due()
+    const { at, reason, blameless } = due()
     if (clock.now() < at) return arm()
     if (phase === 'body' && status >= 300) return readFault()
-    if (phase === 'relay' && watch.finished) return complete()
-    fail(reason, '', deadline)
+    if (phase === 'relay' && relay.complete) return complete()
+    fail(reason, '', blameless)
   }
 
   // --- ends ------------------------------------------------------------------------------------------------
 
   function finish(result: Result, abort: boolean): void {
     if (phase === 'over') return
-    phase = 'over'
-    timers.clear(timer)
-    signal.removeEventListener('abort', onLeft)
-    reply.onDrain = undefined
-    if (abort) control.now?.abort()
+    close(abort)
     resolve(result)
   }
 
+  function close(abort: boolean): void {
+    phase = 'over'
+    timers.clear(timer)
+    signal.removeEventListener('abort', onLeft)
+    // A whole reply may still be on its way out: what was set by others stays.
+    if (reply.onDrain === onDrain) reply.onDrain = undefined
+    if (abort) control?.abort()
+  }
+
+  /** Whatever is called from outside: a defect ends this attempt, never the process. */
+  function guarded<A extends unknown[]>(run: (...args: A) => void): (...args: A) => void {
+    return (...args) => {
+      try {
+        run(...args)
+      } catch (error) {
+        if (phase === 'over') return
+        close(true)
+        reject(error)
+      }
+    }
+  }
+
   /** The upstream failed: before the first byte somebody else may try, after it the answer is broken. */
-  function fail(reason: Reason, message = '', deadline = false): void {
-    if (phase === 'relay') finish({ outcome: 'broken', reason, usage: usageSoFar(), deadline }, true)
-    else finish({ outcome: 'retry', reason, retryAfterMs: undefined, key: false, message, deadline }, true)
+  function fail(reason: Reason, message = '', blameless = false): void {
+    if (phase === 'relay') finish({ outcome: 'broken', reason, usage: usageSoFar(), blameless }, true)
+    else
+      finish(
+        { outcome: 'retry', reason, retryAfterMs: undefined, key: false, park: false, message, blameless },
+        true,
+      )
   }
 
   function onLeft(): void {
-    finish({ outcome: 'left', usage: status === 200 ? usageSoFar() : undefined }, true)
+    // Once the request has gone out the provider works on it, and somebody pays for that.
+    const begun = phase !== 'connect' && status < 300
+    finish({ outcome: 'left', usage: begun ? usageSoFar() : undefined }, true)
   }
 
   /** The provider's own figures, else what was seen: a stream that broke still used tokens. */
   function usageSoFar(): Usage {
-    return (
-      watch.usage ?? {
-        inputTokens: Math.ceil(request.bodyBytes / 4),
-        cachedTokens: 0,
-        outputTokens: watch.countedTokens,
-        reasoningTokens: 0,
-        source: 'counted',
-      }
-    )
+    return watch.usage ?? toCounted(watch.countedTokens)
+  }
+
+  function toCounted(outputTokens: number): Usage {
+    const inputTokens = Math.ceil(request.bodyBytes / 4)
+    return { inputTokens, cachedTokens: 0, outputTokens, reasoningTokens: 0, source: 'counted' }
   }
 
   // --- whole replies and errors ------------------------------------------------------------------------------
 
-  let headMs = 0
-  let chunks: Buffer[] = []
-  let bytes = 0
-
   function collect(chunk: Buffer): void {
+    if (isEncoded) return
     chunks.push(chunk)
     bytes += chunk.length
     if (status >= 300) {
@@ -148,139 +181,125 @@ function start(run: Run, resolve: (result: Result) => void): void {
 
   function readFault(): void {
     const body = Buffer.concat(chunks, bytes).toString('utf8', 0, MAX_FAULT_BYTES)
-    const fault: Fault = run.format.provider.fault(status, header, body, clock.wall())
+    const fault = format.provider.fault(status, header, body, clock.wall())
     if (fault.verdict === 'refuse') return finish({ outcome: 'refuse', status, fault }, true)
     const reason: Reason = fault.verdict === 'context' ? 'context' : `${status}`
-    const { retryAfterMs, key, message } = fault
-    finish({ outcome: 'retry', reason, retryAfterMs, key, message, deadline: false }, true)
+    const { retryAfterMs, key, park, message } = fault
+    finish({ outcome: 'retry', reason, retryAfterMs, key, park, message, blameless: false }, true)
   }
 
   function readWhole(): void {
-    let body = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes)
+    const body = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes)
     chunks = []
-    const facts = run.format.provider.whole(request.endpoint.operation, body)
+    const facts = format.provider.whole(request.endpoint.operation, body)
     if (facts.failure !== undefined) return fail(facts.failure, facts.error)
     // A stream was asked for and a whole answer came: nothing in it may be passed off as one.
     if (request.stream) return fail('malformed')
-    if (run.secret !== undefined && body.includes(run.secret)) body = run.scrubBytes(body)
     run.onCommit(clock.now())
-    reply.send(status, 'application/json; charset=utf-8', body)
-    finish({ outcome: 'answered', usage: facts.usage }, false)
+    request.letGo()
+    reply.send(status, 'application/json; charset=utf-8', withoutKeys(body, secrets))
+    finish({ outcome: 'answered', usage: facts.usage ?? toCounted(facts.countedTokens) }, false)
   }
 
   // --- streams -----------------------------------------------------------------------------------------------
 
-  const watch = run.format.provider.watch()
-  const splitter = createFrameSplitter()
-  let streaming = false
-  let preamble: Buffer[] = []
-  let preambleBytes = 0
-
-  function relay(frames: readonly Frame[]): void {
-    const out: Buffer[] = []
-    for (const frame of frames) {
-      const verdict = judge(frame)
-      if (verdict === 'over') return
-      if (verdict === 'drop') continue
-      if (verdict === 'hold') {
-        preamble.push(frame.bytes)
-        preambleBytes += frame.bytes.length
-        if (preambleBytes > MAX_PREAMBLE_BYTES) return fail('malformed')
-        continue
-      }
-      if (phase !== 'relay') {
-        commit()
-        out.push(...preamble)
-        preamble = []
-      }
-      out.push(frame.bytes)
-      if (verdict === 'last') {
-        send(out)
-        return complete()
-      }
+  function deliver({ out, ended }: Relayed): void {
+    if (out.length > 0) {
+      if (phase !== 'relay') commit()
+      send(out)
     }
-    if (out.length > 0) send(out)
-
-    /** What becomes of a frame. `over`: the attempt ended on it, after what came before it was sent. */
-    function judge(frame: Frame): 'send' | 'hold' | 'drop' | 'last' | 'over' {
-      const begun = phase === 'relay'
-      // Comments and lone fields keep a connection alive; before the answer begins there is nothing to keep.
-      if (frame.data === undefined) return begun ? 'send' : 'drop'
-      const facts = watch.look(frame.data)
-      if (facts.error !== undefined) return stop('in_band', facts.error)
-      // Between equal formats a malformed event is the caller's to read, but never the first thing an answer says.
-      if (facts.malformed) return begun ? 'send' : stop('malformed')
-      if (facts.done) {
-        if (watch.finished) return 'last'
-        return stop(begun ? 'incomplete' : 'empty')
-      }
-      if (facts.usageOnly && !request.includeUsage) return 'drop'
-      if (begun || facts.content) return 'send'
-      return 'hold'
-    }
-
-    function stop(reason: Reason, message?: string): 'over' {
-      if (out.length > 0) send(out)
-      fail(reason, message)
-      return 'over'
-    }
+    if (ended === undefined) return
+    if (ended.kind === 'complete') complete()
+    else fail(ended.reason, ended.message)
   }
 
+  /** From here on nobody else can be asked. */
   function commit(): void {
     run.onCommit(clock.now())
     phase = 'relay'
-    // From here on nobody else can be asked: the request body is not needed any more.
-    request.body = undefined
+    request.letGo()
     reply.begin(status, `${EVENT_STREAM}; charset=utf-8`)
-    reply.onDrain = () => {
-      if (!paused) return
-      paused = false
-      lastDataMs = clock.now()
-      control.now?.resume()
-      arm()
-    }
+    reply.onDrain = onDrain
+    arm()
   }
 
   function send(out: readonly Buffer[]): void {
-    let piece = out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out)
-    if (run.secret !== undefined && piece.includes(run.secret)) piece = run.scrubBytes(piece)
+    const piece = out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out)
     if (!reply.write(piece) && !paused) {
       paused = true
-      control.now?.pause()
+      control?.pause()
     }
+  }
+
+  function onDrain(): void {
+    if (!paused) return
+    paused = false
+    lastDataMs = clock.now()
+    if (finishedMs > 0) finishedMs = lastDataMs
+    control?.resume()
+    arm()
   }
 
   /** The answer is complete: the caller gets its end now, whatever the upstream still does with its connection. */
   function complete(): void {
     reply.end()
-    const { now } = control
-    const ended = upstreamEnded
-    finish({ outcome: 'answered', usage: watch.usage ?? usageSoFar() }, false)
+    finish({ outcome: 'answered', usage: usageSoFar() }, false)
     // Behind its end marker a connection usually closes its answer at once and can be used again; else it is cut.
-    if (!ended && now !== undefined) {
-      now.resume()
-      tail = timers.set(TAIL_MS, () => now.abort())
-    }
+    if (upstreamEnded) return
+    control?.resume()
+    tail = timers.set(TAIL_MS, () => control?.abort())
   }
-  let upstreamEnded = false
-  let tail: unknown
 
   // --- the upstream's side -----------------------------------------------------------------------------------
 
-  function onEnd(): void {
-    upstreamEnded = true
-    timers.clear(tail)
-    if (phase === 'over') return
-    if (status >= 300) return readFault()
-    if (!streaming) return readWhole()
-    const rest = splitter.rest()
-    // A last event without its blank line is whole when it can be read; else it is where the stream was cut.
-    if (rest?.data !== undefined && !run.format.provider.watch().look(rest.data).malformed) {
-      relay([{ ...rest, bytes: Buffer.concat([rest.bytes, Buffer.from('\n\n')]) }])
-      if (isOver()) return
-    }
-    if (phase === 'relay') return watch.finished ? complete() : fail('incomplete')
-    fail('empty')
+  const receiver: Receiver = {
+    started() {
+      if (phase !== 'connect') return
+      phase = 'head'
+      arm()
+    },
+    head(code, lookup) {
+      if (phase === 'over') return
+      status = code
+      header = lookup
+      headMs = clock.now()
+      phase = 'body'
+      const encoding = header('content-encoding')?.trim().toLowerCase()
+      isEncoded = encoding !== undefined && encoding !== '' && encoding !== 'identity'
+      if (isEncoded && status < 300) return fail('malformed')
+      const type = header('content-type')?.trim().toLowerCase()
+      // Where nothing is said, what was asked for is taken to have come; if it has not, it cannot be read.
+      const isEventStream = type === undefined ? request.stream : type.startsWith(EVENT_STREAM)
+      if (status < 300 && isEventStream && !request.stream) return fail('malformed')
+      streaming = status < 300 && isEventStream
+      arm()
+    },
+    data(chunk) {
+      if (phase === 'over') return
+      lastDataMs = clock.now()
+      if (!streaming) return collect(chunk)
+      deliver(relay.push(chunk))
+      // The idle limit shrinks once, when nothing but the end marker is missing.
+      if (isOver() || finishedMs > 0 || !relay.complete) return
+      finishedMs = lastDataMs
+      arm()
+    },
+    end() {
+      upstreamEnded = true
+      timers.clear(tail)
+      if (phase === 'over') return
+      if (status >= 300) return readFault()
+      if (!streaming) return readWhole()
+      deliver(relay.end())
+    },
+    failed(error) {
+      upstreamEnded = true
+      timers.clear(tail)
+      if (phase === 'over') return
+      if (status >= 300) return readFault()
+      if (phase === 'relay' && relay.complete) return complete()
+      fail(toReason(error, status !== 0))
+    },
   }
 
   /** `phase` as it is now; functions called above may have ended the attempt. */
@@ -289,51 +308,12 @@ function start(run: Run, resolve: (result: Result) => void): void {
   }
 
   signal.addEventListener('abort', onLeft, { once: true })
-  control.now = run.kind(exchange, {
-    started() {
-      if (phase === 'connect') {
-        phase = 'head'
-        arm()
-      }
-    },
-    head(code, lookup) {
-      if (phase === 'over') return
-      status = code
-      header = lookup
-      headMs = clock.now()
-      phase = 'body'
-      const encoding = header('content-encoding')
-      if (encoding !== undefined && encoding !== 'identity') return fail('malformed')
-      const isEventStream = header('content-type')?.toLowerCase().startsWith(EVENT_STREAM) === true
-      if (status < 300 && isEventStream !== request.stream && isEventStream) return fail('malformed')
-      streaming = status < 300 && isEventStream
-      arm()
-    },
-    data(chunk) {
-      if (phase === 'over') return
-      const first = lastDataMs === 0
-      lastDataMs = clock.now()
-      if (!streaming) collect(chunk)
-      else {
-        try {
-          relay(splitter.push(chunk))
-        } catch (error) {
-          if (!(error instanceof FrameTooLarge)) throw error
-          fail('malformed')
-        }
-      }
-      // The idle limit begins with the first piece, and shrinks at the finish reason.
-      if ((first || watch.finished) && !isOver()) arm()
-    },
-    end: onEnd,
-    failed(error) {
-      upstreamEnded = true
-      timers.clear(tail)
-      if (phase === 'over') return
-      if (status >= 300) return readFault()
-      if (phase === 'relay' && watch.finished) return complete()
-      fail(toReason(error, status !== 0))
-    },
+  control = run.kind(exchange, {
+    started: guarded(receiver.started),
+    head: guarded(receiver.head),
+    data: guarded(receiver.data),
+    end: guarded(receiver.end),
+    failed: guarded(receiver.failed),
   })
   if (signal.aborted) return onLeft()
   arm()

@@ -5,7 +5,7 @@ import { type Dispatcher, Pool } from 'undici'
 import type { Control, Exchange, Kind, Receiver } from './kind.ts'
 
 /** A connection that takes longer than this is given up, whatever a tier says. */
-const CONNECT_LIMIT_MS = 30_000
+const CONNECT_LIMIT_MS = 10_000
 
 export interface Transport {
   readonly call: Kind

@@ -1,6 +1,7 @@
 // Record: what happened and what it took, as one log line and the metrics. Reads the trail, decides nothing, never
 // throws. Of the request's content nothing is kept: ids, names, numbers.
 
+import { withoutBearer } from '../config/bearer.ts'
 import { toGatewayError } from '../errors.ts'
 import type { Arrival, Attempt, Clock, Trail } from '../types.ts'
 import type { Instruments } from './metrics.ts'
@@ -13,6 +14,16 @@ export interface RequestLog {
 
 export interface Recorder {
   record(arrival: Arrival, trail: Trail): void
+  /** A request that was refused before it had a path through the gateway. */
+  refused(refusal: EarlyRefusal): void
+}
+
+export interface EarlyRefusal {
+  readonly id: string
+  readonly status: number
+  /** The wire code. */
+  readonly code: string
+  readonly address: string
 }
 
 interface Deps {
@@ -26,14 +37,29 @@ interface Deps {
 export function createRecorder({ log, instruments, clock, describe }: Deps): Recorder {
   return {
     record(arrival, trail) {
-      try {
-        const endedMs = clock.now()
-        measure(arrival, trail, endedMs)
-        write(arrival, trail, endedMs)
-      } catch (error) {
-        log.error({ error: describe(error) }, 'a request could not be recorded')
-      }
+      const endedMs = clock.now()
+      // One that fails does not take the other with it.
+      guarded(() => measure(arrival, trail, endedMs))
+      guarded(() => write(arrival, trail, endedMs))
     },
+    refused({ id, status, code, address }) {
+      guarded(() => {
+        instruments.requests.add(1, { agent: '', route: '', operation: '', status: String(status), code })
+        log.info({ id, status, code, address }, 'request')
+      })
+    },
+  }
+
+  function guarded(run: () => void): void {
+    try {
+      run()
+    } catch (error) {
+      try {
+        log.error({ error: describe(error) }, 'a request could not be recorded')
+      } catch {
+        // The log itself does not work: there is nowhere left to say so.
+      }
+    }
   }
 
   function measure(arrival: Arrival, trail: Trail, endedMs: number): void {
@@ -85,16 +111,20 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
       agent: caller?.agent.name,
       bearer: caller?.bearer.id,
       operation: arrival.endpoint.operation,
-      model: request?.model,
+      model: request === undefined ? undefined : withoutBearer(request.model, arrival.bearer),
       route: trail.route?.name,
-      matched: trail.decision?.matched,
+      matched:
+        trail.decision === undefined ? undefined : withoutBearer(trail.decision.matched, arrival.bearer),
       stream: request?.stream,
       status: trail.status,
       code,
       tier: answeredBy?.tier.name,
-      deployment: answeredBy === undefined ? undefined : attempts.at(-1)?.called,
+      deployment:
+        answeredBy === undefined ? undefined : withoutBearer(attempts.at(-1)?.called ?? '', arrival.bearer),
       degraded: answeredBy === undefined ? undefined : answeredBy.tier.name !== trail.route?.tiers[0]?.name,
-      attempts: attempts.map(({ tier, called, reason }) => `${tier}:${called}=${reason}`),
+      attempts: attempts.map(({ tier, called, reason }) =>
+        withoutBearer(`${tier}:${called}=${reason}`, arrival.bearer),
+      ),
       ms: round(endedMs - arrival.startedMs),
       firstTokenMs: first === undefined ? undefined : round(first - arrival.startedMs),
       overheadMs: round(overheadMs(arrival, attempts, endedMs)),

@@ -79,7 +79,13 @@ export function caller(agentLimits: Partial<Limits>, bearerLimits?: Partial<Limi
 
 export function modelRequest(some: Partial<ModelRequest> = {}): ModelRequest {
   return {
-    endpoint: { method: 'POST', path: '/chat/completions', operation: 'chat', format: 'openai' },
+    endpoint: {
+      method: 'POST',
+      path: '/chat/completions',
+      operation: 'chat',
+      format: 'openai',
+      streams: true,
+    },
     model: 'gpt-oss-120b',
     stream: false,
     includeUsage: false,
@@ -87,6 +93,7 @@ export function modelRequest(some: Partial<ModelRequest> = {}): ModelRequest {
     choices: 1,
     bodyBytes: 300,
     body: undefined,
+    letGo: () => {},
     spans: new Map(),
     restrictedFields: [],
     ...some,

@@ -35,7 +35,8 @@ interface Client {
   readonly socket: Socket
   said(): string
   /** Resolves with what was said when `text` has come, with the error code, or with `silence` after 100 ms. */
-  until(text: string): Promise<string>
+  /** What was said once it holds `text`, why it is over, or `silence` after `ms`. */
+  until(text: string, ms?: number): Promise<string>
   /** `end`, an error code, or undefined while it is open. */
   over(): string | undefined
 }
@@ -59,8 +60,8 @@ async function open(): Promise<Client> {
     socket,
     said: () => said,
     over: () => over,
-    async until(text) {
-      const giveUpAt = performance.now() + 100
+    async until(text, ms = 3_000) {
+      const giveUpAt = performance.now() + ms
       while (performance.now() < giveUpAt) {
         if (said.includes(text)) return said
         if (over !== undefined) return over
@@ -84,7 +85,7 @@ test('loses replies that the target has given', async () => {
   const client = await open()
   proxy.dropReplies()
   client.socket.write('a')
-  expect(await client.until('<')).toBe('silence')
+  expect(await client.until('<', 100)).toBe('silence')
   expect(received).toBe('a')
   await proxy.forward()
   client.socket.write('b')
@@ -97,7 +98,7 @@ test('lets nothing through a black hole and keeps connections open', async () =>
   const after = await open()
   before.socket.write('a')
   after.socket.write('b')
-  expect(await before.until('<')).toBe('silence')
+  expect(await before.until('<', 100)).toBe('silence')
   expect([received, before.over(), after.over()]).toEqual(['', undefined, undefined])
 })
 

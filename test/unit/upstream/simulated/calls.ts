@@ -100,7 +100,7 @@ function toExchange({
   const format = 'openai'
   const path = operation === 'chat' ? '/chat/completions' : '/embeddings'
   const request: ModelRequest = {
-    endpoint: { method: 'POST', path, operation, format },
+    endpoint: { method: 'POST', path, operation, format, streams: true },
     model,
     stream: false,
     includeUsage: false,
@@ -108,6 +108,7 @@ function toExchange({
     choices: 1,
     bodyBytes: bytes.length,
     body: bytes,
+    letGo: () => {},
     spans: new Map(),
     restrictedFields: [],
     ...asked.request,

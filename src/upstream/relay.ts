@@ -1,0 +1,145 @@
+// What the caller gets of a stream, and what the stream means for its attempt. Pure: bytes in, bytes and a verdict
+// out. Holds back everything before the first content; after it frames pass as they came, but for the stages.
+
+import { createFrameSplitter, FrameTooLarge } from '../bytes/sse.ts'
+import type { StreamWatch } from '../formats/format.ts'
+import type { EventFacts, Frame, Reason, Stage } from '../types.ts'
+
+export interface Relay {
+  /** Takes a chunk cut anywhere. Nothing may be pushed after an `ended`. */
+  push(chunk: Buffer): Relayed
+  /** The upstream closed in good order: whether that was the end of an answer. */
+  end(): Relayed
+  /** Nothing is missing but the end marker. */
+  readonly complete: boolean
+}
+
+export interface Relayed {
+  /** Whole frames for the caller, in order; empty while everything is held back. */
+  readonly out: readonly Buffer[]
+  readonly ended: End | undefined
+}
+
+export type End =
+  | { readonly kind: 'complete' }
+  | { readonly kind: 'failed'; readonly reason: Reason; readonly message: string }
+
+/** Most of a stream that is held back before its first content. */
+const MAX_PREAMBLE_BYTES = 1024 * 1024
+
+const COMPLETE: End = { kind: 'complete' }
+const NO_FACTS: EventFacts = {
+  content: false,
+  done: false,
+  usageOnly: false,
+  error: undefined,
+  malformed: false,
+}
+const BLANK_LINE = Buffer.from('\n\n')
+const TWO_RETURNS = Buffer.from('\r\r')
+
+interface Setting {
+  /** Reads the events; what it knows at the end is the caller's to settle on. */
+  readonly watch: StreamWatch
+  /** Another watch of the same format, for a look that must not count. */
+  readonly glance: () => StreamWatch
+  readonly stages: readonly Stage[]
+  /** How many choices were asked for; they may come one behind the other. */
+  readonly choices: number
+}
+
+export function createRelay({ watch, glance, stages, choices }: Setting): Relay {
+  const splitter = createFrameSplitter()
+  let begun = false
+  let preamble: Buffer[] = []
+  let preambleBytes = 0
+
+  return {
+    push(chunk) {
+      try {
+        return take(splitter.push(chunk))
+      } catch (error) {
+        if (!(error instanceof FrameTooLarge)) throw error
+        return { out: [], ended: failed('malformed') }
+      }
+    },
+    end() {
+      const last = lastFrame()
+      const relayed = last === undefined ? { out: [], ended: undefined } : take([last])
+      if (relayed.ended !== undefined) return relayed
+      if (!begun) return { out: [], ended: failed('empty') }
+      return { out: relayed.out, ended: isComplete() ? COMPLETE : failed('incomplete') }
+    },
+    get complete() {
+      return isComplete()
+    },
+  }
+
+  function isComplete(): boolean {
+    return watch.finished && watch.finishedChoices >= choices
+  }
+
+  function take(frames: readonly Frame[]): Relayed {
+    const out: Buffer[] = []
+    for (const frame of frames) {
+      // Comments and lone fields tell nothing; an event with empty data is none (WHATWG: it is not dispatched).
+      const facts = frame.data === undefined || frame.data === '' ? NO_FACTS : watch.look(frame.data)
+      const failure = failureOf(facts)
+      if (failure !== undefined) return { out, ended: failure }
+      const bytes = throughStages(frame, facts)
+      if (bytes === undefined) continue
+      if (!begun && !facts.content) {
+        preamble.push(bytes)
+        preambleBytes += bytes.length
+        if (preambleBytes > MAX_PREAMBLE_BYTES) return { out, ended: failed('malformed') }
+        continue
+      }
+      if (!begun) {
+        begun = true
+        out.push(...preamble)
+        preamble = []
+      }
+      out.push(bytes)
+      if (facts.done) return { out, ended: COMPLETE }
+    }
+    return { out, ended: undefined }
+  }
+
+  /** Why a stream ends on this event without an answer. */
+  function failureOf(facts: EventFacts): End | undefined {
+    if (facts.error !== undefined) return failed('in_band', facts.error)
+    // Between equal formats a malformed event is the caller's to read, but never the first thing an answer says.
+    if (facts.malformed && !begun) return failed('malformed')
+    // An end marker without a finish reason is not passed on: it would make half an answer look whole.
+    if (facts.done && !watch.finished) return failed(begun ? 'incomplete' : 'empty')
+    return undefined
+  }
+
+  function throughStages(frame: Frame, facts: EventFacts): Buffer | undefined {
+    let { bytes } = frame
+    for (const stage of stages) {
+      const seen = bytes === frame.bytes ? frame : { ...frame, bytes }
+      if (stage.kind === 'observe') {
+        stage.see(seen, facts)
+        continue
+      }
+      const changed = stage.change(seen, facts)
+      if (changed === undefined) return undefined
+      bytes = changed
+    }
+    return bytes
+  }
+
+  /** A last event without its blank line is whole when it can be read; else it is where the stream was cut. */
+  function lastFrame(): Frame | undefined {
+    const rest = splitter.rest()
+    if (rest?.data === undefined || glance().look(rest.data).malformed) return undefined
+    // Where lines end with CR alone, the blank line is there: only what follows could have told.
+    const isClosed = rest.bytes.subarray(-2).equals(TWO_RETURNS)
+    return isClosed ? rest : { ...rest, bytes: Buffer.concat([rest.bytes, BLANK_LINE]) }
+  }
+}
+
+function failed(reason: Reason, message = ''): End {
+  return { kind: 'failed', reason, message }
+}

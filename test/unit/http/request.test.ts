@@ -1,0 +1,147 @@
+import { describe, expect, it } from 'vitest'
+import { RESTRICTED_FIELDS } from '../../../src/config/schema.ts'
+import { GatewayError } from '../../../src/errors.ts'
+import { ENDPOINTS } from '../../../src/http/operations.ts'
+import { readRequest } from '../../../src/http/request.ts'
+import type { ModelRequest } from '../../../src/types.ts'
+
+const [CHAT] = ENDPOINTS
+
+function read(text: string | Buffer, allowFields: readonly string[] = []): ModelRequest {
+  if (CHAT === undefined) throw new Error('no endpoint')
+  return readRequest(CHAT, Buffer.from(text), new Set(allowFields))
+}
+
+function refusal(text: string | Buffer, allowFields: readonly string[] = []): GatewayError {
+  try {
+    read(text, allowFields)
+  } catch (error) {
+    if (error instanceof GatewayError) return error
+    throw error
+  }
+  throw new Error(`accepted: ${text.toString().slice(0, 80)}`)
+}
+
+describe('readRequest', () => {
+  it('reads what the gateway needs and leaves the body as it came', () => {
+    const body =
+      '{"max_tokens": 5, "model" : "a\\/b", "stream":true,"n":2,"stream_options":{"include_usage":true},"x":[]}'
+    const request = read(body)
+    expect(request).toMatchObject({
+      model: 'a/b',
+      stream: true,
+      includeUsage: true,
+      maxOutputTokens: 5,
+      choices: 2,
+      bodyBytes: Buffer.byteLength(body),
+      restrictedFields: [],
+    })
+    expect(request.body?.toString()).toBe(body)
+  })
+
+  it('takes the defaults where nothing is said', () => {
+    expect(read('{"model":"m"}')).toMatchObject({
+      stream: false,
+      includeUsage: false,
+      maxOutputTokens: undefined,
+      choices: 1,
+    })
+  })
+
+  it.each([
+    ['null for the stream', '{"model":"m","stream":null}', { stream: false }],
+    ['null for the options', '{"model":"m","stream_options":null}', { includeUsage: false }],
+    ['null for usage', '{"model":"m","stream_options":{"include_usage":null}}', { includeUsage: false }],
+    [
+      'null for counts',
+      '{"model":"m","n":null,"max_tokens":null}',
+      { choices: 1, maxOutputTokens: undefined },
+    ],
+    [
+      'the larger of two caps',
+      '{"model":"m","max_tokens":9,"max_completion_tokens":4}',
+      { maxOutputTokens: 9 },
+    ],
+    ['a count with an exponent', '{"model":"m","max_tokens":1e3}', { maxOutputTokens: 1000 }],
+    ['null for state of an account', '{"model":"m","previous_response_id":null,"conversation":null}', {}],
+    ['a model of any script', '{"model":"ключ 鍵 👩‍🚀"}', { model: 'ключ 鍵 👩‍🚀' }],
+  ])('accepts %s', (_, text, expected) => {
+    expect(read(text)).toMatchObject(expected)
+  })
+
+  it.each<[string, string, string]>([
+    ['no model', '{}', 'model'],
+    ['a model that is no string', '{"model":1}', 'model'],
+    ['a model that is an array', '{"model":["m"]}', 'model'],
+    ['null for a model', '{"model":null}', 'model'],
+    ['an empty model', '{"model":""}', 'model'],
+    ['a long model', `{"model":"${'x'.repeat(257)}"}`, 'model'],
+    ['a model with a line feed', '{"model":"a\\nb"}', 'model'],
+    ['a model with an escape character', '{"model":"\\u001b[31m"}', 'model'],
+    ['a model with a C1 control', '{"model":"\\u0085"}', 'model'],
+    ['a model with a line separator', '{"model":"a\u2028b"}', 'model'],
+    ['a model with half a character', '{"model":"\\ud800"}', 'model'],
+    ['a stream that is a string', '{"model":"m","stream":"true"}', 'stream'],
+    ['a stream that is a number', '{"model":"m","stream":1}', 'stream'],
+    ['options that are an array', '{"model":"m","stream_options":[]}', 'stream_options'],
+    ['options that are true', '{"model":"m","stream_options":true}', 'stream_options'],
+    [
+      'usage that is a string',
+      '{"model":"m","stream_options":{"include_usage":"x"}}',
+      'stream_options.include_usage',
+    ],
+    ['no choices', '{"model":"m","n":0}', 'n'],
+    ['too many choices', '{"model":"m","n":129}', 'n'],
+    ['half a choice', '{"model":"m","n":1.5}', 'n'],
+    ['a choice in quotes', '{"model":"m","n":"1"}', 'n'],
+    ['a negative cap', '{"model":"m","max_tokens":-1}', 'max_tokens'],
+    ['a cap beyond numbers', '{"model":"m","max_tokens":1e400}', 'max_tokens'],
+    ['a cap that is true', '{"model":"m","max_completion_tokens":true}', 'max_completion_tokens'],
+    ['state of an account', '{"model":"m","previous_response_id":"r"}', 'previous_response_id'],
+    ['a conversation of an account', '{"model":"m","conversation":{}}', 'conversation'],
+    ...RESTRICTED_FIELDS.map(
+      (name) => [`the field ${name}`, `{"model":"m","${name}":null}`, name] as [string, string, string],
+    ),
+  ])('refuses %s as invalid_request and names the field', (_, text, param) => {
+    expect(refusal(text)).toMatchObject({ code: 'invalid_request', param })
+  })
+
+  it('accepts a restricted field that some provider allows, and says that it is there', () => {
+    expect(read('{"model":"m","provider":{}}', ['provider']).restrictedFields).toEqual(['provider'])
+    expect(refusal('{"model":"m","provider":{},"route":1}', ['provider'])).toMatchObject({ param: 'route' })
+  })
+
+  it.each([
+    ['another case', '{"Model":"x","model":"m"}'],
+    ['another case alone', '{"MODEL":"m"}'],
+    ['a long s', '{"model":"m","ſtream":true}'],
+    ['a Kelvin sign', '{"model":"m","max_to\u212aens":5}'],
+    ['a restricted field in another case', '{"model":"m","API_Base":"http://x"}'],
+    ['a restricted field with a long s', '{"model":"m","modelſ":["x"]}'],
+    ['a field of state in another case', '{"model":"m","Previous_Response_Id":"r"}'],
+    ['nested usage in another case', '{"model":"m","stream_options":{"Include_Usage":true}}'],
+    ['nested usage with a long s', '{"model":"m","stream_options":{"include_uſage":true}}'],
+    ['nested usage twice', '{"model":"m","stream_options":{"include_usage":true,"include_usage":false}}'],
+    ['nested usage in escapes', '{"model":"m","stream_options":{"include_usag\\u0065":true}}'],
+    ['a model twice', '{"model":"m","model":"x"}'],
+    ['a model in escapes', '{"\\u006dodel":"x","model":"m"}'],
+  ])('refuses %s as ambiguous', (_, text) => {
+    expect(refusal(text).code).toBe('ambiguous_field')
+  })
+
+  it.each([
+    ['a broken body', '{"model":"m"', 'invalid_json'],
+    ['an empty body', '', 'invalid_json'],
+    ['an array', '[{"model":"m"}]', 'invalid_json'],
+    ['a byte order mark', '\ufeff{"model":"m"}', 'invalid_json'],
+    ['__proto__', '{"model":"m","__proto__":{}}', 'invalid_request'],
+    ['__proto__ in the options', '{"model":"m","stream_options":{"__proto__":{}}}', 'invalid_request'],
+    ['129 levels', `{"model":"m","x":${'['.repeat(128)}${']'.repeat(128)}}`, 'invalid_request'],
+  ])('refuses %s', (_, text, code) => {
+    expect(refusal(text).code).toBe(code)
+  })
+
+  it('refuses a body that is not UTF-8', () => {
+    expect(refusal(Buffer.from('{"model":"m\xff"}', 'latin1')).code).toBe('invalid_json')
+  })
+})

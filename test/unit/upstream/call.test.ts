@@ -1,0 +1,714 @@
+// The walk along a plan: who is called, how often, what follows from each end, and what is left behind.
+
+import { describe, expect, it } from 'vitest'
+import { GatewayError } from '../../../src/errors.ts'
+import type { Refusal, Subject } from '../../../src/types.ts'
+import { toAttemptsHeader } from '../../../src/upstream/call.ts'
+import {
+  answerStatus,
+  answerWell,
+  type CallStage,
+  createCallStage,
+  createWorld,
+  FIRST_TOKEN_MS,
+  HELLO,
+  IDLE_MS,
+  makeDeployment,
+  makePlan,
+  makeReplyDeployment,
+  makeTier,
+  NO_LIMITS,
+  ROLE,
+  type ScriptedCall,
+  START_MS,
+  STREAM,
+  type World,
+} from './stage.ts'
+
+const one = makeDeployment('a/one')
+const two = makeDeployment('b/two')
+const three = makeDeployment('c/three')
+const first = makeTier('first', [one])
+const second = makeTier('second', [two])
+const third = makeTier('third', [three])
+
+const who = (stage: CallStage): string[] => stage.calls.map(({ deployment }) => deployment)
+const reasons = (stage: CallStage): string[] =>
+  stage.attempts.map(({ deployment, reason }) => `${deployment}=${reason}`)
+
+/** Answers every call by its deployment until there is an outcome; who is not named answers well. */
+async function play(stage: CallStage, how: Readonly<Record<string, (call: ScriptedCall) => void>>) {
+  let answered = 0
+  for (let turn = 0; turn < 100; turn += 1) {
+    const over = await stage.over()
+    if (over !== undefined) return over
+    const call = stage.calls[answered]
+    if (call === undefined) {
+      // A pause before a second call.
+      await stage.time.advanceAsync(100)
+      continue
+    }
+    answered += 1
+    ;(how[call.deployment] ?? answerWell)(call)
+  }
+  throw new Error('there is no end of it')
+}
+
+const says =
+  (status: number, body: unknown = '', headers: Readonly<Record<string, string>> = {}) =>
+  (call: ScriptedCall): void =>
+    answerStatus(call, status, body, headers)
+
+function beginAnswer(call: ScriptedCall): void {
+  call.started()
+  call.head(200, STREAM)
+  call.data(HELLO)
+}
+
+const tooLong = says(400, {
+  error: { message: "This model's maximum context length is 8 tokens", code: 'context_length_exceeded' },
+})
+
+describe('the walk along a plan', () => {
+  it('ends with the first who answers', async () => {
+    const stage = createCallStage({ plan: makePlan([first, second]) })
+    expect(await play(stage, {})).toMatchObject({
+      answeredBy: { tier: first, deployment: one },
+      error: undefined,
+    })
+    expect(who(stage)).toEqual(['a/one'])
+    expect(stage.reply.headers).toEqual({
+      'x-sluice-tier': 'first',
+      'x-sluice-deployment': 'a/one',
+      'x-sluice-attempts': 'first:a/one=200',
+    })
+  })
+
+  it('goes on tier by tier, and says that the answer is degraded', async () => {
+    const stage = createCallStage({ plan: makePlan([first, second, third]) })
+    const outcome = await play(stage, { 'a/one': says(503), 'b/two': (call) => call.failed() })
+    expect(outcome).toMatchObject({ answeredBy: { deployment: three } })
+    expect(stage.reply.headers).toEqual({
+      'x-sluice-tier': 'third',
+      'x-sluice-deployment': 'c/three',
+      'x-sluice-attempts': 'first:a/one=503, second:b/two=reset, third:c/three=200',
+      'x-sluice-degraded': 'true',
+    })
+  })
+
+  it('says when a person must look at the answer', async () => {
+    const tier = makeTier('last', [makeReplyDeployment('last', 'Nobody.')], { needsReview: true })
+    const stage = createCallStage({ plan: makePlan([first, tier]) })
+    await play(stage, { 'a/one': says(500) })
+    expect(stage.reply.headers).toMatchObject({
+      'x-sluice-needs-review': 'true',
+      'x-sluice-degraded': 'true',
+    })
+  })
+
+  it('tries the other deployments of a tier before the next tier, while attempts allow', async () => {
+    const wide = makeTier('wide', [one, two])
+    const stage = createCallStage({ plan: makePlan([wide, third]) })
+    await play(stage, { 'a/one': says(503), 'b/two': says(503) })
+    expect(who(stage)).toEqual(['a/one', 'b/two', 'c/three'])
+  })
+
+  it('gives a tier its second call only while attempts left exceed tiers left', async () => {
+    const wide = makeTier('wide', [one, makeDeployment('a/other')])
+    const stage = createCallStage({ plan: makePlan([wide, second, third]) })
+    await play(stage, { 'a/one': says(503), 'b/two': says(503) })
+    expect(who(stage)).toEqual(['a/one', 'b/two', 'c/three'])
+  })
+
+  it.each([1, 2, 3, 5])(
+    'makes %d calls at most, and no deployment twice, when all fail for good',
+    async (attempts) => {
+      const many = [0, 1, 2, 3, 4, 5].map((n) => makeDeployment(`p${n}/m`))
+      const stage = createCallStage({ plan: makePlan([makeTier('t', many)], { attempts }) })
+      const fail = Object.fromEntries(many.map(({ name }) => [name, says(503)]))
+      expect((await play(stage, fail)).error).toMatchObject({ code: 'upstream_failed' })
+      expect(who(stage)).toHaveLength(attempts)
+      expect(new Set(who(stage)).size).toBe(attempts)
+    },
+  )
+
+  it('makes no more calls than it may when everything is worth a second one', async () => {
+    const tiers = [first, second].map((tier) => ({ ...tier, retries: 10 }))
+    const stage = createCallStage({ plan: makePlan(tiers, { attempts: 4 }) })
+    await play(stage, { 'a/one': says(502), 'b/two': says(502) })
+    expect(who(stage)).toEqual(['a/one', 'a/one', 'a/one', 'b/two'])
+  })
+
+  it('a fixed reply answers when the attempts are spent', async () => {
+    const tier = makeTier('last', [makeReplyDeployment('last', 'Nobody.')])
+    const stage = createCallStage({ plan: makePlan([first, second, tier], { attempts: 2 }) })
+    const outcome = await play(stage, { 'a/one': says(503), 'b/two': says(503) })
+    expect(outcome).toMatchObject({ answeredBy: { tier } })
+    expect(stage.gate.filter((event) => 'enter' in event)).toHaveLength(2)
+  })
+
+  it("is over with a caller's own mistake, in the provider's words", async () => {
+    const stage = createCallStage({ plan: makePlan([first, second]) })
+    const body = {
+      error: {
+        message: 'Unknown parameter: x.',
+        type: 'invalid_request_error',
+        param: 'x',
+        code: 'unknown_parameter',
+      },
+    }
+    expect(await play(stage, { 'a/one': says(400, body) })).toMatchObject({
+      answeredBy: undefined,
+      usage: undefined,
+      error: {
+        message: 'Unknown parameter: x.',
+        passed: { status: 400, type: 'invalid_request_error', param: 'x', code: 'unknown_parameter' },
+      },
+    })
+    expect(who(stage)).toEqual(['a/one'])
+  })
+
+  it('is over when an answer broke off: what came before is not begun again', async () => {
+    const stage = createCallStage({ plan: makePlan([first, second]) })
+    const call = await stage.nth(0)
+    call.started()
+    call.head(200, STREAM)
+    call.data(ROLE + HELLO)
+    call.failed()
+    expect(await stage.over()).toMatchObject({
+      answeredBy: { deployment: one },
+      usage: { outputTokens: 1, source: 'counted' },
+      error: { code: 'upstream_incomplete' },
+    })
+    expect(who(stage)).toEqual(['a/one'])
+    expect(reasons(stage)).toEqual(['a/one=reset'])
+  })
+
+  it('names each attempt when nobody answered', async () => {
+    const stage = createCallStage({ plan: makePlan([first, second]) })
+    const { error } = await play(stage, {
+      'a/one': says(429, '', { 'retry-after': '7' }),
+      'b/two': says(503, '', { 'retry-after': '4' }),
+    })
+    expect(error).toMatchObject({
+      code: 'upstream_failed',
+      message: 'No provider could answer (first a/one: 429; second b/two: 503).',
+      retryAfterMs: 4000,
+    })
+    expect(stage.reply.headers).toMatchObject({ 'x-sluice-attempts': 'first:a/one=429, second:b/two=503' })
+  })
+
+  it('writes the bytes of the dead attempt nowhere', async () => {
+    const stage = createCallStage({ plan: makePlan([first, second]) })
+    const dead = await stage.nth(0)
+    dead.started()
+    dead.head(200, STREAM)
+    dead.data(ROLE, HELLO.slice(0, 20))
+    dead.failed()
+    const alive = await stage.nth(1)
+    answerWell(alive)
+    expect(await stage.over()).toMatchObject({ answeredBy: { deployment: two }, error: undefined })
+    expect(stage.reply.text.match(/"role"/g)).toHaveLength(1)
+  })
+
+  it('sends every deployment the body anew', async () => {
+    const stage = createCallStage({ plan: makePlan([first, second]) })
+    await play(stage, { 'a/one': says(503) })
+    const models = stage.calls.map(({ exchange }) => JSON.parse(String(exchange.body)).model)
+    expect(models).toEqual(['one', 'two'])
+  })
+})
+
+describe('a second call to the same deployment', () => {
+  const patient = makeTier('first', [one], { retries: 1, patienceMs: 3000 })
+
+  it('follows a passing fault after a pause of full jitter', async () => {
+    const stage = createCallStage({ plan: makePlan([patient, second]) })
+    answerStatus(await stage.nth(0), 502)
+    await stage.time.advanceAsync(49)
+    expect(who(stage)).toHaveLength(1)
+    await stage.time.advanceAsync(1)
+    answerWell(await stage.nth(1))
+    expect(await stage.over()).toMatchObject({ answeredBy: { deployment: one } })
+    expect(reasons(stage)).toEqual(['a/one=502', 'a/one=200'])
+  })
+
+  it('waits for a Retry-After within the patience of its tier', async () => {
+    const stage = createCallStage({ plan: makePlan([patient, second]) })
+    answerStatus(await stage.nth(0), 429, '', { 'retry-after-ms': '1500' })
+    await stage.time.advanceAsync(1499)
+    expect(who(stage)).toHaveLength(1)
+    await stage.time.advanceAsync(2)
+    answerWell(await stage.nth(1))
+    expect(who(stage)).toEqual(['a/one', 'a/one'])
+    expect(await stage.over()).toMatchObject({ answeredBy: { deployment: one } })
+  })
+
+  it('goes on at once when the wait is too long, or the deadline too near', async () => {
+    const long = createCallStage({ plan: makePlan([patient, second]) })
+    answerStatus(await long.nth(0), 429, '', { 'retry-after': '4' })
+    expect((await long.nth(1)).deployment).toBe('b/two')
+
+    const late = createCallStage({ plan: makePlan([patient, second], { deadlineAt: START_MS + 1000 }) })
+    answerStatus(await late.nth(0), 429, '', { 'retry-after': '2' })
+    expect((await late.nth(1)).deployment).toBe('b/two')
+  })
+
+  it('is not made for a caller who leaves in the pause', async () => {
+    const stage = createCallStage({ plan: makePlan([patient, second]) })
+    answerStatus(await stage.nth(0), 429, '', { 'retry-after': '2' })
+    await stage.over()
+    stage.leave()
+    expect(await stage.over()).toMatchObject({ error: { code: 'client_closed' } })
+    expect(who(stage)).toHaveLength(1)
+    expect(stage.time.pending).toBe(0)
+  })
+})
+
+describe('the last candidate', () => {
+  /** Lets the time for a first token pass on the call of that number. */
+  async function silence(stage: CallStage, index: number): Promise<boolean> {
+    const call = await stage.nth(index)
+    call.started()
+    call.head(200, STREAM)
+    await stage.time.advanceAsync(FIRST_TOKEN_MS)
+    return call.aborted
+  }
+
+  it('is not cut for its first token; those before it are', async () => {
+    const stage = createCallStage({ plan: makePlan([first, second]) })
+    expect(await silence(stage, 0)).toBe(true)
+    expect(await silence(stage, 1)).toBe(false)
+    expect(reasons(stage)[0]).toBe('a/one=first_token')
+    stage.leave()
+    await stage.over()
+  })
+
+  it.each([
+    [
+      'all behind it are held back',
+      (w: World) => w.health.failed('b/two', 'go', { reason: '429', retryAfterMs: 99_000 }),
+      false,
+    ],
+    ['somebody behind it may answer', (_: World) => {}, true],
+  ])('is the one of whom it holds that %s', async (_, arrange, cut) => {
+    const world = createWorld()
+    arrange(world)
+    const stage = createCallStage({ plan: makePlan([first, second]), world })
+    expect(await silence(stage, 0)).toBe(cut)
+    stage.leave()
+    await stage.over()
+  })
+
+  it('is the one whose neighbour may not be called any more', async () => {
+    // One attempt is kept for each tier behind, so the neighbour has none, and the tier behind is held back.
+    const world = createWorld()
+    world.health.failed('c/three', 'go', { reason: '429', retryAfterMs: 99_000 })
+    const wide = makeTier('wide', [one, two])
+    const stage = createCallStage({ plan: makePlan([wide, third], { attempts: 2 }), world })
+    expect(await silence(stage, 0)).toBe(false)
+    stage.leave()
+    await stage.over()
+  })
+
+  it('is the one behind whom all keys are parked', async () => {
+    const keyed = makeDeployment('b/two', {}, { keys: ['env:B'] })
+    const world = createWorld({ 'env:B': 'value-b' })
+    world.keys.park({ reference: 'env:B', value: 'value-b' }, 99_000)
+    const stage = createCallStage({ plan: makePlan([first, makeTier('second', [keyed])]), world })
+    expect(await silence(stage, 0)).toBe(false)
+    stage.leave()
+    await stage.over()
+  })
+
+  it('is cut when a fixed reply stands behind it', async () => {
+    const tier = makeTier('last', [makeReplyDeployment('last', 'Nobody.')])
+    const stage = createCallStage({ plan: makePlan([first, tier], { attempts: 1 }) })
+    expect(await silence(stage, 0)).toBe(true)
+    answerWell(await stage.nth(1))
+    expect(await stage.over()).toMatchObject({ answeredBy: { tier } })
+  })
+})
+
+describe('a prompt too long', () => {
+  const small = makeDeployment('s/small', { contextWindow: 8_000 })
+  const large = makeDeployment('l/large', { contextWindow: 200_000 })
+  const middle = makeDeployment('m/middle', { contextWindow: 32_000 })
+  const unknown = makeDeployment('u/unknown')
+
+  it('goes to a larger window only', async () => {
+    const plan = makePlan([
+      makeTier('x', [middle]),
+      makeTier('y', [small]),
+      makeTier('z', [unknown]),
+      makeTier('w', [large]),
+    ])
+    const stage = createCallStage({ plan })
+    expect(await play(stage, { 'm/middle': tooLong })).toMatchObject({ answeredBy: { deployment: large } })
+    expect(who(stage)).toEqual(['m/middle', 'l/large'])
+  })
+
+  it('is told in the words that clients look for, with both numbers', async () => {
+    const stage = createCallStage({ plan: makePlan([makeTier('x', [small]), makeTier('y', [large])]) })
+    const { error } = await play(stage, {
+      's/small': tooLong,
+      'l/large': says(400, { error: { message: 'prompt is too long' } }),
+    })
+    expect(error).toMatchObject({ code: 'context_length_exceeded', param: 'messages' })
+    expect(error?.message).toMatch(
+      /^This model's maximum context length is 200000 tokens\. However, your messages resulted in \d+ tokens\.$/,
+    )
+  })
+
+  it("keeps the provider's words where they are the ones", async () => {
+    const stage = createCallStage({ plan: makePlan([makeTier('x', [unknown])]) })
+    const message =
+      "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
+    const { error } = await play(stage, { 'u/unknown': says(400, { error: { message } }) })
+    expect(error).toMatchObject({ code: 'context_length_exceeded', message })
+  })
+
+  it('is not said to be too long while a larger window only failed to answer', async () => {
+    for (const order of [
+      [small, large],
+      [large, small],
+    ]) {
+      const stage = createCallStage({ plan: makePlan(order.map((one, n) => makeTier(`t${n}`, [one]))) })
+      const { error } = await play(stage, { 's/small': tooLong, 'l/large': says(503) })
+      expect(error).toMatchObject({ code: 'upstream_failed' })
+    }
+  })
+
+  it("is nobody's failure", async () => {
+    const world = createWorld()
+    for (let i = 0; i < 10; i += 1) {
+      await play(createCallStage({ plan: makePlan([makeTier('x', [small])]), world }), { 's/small': tooLong })
+    }
+    expect(world.health.isAvailable('s/small')).toBe(true)
+  })
+})
+
+describe('health', () => {
+  it('passes over who is held back, and says so', async () => {
+    const world = createWorld()
+    world.health.failed('a/one', 'go', { reason: '429', retryAfterMs: 30_000 })
+    const stage = createCallStage({ plan: makePlan([first, second]), world })
+    await play(stage, {})
+    expect(reasons(stage)).toEqual(['a/one=skipped:unavailable', 'b/two=200'])
+    expect(stage.reply.headers['x-sluice-attempts']).toBe('first:a/one=skipped:unavailable, second:b/two=200')
+  })
+
+  it('has one probe in flight; the others go on', async () => {
+    const world = createWorld()
+    world.health.failed('a/one', 'go', { reason: '429', retryAfterMs: 1000 })
+    world.time.advance(1000)
+    const stages = [1, 2, 3].map(() => createCallStage({ plan: makePlan([first, second]), world }))
+    const called = []
+    for (const stage of stages) called.push((await stage.nth(0)).deployment)
+    expect(called).toEqual(['a/one', 'b/two', 'b/two'])
+    for (const stage of stages) answerWell(await stage.nth(0))
+    const after = createCallStage({ plan: makePlan([first, second]), world })
+    expect((await after.nth(0)).deployment).toBe('a/one')
+    after.leave()
+    await after.over()
+  })
+
+  it('asks who is least bad when everybody is held back by ourselves alone', async () => {
+    const world = createWorld()
+    for (const [name, rounds] of [
+      ['a/one', 10],
+      ['b/two', 5],
+    ] as const) {
+      for (let i = 0; i < rounds; i += 1)
+        world.health.failed(name, world.health.enter(name), { reason: '503', retryAfterMs: undefined })
+    }
+    const stage = createCallStage({ plan: makePlan([first, second]), world })
+    expect(await play(stage, {})).toMatchObject({ error: undefined })
+    expect(who(stage)).toHaveLength(1)
+    expect(stage.attempts.map(({ reason }) => reason)).toEqual([
+      'skipped:unavailable',
+      'skipped:unavailable',
+      '200',
+    ])
+  })
+
+  it('asks nobody who asked to be left alone, but may ask the one who did not', async () => {
+    const world = createWorld()
+    world.health.failed('a/one', 'go', { reason: '429', retryAfterMs: 1000 })
+    const alone = createCallStage({ plan: makePlan([first]), world })
+    expect((await play(alone, {})).error).toMatchObject({ code: 'upstream_failed', retryAfterMs: 1000 })
+    expect(who(alone)).toEqual([])
+    for (let i = 0; i < 5; i += 1)
+      world.health.failed('b/two', 'go', { reason: '503', retryAfterMs: undefined })
+    const both = createCallStage({ plan: makePlan([first, second]), world })
+    expect(await play(both, {})).toMatchObject({ answeredBy: { deployment: two } })
+  })
+
+  it.each([
+    ['connecting', (_: ScriptedCall) => {}],
+    ['waiting for a token', (call: ScriptedCall) => call.started()],
+    ['in the middle of an answer', (call: ScriptedCall) => beginAnswer(call)],
+  ])('a caller with a short deadline opens no breaker while %s', async (_, act) => {
+    const world = createWorld()
+    for (let i = 0; i < 20; i += 1) {
+      const plan = makePlan([first], { deadlineAt: world.time.clock.now() + 50 })
+      const stage = createCallStage({ plan, world })
+      act(await stage.nth(0))
+      await stage.time.advanceAsync(50)
+      expect(await stage.over()).toMatchObject({ error: expect.any(GatewayError) })
+    }
+    expect(world.health.isAvailable('a/one')).toBe(true)
+    expect(world.health.view()).toMatchObject([{ state: 'available' }])
+    expect(world.time.pending).toBe(0)
+  })
+
+  it('a caller who leaves opens no breaker, and gives a probe back', async () => {
+    const world = createWorld()
+    world.health.failed('a/one', 'go', { reason: '429', retryAfterMs: 1000 })
+    world.time.advance(1000)
+    for (let i = 0; i < 10; i += 1) {
+      const stage = createCallStage({ plan: makePlan([first]), world })
+      expect((await stage.nth(0)).deployment).toBe('a/one')
+      stage.leave()
+      expect(await stage.over()).toMatchObject({ error: { code: 'client_closed' } })
+    }
+    expect(world.health.isAvailable('a/one')).toBe(true)
+  })
+
+  it('a break in the middle of an answer counts against the provider', async () => {
+    const world = createWorld()
+    for (let i = 0; i < 5; i += 1) {
+      const stage = createCallStage({ plan: makePlan([first]), world })
+      const call = await stage.nth(0)
+      call.started()
+      call.head(200, STREAM)
+      call.data(HELLO)
+      await stage.time.advanceAsync(IDLE_MS)
+      expect(await stage.over()).toMatchObject({ error: { code: 'upstream_incomplete' } })
+    }
+    expect(world.health.isAvailable('a/one')).toBe(false)
+  })
+
+  it('is not hurt by what callers ask for: a refusal, a prompt over the rate, a name made up', async () => {
+    const world = createWorld()
+    const open = makeTier('open', [makeDeployment('w/*')])
+    const asked = async (body: string, how: (call: ScriptedCall) => void) => {
+      for (let i = 0; i < 10; i += 1) {
+        await play(createCallStage({ plan: makePlan([open]), world, body: { model: body, stream: true } }), {
+          'w/*': how,
+        })
+      }
+      expect(world.health.isAvailable('w/*')).toBe(true)
+    }
+    await asked('m', says(400, { error: { message: 'no' } }))
+    await asked('m', says(413, { error: { message: 'tokens per minute (TPM)' } }))
+    await asked('gpt-made-up', says(404, { error: { message: 'x', code: 'model_not_found' } }))
+    await asked('gpt-secret', says(403, { error: { message: 'Your organization must be verified.' } }))
+    for (let i = 0; i < 5; i += 1) {
+      await play(createCallStage({ plan: makePlan([first]), world }), { 'a/one': says(404) })
+    }
+    expect(world.health.isAvailable('a/one')).toBe(false)
+  })
+})
+
+describe('keys', () => {
+  const keyed = makeDeployment('k/m', {}, { keys: ['env:K1', 'env:K2'] })
+  const tier = makeTier('keyed', [keyed])
+  const secrets = { 'env:K1': 'value-1', 'env:K2': 'value-2' }
+  const used = (stage: CallStage) => stage.calls.map((call) => call.header('authorization'))
+
+  it.each([401, 402, 403])('tries the next key after %d, and leaves the bad one alone', async (status) => {
+    const world = createWorld(secrets)
+    const stage = createCallStage({ plan: makePlan([tier]), world })
+    answerStatus(await stage.nth(0), status)
+    answerWell(await stage.nth(1))
+    expect(await stage.over()).toMatchObject({ answeredBy: { deployment: keyed } })
+    expect(used(stage)).toEqual(['Bearer value-1', 'Bearer value-2'])
+
+    const after = createCallStage({ plan: makePlan([tier]), world })
+    await play(after, {})
+    expect(used(after)).toEqual(['Bearer value-2'])
+    world.time.advance(60_000)
+    const later = createCallStage({ plan: makePlan([tier]), world })
+    await play(later, {})
+    expect(used(later)).toEqual(['Bearer value-1'])
+    expect(world.health.isAvailable('k/m')).toBe(true)
+  })
+
+  it('never shows a key fault to the caller as his own', async () => {
+    const stage = createCallStage({ plan: makePlan([tier]), secrets })
+    const { error } = await play(stage, { 'k/m': says(401, { error: { message: 'Incorrect API key' } }) })
+    expect(error).toMatchObject({ code: 'upstream_failed', passed: undefined, retryAfterMs: 60_000 })
+    expect(used(stage)).toEqual(['Bearer value-1', 'Bearer value-2'])
+  })
+
+  it('does not call a provider whose keys are all parked, and says when to come again', async () => {
+    const world = createWorld(secrets)
+    await play(createCallStage({ plan: makePlan([tier]), world }), { 'k/m': says(401) })
+    world.time.advance(20_000)
+    const stage = createCallStage({ plan: makePlan([tier]), world })
+    expect((await play(stage, {})).error).toMatchObject({ code: 'upstream_failed', retryAfterMs: 40_000 })
+    expect(reasons(stage)).toEqual(['k/m=skipped:unavailable'])
+  })
+
+  it('is used at once when it has been replaced', async () => {
+    const world = createWorld({ 'env:K1': 'old' })
+    const single = makeTier('single', [makeDeployment('k/m', {}, { keys: ['env:K1'] })])
+    await play(createCallStage({ plan: makePlan([single]), world }), { 'k/m': says(401) })
+    world.secrets['env:K1'] = 'new'
+    const stage = createCallStage({ plan: makePlan([single]), world })
+    expect(await play(stage, {})).toMatchObject({ error: undefined })
+    expect(used(stage)).toEqual(['Bearer new'])
+  })
+
+  it('over its rate is left alone for as long as was asked; the other goes on', async () => {
+    const world = createWorld(secrets)
+    const stage = createCallStage({ plan: makePlan([tier]), world })
+    answerStatus(await stage.nth(0), 429, '', { 'retry-after': '7' })
+    answerWell(await stage.nth(1))
+    await stage.over()
+    expect(used(stage)).toEqual(['Bearer value-1', 'Bearer value-2'])
+    world.time.advance(6999)
+    expect(world.keys.next(keyed.provider ?? never())).toMatchObject({ value: 'value-2' })
+    world.time.advance(1)
+    expect(world.keys.next(keyed.provider ?? never())).toMatchObject({ value: 'value-1' })
+  })
+
+  it('is not parked because a caller made up a model that it may not use', async () => {
+    const world = createWorld(secrets)
+    const open = makeTier('open', [makeDeployment('k/*', {}, { keys: ['env:K1'] })])
+    await play(createCallStage({ plan: makePlan([open]), world }), {
+      'k/*': says(403, { error: { message: 'no' } }),
+    })
+    const stage = createCallStage({ plan: makePlan([open]), world })
+    expect(await play(stage, {})).toMatchObject({ error: undefined })
+  })
+})
+
+function never(): never {
+  throw new Error('no provider')
+}
+
+describe('the gate of a deployment', () => {
+  const subject: Subject = { kind: 'deployment', id: 'a/one', tag: 't', limits: NO_LIMITS }
+  const full: Refusal = { kind: 'requests', subject, waitMs: 5000 }
+
+  it('is passed before each call and left after it, with what was used', async () => {
+    const stage = createCallStage({ plan: makePlan([first, second]) })
+    await play(stage, { 'a/one': says(503) })
+    expect(stage.gate).toEqual([
+      { enter: 'a/one' },
+      { leave: 'a/one', usage: undefined },
+      { enter: 'b/two' },
+      { leave: 'b/two', usage: expect.objectContaining({ inputTokens: 7, outputTokens: 2 }) },
+    ])
+  })
+
+  it('that is shut is gone around; no call and no fault comes of it', async () => {
+    const stage = createCallStage({
+      plan: makePlan([first, second]),
+      admit: async ({ name }) => (name === 'a/one' ? full : undefined),
+    })
+    await play(stage, {})
+    expect(reasons(stage)).toEqual(['a/one=skipped:limit', 'b/two=200'])
+    expect(stage.gate).toEqual([{ enter: 'a/one' }, { enter: 'b/two' }])
+  })
+
+  it("that is shut everywhere is a 503, not the caller's 429", async () => {
+    const stage = createCallStage({ plan: makePlan([first]), admit: async () => full })
+    expect((await play(stage, {})).error).toMatchObject({ code: 'upstream_failed' })
+  })
+
+  it('that is shut gives a probe back', async () => {
+    const world = createWorld()
+    world.health.failed('a/one', 'go', { reason: '429', retryAfterMs: 1000 })
+    world.time.advance(1000)
+    await play(createCallStage({ plan: makePlan([first]), world, admit: async () => full }), {})
+    expect(world.health.isAvailable('a/one')).toBe(true)
+  })
+
+  it('that fails ends the request as a defect, and gives a probe back', async () => {
+    const world = createWorld()
+    world.health.failed('a/one', 'go', { reason: '429', retryAfterMs: 1000 })
+    world.time.advance(1000)
+    const stage = createCallStage({
+      plan: makePlan([first, second]),
+      world,
+      admit: () => Promise.reject(new Error('a defect')),
+    })
+    expect(await stage.over()).toMatchObject({ error: { code: 'internal' } })
+    expect(world.health.isAvailable('a/one')).toBe(true)
+  })
+
+  it('is left when the caller goes, with what was used until then', async () => {
+    const stage = createCallStage({ plan: makePlan([first]) })
+    const call = await stage.nth(0)
+    call.started()
+    call.head(200, STREAM)
+    call.data(HELLO)
+    stage.leave()
+    expect(call.aborted).toBe(true)
+    expect(await stage.over()).toMatchObject({ answeredBy: { deployment: one }, usage: { outputTokens: 1 } })
+    expect(stage.gate).toEqual([
+      { enter: 'a/one' },
+      { leave: 'a/one', usage: expect.objectContaining({ outputTokens: 1 }) },
+    ])
+    expect(reasons(stage)).toEqual(['a/one=499'])
+  })
+
+  it('lets nobody through who left while it was asked', async () => {
+    let open: (value: undefined) => void = () => {}
+    const stage = createCallStage({
+      plan: makePlan([first]),
+      admit: () => new Promise((resolve) => (open = resolve)),
+    })
+    await stage.over()
+    stage.leave()
+    open(undefined)
+    expect(await stage.over()).toMatchObject({ error: { code: 'client_closed' } })
+    expect(stage.calls.every(({ aborted }) => aborted)).toBe(true)
+  })
+})
+
+describe('the deadline', () => {
+  it('lets nothing begin behind it', async () => {
+    const stage = createCallStage({ plan: makePlan([first, second], { deadlineAt: START_MS + 3 }) })
+    expect(await stage.over()).toMatchObject({ error: { code: 'deadline_exceeded' } })
+    expect(stage.calls).toEqual([])
+  })
+
+  it('ends an attempt under way, and the tiers behind are not asked', async () => {
+    const stage = createCallStage({ plan: makePlan([first, second], { deadlineAt: START_MS + 2000 }) })
+    const call = await stage.nth(0)
+    call.started()
+    await stage.time.advanceAsync(2000)
+    expect(await stage.over()).toMatchObject({ error: { code: 'deadline_exceeded' } })
+    expect(call.aborted).toBe(true)
+    expect(who(stage)).toEqual(['a/one'])
+    expect(stage.time.pending).toBe(0)
+  })
+})
+
+describe('a model named by the caller', () => {
+  it('is shown as it was called, and labelled as it is configured', async () => {
+    const open = makeTier('open', [makeDeployment('p/*')])
+    const stage = createCallStage({ plan: makePlan([open]), body: { model: 'qwen/qwen3:8b', stream: true } })
+    await play(stage, {})
+    expect(stage.reply.headers['x-sluice-deployment']).toBe('p/qwen/qwen3:8b')
+    expect(stage.attempts).toMatchObject([{ deployment: 'p/*', called: 'p/qwen/qwen3:8b' }])
+    expect(toAttemptsHeader(stage.attempts)).toBe('open:p/qwen/qwen3:8b=200')
+  })
+})
+
+describe('a call without a format', () => {
+  it('is a defect that keeps nothing: no slot, no probe, no timer', async () => {
+    const world = createWorld()
+    const odd = makeTier('odd', [makeDeployment('o/m', {}, { format: 'esperanto' })])
+    const stage = createCallStage({ plan: makePlan([odd]), world })
+    expect(await stage.over()).toMatchObject({ error: { code: 'internal' } })
+    expect(stage.gate).toEqual([{ enter: 'o/m' }, { leave: 'o/m', usage: undefined }])
+    expect(world.health.isAvailable('o/m')).toBe(true)
+    expect(world.time.pending).toBe(0)
+    expect(stage.attempts[0]?.endedMs).toBeGreaterThan(0)
+  })
+})

@@ -1,0 +1,93 @@
+import { describe, expect, it } from 'vitest'
+import { createKeys, type Key } from '../../../src/upstream/keys.ts'
+import { createManualClock } from '../../support/manual-clock.ts'
+import { makeProvider } from './stage.ts'
+
+const PROVIDER = makeProvider('p', { keys: ['env:ONE', 'env:TWO'] })
+
+function create(secrets: Record<string, string> = { 'env:ONE': 'value-1', 'env:TWO': 'value-2' }) {
+  const time = createManualClock({ nowMs: 1000 })
+  const keys = createKeys({ clock: time.clock, reveal: (reference) => secrets[reference] })
+  const next = (provider = PROVIDER): string | undefined => {
+    const key = keys.next(provider)
+    return key === undefined || key === 'parked' ? key : key.value
+  }
+  return { time, keys, next, secrets }
+}
+
+const ONE: Key = { reference: 'env:ONE', value: 'value-1' }
+const TWO: Key = { reference: 'env:TWO', value: 'value-2' }
+
+describe('the keys of a provider', () => {
+  it('go in turn', () => {
+    const { next } = create()
+    expect([next(), next(), next(), next()]).toEqual(['value-1', 'value-2', 'value-1', 'value-2'])
+  })
+
+  it('are not needed where none is configured', () => {
+    const { keys } = create()
+    expect(keys.next(makeProvider('open'))).toBeUndefined()
+    expect(keys.parkedMs(makeProvider('open'))).toBe(0)
+  })
+
+  it('leave out one that is parked, until its time is over', () => {
+    const { keys, next, time } = create()
+    keys.park(ONE, 60_000)
+    expect([next(), next()]).toEqual(['value-2', 'value-2'])
+    expect(keys.hasAnother(PROVIDER)).toBe(true)
+    time.advance(60_000)
+    expect([next(), next()].sort()).toEqual(['value-1', 'value-2'])
+  })
+
+  it('are parked when all of them are, and tell how long', () => {
+    const { keys, next, time } = create()
+    keys.park(ONE, 60_000)
+    expect(keys.parkedMs(PROVIDER)).toBe(0)
+    keys.park(TWO, 20_000)
+    expect(next()).toBe('parked')
+    expect(keys.hasAnother(PROVIDER)).toBe(false)
+    expect(keys.parkedMs(PROVIDER)).toBe(20_000)
+    time.advance(20_000)
+    expect(keys.parkedMs(PROVIDER)).toBe(0)
+    expect(next()).toBe('value-2')
+  })
+
+  it('are usable at once when they have been replaced', () => {
+    const { keys, next, secrets } = create({ 'env:ONE': 'value-1' })
+    keys.park(ONE, 60_000)
+    expect(next()).toBe('parked')
+    secrets['env:ONE'] = 'value-3'
+    expect(next()).toBe('value-3')
+  })
+
+  it('are not parked for what their predecessor did while they came', () => {
+    const { keys, next, secrets } = create({ 'env:ONE': 'value-1' })
+    secrets['env:ONE'] = 'value-3'
+    keys.park(ONE, 60_000)
+    expect(next()).toBe('value-3')
+  })
+
+  it('are left out when they could not be loaded', () => {
+    const { keys, next } = create({ 'env:TWO': 'value-2' })
+    expect([next(), next()]).toEqual(['value-2', 'value-2'])
+    keys.park(TWO, 1000)
+    expect(keys.hasAnother(PROVIDER)).toBe(false)
+    expect(next()).toBe('parked')
+    expect(create({}).keys.parkedMs(PROVIDER)).toBe(0)
+  })
+
+  it('cannot be taken away for ever by what a provider says', () => {
+    const { keys, next, time } = create({ 'env:ONE': 'value-1' })
+    keys.park(ONE, Number.MAX_SAFE_INTEGER)
+    time.advance(600_000)
+    expect(next()).toBe('value-1')
+  })
+
+  it('are shared by all who name the same reference, and take turns by provider', () => {
+    const { keys, next } = create()
+    const other = makeProvider('q', { keys: ['env:TWO', 'env:ONE'] })
+    expect([next(), next(other), next(), next(other)]).toEqual(['value-1', 'value-2', 'value-2', 'value-1'])
+    keys.park(ONE, 1000)
+    expect([next(), next(other)]).toEqual(['value-2', 'value-2'])
+  })
+})

@@ -1,0 +1,342 @@
+import { createNoopMeter } from '@opentelemetry/api'
+import { describe, expect, it } from 'vitest'
+import { GatewayError } from '../../../src/errors.ts'
+import type { Arrival, Attempt, Caller, Trail } from '../../../src/types.ts'
+import { createInstruments, type Gauges, type Instruments, METRICS } from '../../../src/usage/metrics.ts'
+import { createRecorder, type RequestLog } from '../../../src/usage/record.ts'
+import { createManualClock } from '../../support/manual-clock.ts'
+import { makeDeployment, makeRequest, makeRoute, makeTier, NO_LIMITS } from '../upstream/stage.ts'
+
+type Labels = Readonly<Record<string, string>>
+interface Sample {
+  readonly value: number
+  readonly labels: Labels
+}
+
+/** Instruments that write down what they are told, by name. */
+function createBook() {
+  const book: Record<string, Sample[]> = {}
+  const note = (name: string) => (value: number, labels: Labels) => {
+    book[name] = [...(book[name] ?? []), { value, labels }]
+  }
+  const counter = (name: string) => ({ add: note(name) })
+  const histogram = (name: string) => ({ record: note(name) })
+  const instruments: Instruments = {
+    requests: counter('requests'),
+    requestSeconds: histogram('requestSeconds'),
+    firstTokenSeconds: histogram('firstTokenSeconds'),
+    overheadSeconds: histogram('overheadSeconds'),
+    attempts: counter('attempts'),
+    attemptSeconds: histogram('attemptSeconds'),
+    failovers: counter('failovers'),
+    tokens: counter('tokens'),
+    refusals: counter('refusals'),
+    secretLoads: counter('secretLoads'),
+    agentLabel: (agent) => agent,
+  }
+  return { book, instruments }
+}
+
+function createStage(over: { instruments?: Instruments; log?: RequestLog } = {}) {
+  const { book, instruments } = createBook()
+  const time = createManualClock({ nowMs: 1000 })
+  const lines: { level: string; fields: Readonly<Record<string, unknown>>; message: string }[] = []
+  const log: RequestLog = over.log ?? {
+    info: (fields, message) => void lines.push({ level: 'info', fields, message }),
+    error: (fields, message) => void lines.push({ level: 'error', fields, message }),
+  }
+  const recorder = createRecorder({
+    log,
+    instruments: over.instruments ?? instruments,
+    clock: time.clock,
+    describe: (error) => `described: ${error instanceof Error ? error.message : 'none'}`,
+  })
+  return { recorder, book, lines, time }
+}
+
+const PROMPT = 'a prompt that nobody may read'
+const CHOSEN = 'chosen-by-the-caller'
+
+function makeArrival(): Arrival {
+  return {
+    id: 'req_1',
+    endpoint: makeRequest().endpoint,
+    bearer: 'the-bearer-itself',
+    startedMs: 1000,
+    timeoutMs: undefined,
+    signal: new AbortController().signal,
+    address: '10.1.2.3',
+    traceparent: undefined,
+    body: { read: () => Promise.reject(new Error('read')), release: () => {} },
+  }
+}
+
+const caller: Caller = {
+  agent: {
+    name: 'tester',
+    role: undefined,
+    class: 'normal',
+    scopes: [],
+    deny: [],
+    limits: NO_LIMITS,
+    deadlineMs: undefined,
+    maxOutputTokens: undefined,
+  },
+  bearer: { id: 'laptop', agent: 'tester', sha256: 'ab'.repeat(32), expiresMs: undefined, limits: NO_LIMITS },
+  subjects: [],
+}
+const first = makeTier('first', [makeDeployment('a/*')])
+const second = makeTier('second', [makeDeployment('b/*')])
+
+function makeAttempt(over: Partial<Attempt> & Pick<Attempt, 'tier' | 'deployment'>): Attempt {
+  return {
+    called: over.deployment.replace('*', CHOSEN),
+    outcome: 'answered',
+    reason: '200',
+    startedMs: 1000,
+    endedMs: 1000,
+    firstTokenMs: undefined,
+    ...over,
+  }
+}
+
+/** A request that failed over once and was answered as a stream. */
+function makeTrail(over: Partial<Trail> = {}): Trail {
+  return {
+    caller,
+    request: makeRequest({ model: CHOSEN, stream: true, messages: [{ role: 'user', content: PROMPT }] }),
+    decision: {
+      allow: true,
+      code: 'allowed',
+      matched: 'chat:*',
+      obligations: { deadlineMs: undefined, maxOutputTokens: undefined },
+    },
+    route: makeRoute([first, second], { name: 'chosen-*' }),
+    attempts: [
+      makeAttempt({
+        tier: 'first',
+        deployment: 'a/*',
+        outcome: 'retry',
+        reason: '503',
+        startedMs: 1010,
+        endedMs: 1110,
+      }),
+      makeAttempt({ tier: 'second', deployment: 'b/*', startedMs: 1120, endedMs: 1920, firstTokenMs: 1320 }),
+    ],
+    usage: { inputTokens: 7, cachedTokens: 3, outputTokens: 20, reasoningTokens: 5, source: 'provider' },
+    answeredBy: { tier: second, deployment: makeDeployment('b/*') },
+    status: 200,
+    ...over,
+  }
+}
+
+describe('the record of a request', () => {
+  it('is one line, with ids, names and numbers', () => {
+    const { recorder, lines, time } = createStage()
+    time.advance(1000)
+    recorder.record(makeArrival(), makeTrail())
+    expect(lines).toEqual([
+      {
+        level: 'info',
+        message: 'request',
+        fields: expect.objectContaining({
+          id: 'req_1',
+          agent: 'tester',
+          bearer: 'laptop',
+          operation: 'chat',
+          model: CHOSEN,
+          route: 'chosen-*',
+          matched: 'chat:*',
+          stream: true,
+          status: 200,
+          code: 'ok',
+          tier: 'second',
+          deployment: `b/${CHOSEN}`,
+          degraded: true,
+          attempts: [`first:a/${CHOSEN}=503`, `second:b/${CHOSEN}=200`],
+          ms: 1000,
+          firstTokenMs: 320,
+          overheadMs: 100,
+          inputTokens: 7,
+          outputTokens: 20,
+          cachedTokens: 3,
+          usageSource: 'provider',
+        }),
+      },
+    ])
+  })
+
+  it('holds nothing of what was said, and no bearer', () => {
+    const { recorder, lines } = createStage()
+    recorder.record(makeArrival(), makeTrail())
+    recorder.record(makeArrival(), makeTrail({ error: new Error(`defect near ${PROMPT}`) }))
+    expect(JSON.stringify(lines[0])).not.toContain(PROMPT)
+    expect(JSON.stringify(lines)).not.toMatch(/the-bearer-itself|abababab/)
+    // A defect is told by what `describe` makes of it, and by nothing else.
+    expect(lines[1]).toMatchObject({ level: 'error', fields: { code: 'internal' } })
+    const { error, ...rest } = lines[1]?.fields ?? {}
+    expect(error).toContain('described: ')
+    expect(JSON.stringify(rest)).not.toContain(PROMPT)
+  })
+
+  it('has no label that a caller chose', () => {
+    const { recorder, book } = createStage()
+    recorder.record(makeArrival(), makeTrail())
+    recorder.record(makeArrival(), makeTrail({ error: new GatewayError('upstream_failed', CHOSEN) }))
+    recorder.record(makeArrival(), {
+      attempts: [],
+      status: 401,
+      error: new GatewayError('invalid_api_key', CHOSEN),
+    })
+    expect(JSON.stringify(book)).not.toContain(CHOSEN)
+    expect(book.attempts?.[0]?.labels).toEqual({
+      tier: 'first',
+      deployment: 'a/*',
+      outcome: 'retry',
+      reason: '503',
+    })
+    expect(book.tokens?.map(({ labels, value }) => `${labels.deployment} ${labels.kind} ${value}`)).toEqual([
+      'b/* input 7',
+      'b/* output 20',
+      'b/* cached 3',
+      'b/* reasoning 5',
+      'b/* input 7',
+      'b/* output 20',
+      'b/* cached 3',
+      'b/* reasoning 5',
+    ])
+  })
+
+  it('uses exactly the labels that the catalogue names', () => {
+    const { recorder, book } = createStage()
+    recorder.record(makeArrival(), makeTrail())
+    recorder.record(
+      makeArrival(),
+      makeTrail({ error: new GatewayError('rate_limit_exceeded', 'x'), status: 429 }),
+    )
+    for (const name of [
+      'requests',
+      'requestSeconds',
+      'firstTokenSeconds',
+      'overheadSeconds',
+      'attempts',
+      'attemptSeconds',
+      'failovers',
+      'tokens',
+      'refusals',
+    ] as const) {
+      expect(book[name]?.length).toBeGreaterThan(0)
+      for (const { labels } of book[name] ?? []) {
+        expect(Object.keys(labels).sort()).toEqual([...METRICS[name].labels].sort())
+      }
+    }
+  })
+
+  it('measures the whole, the first token, and the time that was ours', () => {
+    const { recorder, book, time } = createStage()
+    time.advance(1000)
+    recorder.record(makeArrival(), makeTrail())
+    expect(book.requestSeconds?.[0]?.value).toBe(1)
+    expect(book.firstTokenSeconds?.[0]).toEqual({
+      value: 0.32,
+      labels: { route: 'chosen-*', tier: 'second', deployment: 'b/*' },
+    })
+    expect(book.overheadSeconds?.[0]?.value).toBeCloseTo(0.1)
+    expect(book.attemptSeconds?.map(({ value }) => value)).toEqual([0.1, 0.8])
+  })
+
+  it('counts the move from tier to tier, and candidates skipped, which take no time', () => {
+    const { recorder, book } = createStage()
+    const skipped = makeAttempt({
+      tier: 'first',
+      deployment: 'a/*',
+      outcome: 'skipped',
+      reason: 'skipped:limit',
+    })
+    recorder.record(
+      makeArrival(),
+      makeTrail({ attempts: [skipped, makeAttempt({ tier: 'second', deployment: 'b/*' })] }),
+    )
+    expect(book.failovers).toEqual([
+      { value: 1, labels: { route: 'chosen-*', from: 'first', to: 'second', reason: 'skipped:limit' } },
+    ])
+    expect(book.attempts).toHaveLength(2)
+    expect(book.attemptSeconds).toHaveLength(1)
+  })
+
+  it.each([
+    ['invalid_api_key', 401],
+    ['scope_denied', 403],
+    ['rate_limit_exceeded', 429],
+    ['upstream_failed', 503],
+    ['client_closed', 499],
+  ] as const)('names %s by its wire code', (code, status) => {
+    const { recorder, book, lines } = createStage()
+    recorder.record(makeArrival(), makeTrail({ error: new GatewayError(code, 'x'), status }))
+    expect(book.requests?.[0]?.labels).toMatchObject({ code, status: String(status) })
+    expect(lines[0]).toMatchObject({ level: 'info', fields: { code, status } })
+    expect(book.refusals?.length ?? 0).toBe(code === 'rate_limit_exceeded' ? 1 : 0)
+  })
+
+  it('of a stranger has no agent, route or tier', () => {
+    const { recorder, book, lines } = createStage()
+    recorder.record(makeArrival(), {
+      attempts: [],
+      status: 401,
+      error: new GatewayError('invalid_api_key', 'x'),
+    })
+    expect(book.requests?.[0]?.labels).toEqual({
+      agent: '',
+      route: '',
+      operation: 'chat',
+      status: '401',
+      code: 'invalid_api_key',
+    })
+    expect(lines[0]?.fields).toMatchObject({ agent: undefined, model: undefined, attempts: [] })
+  })
+
+  it('never throws: a metric that fails costs its metrics, and the line is written', () => {
+    const { instruments } = createBook()
+    const broken = {
+      ...instruments,
+      requests: {
+        add: () => {
+          throw new Error('no room')
+        },
+      },
+    }
+    const { recorder, lines } = createStage({ instruments: broken })
+    recorder.record(makeArrival(), makeTrail())
+    expect(lines.map(({ level, message }) => `${level} ${message}`)).toEqual([
+      'error a request could not be recorded',
+      'info request',
+    ])
+  })
+
+  it('never throws: not when the log does not work either', () => {
+    const fails = () => {
+      throw new Error('disk full')
+    }
+    const { recorder, book } = createStage({ log: { info: fails, error: fails } })
+    expect(() => recorder.record(makeArrival(), makeTrail())).not.toThrow()
+    expect(book.requests).toHaveLength(1)
+  })
+})
+
+describe('the label of an agent', () => {
+  const gauges: Gauges = {
+    inflight: () => 0,
+    streams: () => 0,
+    redisUp: () => undefined,
+    redisRoundTrips: () => 0,
+    deployments: () => [],
+    secrets: () => [],
+  }
+
+  it('is its name for the first 2,000, then `other` for the rest', () => {
+    const instruments = createInstruments(createNoopMeter(), gauges)
+    for (let i = 0; i < 2000; i += 1) expect(instruments.agentLabel(`agent-${i}`)).toBe(`agent-${i}`)
+    expect(instruments.agentLabel('agent-2000')).toBe('other')
+    expect(instruments.agentLabel('agent-7')).toBe('agent-7')
+  })
+})
