@@ -534,16 +534,15 @@ const MALFORMED = Buffer.from('data: {"id":"chatcmpl-1","choices":[{"delta":{"co
 function prepare(call: Call, options: AnswerOptions): Prepared {
   const { chat } = call
   const own = { 'x-request-id': 'req_scripted', 'openai-processing-ms': '1', ...options.headers }
-  if (chat.stream) {
+  const isEmbeddings = call.request.path.includes('/embeddings')
+  if (chat.stream && !isEmbeddings) {
     return {
       status: options.status ?? 200,
       headers: { ...streamHeaders(), ...own },
       frames: chatFrames(chat, options),
     }
   }
-  const reply = call.request.path.includes('/embeddings')
-    ? embeddings(chat, options)
-    : chatReply(chat, options)
+  const reply = isEmbeddings ? embeddings(chat, options) : chatReply(chat, options)
   const body = Buffer.from(JSON.stringify(reply))
   return {
     status: options.status ?? 200,
