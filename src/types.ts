@@ -64,8 +64,10 @@ export interface ModelRequest {
   readonly maxOutputTokens: number | undefined
   /** How many choices (`n`). */
   readonly choices: number
-  /** Bytes of the body, an upper bound of its input tokens. */
-  readonly bodyBytes: number
+  /** Bytes of the body without the payloads of data URLs: an upper bound of the tokens of its text. */
+  readonly textBytes: number
+  /** Data URLs in the body, which are images as a rule. */
+  readonly images: number
   /** The body as it came; undefined once it was let go. */
   body: Buffer | undefined
   /** Lets go of the body, when the answer has begun and nobody else can be asked. Idempotent. */

@@ -1,6 +1,7 @@
 // Reads what the gateway must know out of a request body, by scanning its bytes: the body itself stays as it came.
 // Whatever is accepted here reads the same to `JSON.parse`; what could be read in two ways is refused.
 
+import { measureDataUrls } from '../bytes/data-urls.ts'
 import { type Scan, scanNested, scanObject } from '../bytes/json-scan.ts'
 import { RESTRICTED_FIELDS } from '../config/schema.ts'
 import { GatewayError } from '../errors.ts'
@@ -53,6 +54,7 @@ export function readRequest(
     } else refuseLookalike(name)
   }
   const streamOptions = readStreamOptions(body, spans)
+  const payloads = measureDataUrls(body)
   const request: ModelRequest = {
     endpoint,
     model: readModel(body, spans.get('model')),
@@ -60,7 +62,8 @@ export function readRequest(
     includeUsage: streamOptions.includeUsage,
     maxOutputTokens: readOutputCap(body, spans),
     choices: readCount(body, spans.get('n'), 'n', MOST_CHOICES) ?? 1,
-    bodyBytes: body.length,
+    textBytes: body.length - payloads.bytes,
+    images: payloads.count,
     body,
     letGo() {
       request.body = undefined

@@ -3,6 +3,7 @@
 
 import { hash } from 'node:crypto'
 import { checksumIsRight, hasSluicePrefix } from '../config/bearer.ts'
+import { hasLimits } from '../config/limits.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
 import type { Agent, Bearer, Caller, Clock, Limits, Subject } from '../types.ts'
@@ -45,10 +46,6 @@ function toCaller(agent: Agent, bearer: Bearer): Caller {
   function toSubject(kind: 'agent' | 'bearer', id: string, limits: Limits): Subject {
     return Object.freeze({ kind, id, tag: agent.name, limits })
   }
-}
-
-function hasLimits(limits: Limits): boolean {
-  return limits.requests !== undefined || limits.tokens !== undefined || limits.concurrency !== undefined
 }
 
 function unknown(): GatewayError {

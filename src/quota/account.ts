@@ -1,6 +1,7 @@
 // Turns a subject with limits into the account a store works on: keys that nothing can break out of, exact rates.
 // Kept per Subject object, so a reload with new limits makes new accounts over the same keys and state.
 
+import { hasLimits } from '../config/limits.ts'
 import type { Rate, Subject } from '../types.ts'
 import { exact } from './bucket.ts'
 import type { Account } from './store.ts'
@@ -18,8 +19,7 @@ export function createAccounts(): Accounts {
   const known = new WeakMap<Subject, Account>()
   return {
     of(subject) {
-      const { requests, tokens, concurrency } = subject.limits
-      if (requests === undefined && tokens === undefined && concurrency === undefined) return undefined
+      if (!hasLimits(subject.limits)) return undefined
       const before = known.get(subject)
       if (before !== undefined) return before
       const account = toAccount(subject)

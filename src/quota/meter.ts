@@ -1,6 +1,7 @@
 // The room's face: reserves from the buckets before the call and settles the truth after it, for the caller and for
 // each attempt. It decides how much a request may cost; whether that fits is the store's.
 
+import { IMAGE_TOKENS } from '../config/limits.ts'
 import { GatewayError } from '../errors.ts'
 import type {
   Caller,
@@ -221,9 +222,9 @@ function outputTokens({ endpoint, maxOutputTokens, choices }: ModelRequest, cap:
   return each * Math.min(Math.max(toUnits(choices), 1), MOST_CHOICES)
 }
 
-/** Bytes bound tokens from above, whatever the tokenizer; where the limit is soft, what they usually come to. */
-function inputTokens({ bodyBytes }: ModelRequest, { strict }: Limits): number {
-  return strict ? bodyBytes : Math.ceil(bodyBytes / BYTES_PER_TOKEN)
+/** Bytes bound the tokens of text from above, whatever the tokenizer; where the limit is soft, what they usually come to. */
+function inputTokens({ textBytes, images }: ModelRequest, { strict }: Limits): number {
+  return (strict ? textBytes : Math.ceil(textBytes / BYTES_PER_TOKEN)) + images * IMAGE_TOKENS
 }
 
 /** A count from outside as whole units; what is none counts as 0. */

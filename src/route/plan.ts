@@ -2,6 +2,7 @@
 // and randomness are handed in, nothing is called.
 
 import { compareSpecificity, matchesGlob } from '../config/glob.ts'
+import { hasLimits } from '../config/limits.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
 import { withholdUsage } from '../formats/stage.ts'
@@ -124,10 +125,7 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
       { kind: 'gateway', id: 'gateway', tag: 'g:gateway', limits: snapshot.limits },
       { kind: 'route', id: route.name, tag: `g:route:${route.name}`, limits: route.limits },
     ]
-    return shared.filter(
-      ({ limits }) =>
-        limits.requests !== undefined || limits.tokens !== undefined || limits.concurrency !== undefined,
-    )
+    return shared.filter(({ limits }) => hasLimits(limits))
   }
 
   /** By weighted chance; what is held back comes last. */

@@ -484,7 +484,7 @@ function toContextError(walk: Walk, plan: Plan, request: ModelRequest): GatewayE
     ? walk.tooLongMessage
     : undefined
   const windows = plan.tiers.flatMap((place) => place.candidates.map((c) => c.deployment.contextWindow ?? 0))
-  const asked = Math.ceil(request.bodyBytes / 4)
+  const asked = Math.ceil(request.textBytes / 4)
   const largest = Math.max(...windows) || Math.max(1, asked - 1)
   const message =
     told ??

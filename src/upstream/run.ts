@@ -1,6 +1,7 @@
 // One attempt: starts a call, keeps its time limits, and hands on what comes back. Nothing reaches the caller before
 // the first content, so that until then somebody else can answer; after it the attempt can only go on or break.
 
+import { IMAGE_TOKENS } from '../config/limits.ts'
 import type { Format, HeaderLookup } from '../formats/format.ts'
 import { redactKeys, withoutKeys } from '../formats/stage.ts'
 import type { Clock, Plan, Reason, Reply, Usage } from '../types.ts'
@@ -164,7 +165,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
   }
 
   function toCounted(outputTokens: number): Usage {
-    const inputTokens = Math.ceil(request.bodyBytes / 4)
+    const inputTokens = Math.ceil(request.textBytes / 4) + request.images * IMAGE_TOKENS
     return { inputTokens, cachedTokens: 0, outputTokens, reasoningTokens: 0, source: 'counted' }
   }
 

@@ -33,7 +33,8 @@ describe('readRequest', () => {
       includeUsage: true,
       maxOutputTokens: 5,
       choices: 2,
-      bodyBytes: Buffer.byteLength(body),
+      textBytes: Buffer.byteLength(body),
+      images: 0,
       restrictedFields: [],
     })
     expect(request.body?.toString()).toBe(body)
@@ -143,5 +144,23 @@ describe('readRequest', () => {
 
   it('refuses a body that is not UTF-8', () => {
     expect(refusal(Buffer.from('{"model":"m\xff"}', 'latin1')).code).toBe('invalid_json')
+  })
+})
+
+describe('what a body holds', () => {
+  it('is counted without the payloads of images, whose bytes say nothing of their tokens', () => {
+    const image = { type: 'image_url', image_url: { url: `data:image/png;base64,${'A'.repeat(200_000)}` } }
+    const body = Buffer.from(
+      JSON.stringify({ model: 'm', messages: [{ role: 'user', content: [image, image] }] }),
+    )
+    const request = read(body)
+    expect(request.images).toBe(2)
+    expect(request.textBytes).toBe(body.length - 400_000)
+  })
+
+  it('is counted whole where a data URL is only talked about', () => {
+    const text = `Look: "data:image/png;base64,${'A'.repeat(1000)}"`
+    const body = Buffer.from(JSON.stringify({ model: 'm', messages: [{ role: 'user', content: text }] }))
+    expect(read(body)).toMatchObject({ images: 0, textBytes: body.length })
   })
 })

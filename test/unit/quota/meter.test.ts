@@ -78,14 +78,14 @@ describe('reserve', () => {
 
   it('names the bearer, the tokens and the slots when they are what is full', async () => {
     const { meter } = setUp()
-    const request = modelRequest({ maxOutputTokens: 900, bodyBytes: 300 })
+    const request = modelRequest({ maxOutputTokens: 900, textBytes: 300 })
     const who = caller({ concurrency: 1 }, { tokens: perMinute(60_000, 2_000) })
     await meter.reserve(who, request, allowed())
     const slots = await refusal(meter.reserve(who, request, allowed()))
     expect(slots).toMatchObject({ code: 'concurrency_exceeded', retryAfterMs: 1000 })
     expect(slots.message).toBe('Agent data-analyzer is limited to 1 request at once; try again in 1 s.')
     const tokens = await refusal(
-      meter.reserve(who, modelRequest({ maxOutputTokens: 2_200, bodyBytes: 300 }), allowed()),
+      meter.reserve(who, modelRequest({ maxOutputTokens: 2_200, textBytes: 300 }), allowed()),
     )
     expect(tokens).toMatchObject({ code: 'rate_limit_exceeded', retryAfterMs: 1000 })
     expect(tokens.message).toBe(
@@ -114,14 +114,14 @@ describe('reserve', () => {
       const hold = await meter.reserve(who, modelRequest(some), allowed(cap))
       return 100_000 - Number(headersOf(meter, hold)['x-ratelimit-remaining-tokens'])
     }
-    expect(await left({ bodyBytes: 301, maxOutputTokens: 50 })).toBe(101 + 50)
-    expect(await left({ bodyBytes: 301, maxOutputTokens: 50 }, undefined, true)).toBe(301 + 50)
-    expect(await left({ bodyBytes: 300, maxOutputTokens: 50 }, 20)).toBe(100 + 20)
-    expect(await left({ bodyBytes: 300, maxOutputTokens: undefined }, 70)).toBe(100 + 70)
-    expect(await left({ bodyBytes: 300, maxOutputTokens: undefined })).toBe(100 + 8192)
-    expect(await left({ bodyBytes: 300, maxOutputTokens: 50, choices: 3 })).toBe(100 + 150)
+    expect(await left({ textBytes: 301, maxOutputTokens: 50 })).toBe(101 + 50)
+    expect(await left({ textBytes: 301, maxOutputTokens: 50 }, undefined, true)).toBe(301 + 50)
+    expect(await left({ textBytes: 300, maxOutputTokens: 50 }, 20)).toBe(100 + 20)
+    expect(await left({ textBytes: 300, maxOutputTokens: undefined }, 70)).toBe(100 + 70)
+    expect(await left({ textBytes: 300, maxOutputTokens: undefined })).toBe(100 + 8192)
+    expect(await left({ textBytes: 300, maxOutputTokens: 50, choices: 3 })).toBe(100 + 150)
     const embeddings = { ...modelRequest().endpoint, operation: 'embeddings' as const }
-    expect(await left({ bodyBytes: 300, endpoint: embeddings })).toBe(100)
+    expect(await left({ textBytes: 300, endpoint: embeddings })).toBe(100)
   })
 
   it('does not shut an agent out for days over max_tokens 2147483647', async () => {
@@ -202,7 +202,7 @@ describe('settle', () => {
   it('returns slots and the difference of tokens, once', async () => {
     const { meter, clock, store } = setUp()
     const who = caller({ tokens: perMinute(60, 1_000), concurrency: 1 })
-    const request = modelRequest({ bodyBytes: 300, maxOutputTokens: 900 })
+    const request = modelRequest({ textBytes: 300, maxOutputTokens: 900 })
     const hold = await meter.reserve(who, request, allowed())
     expect(meter.openHolds()).toBe(1)
     meter.settle(hold, usage(80, 120))
@@ -210,7 +210,7 @@ describe('settle', () => {
     meter.settle(hold, undefined)
     expect(meter.openHolds()).toBe(0)
     expect(store.size().slots).toBe(0)
-    const next = await meter.reserve(who, modelRequest({ bodyBytes: 3, maxOutputTokens: 799 }), allowed())
+    const next = await meter.reserve(who, modelRequest({ textBytes: 3, maxOutputTokens: 799 }), allowed())
     expect(headersOf(meter, next)['x-ratelimit-remaining-tokens']).toBe('0')
     meter.settle(next, usage(1, 1_000))
     expect((await refusal(meter.reserve(who, request, allowed()))).retryAfterMs).toBe(60_000)
@@ -221,7 +221,7 @@ describe('settle', () => {
   it('refunds all tokens and no request when no answer began', async () => {
     const { meter } = setUp()
     const who = caller({ tokens: perMinute(1_000), requests: perMinute(2) })
-    const request = modelRequest({ bodyBytes: 300, maxOutputTokens: 900 })
+    const request = modelRequest({ textBytes: 300, maxOutputTokens: 900 })
     meter.settle(await meter.reserve(who, request, allowed()), undefined)
     const hold = await meter.reserve(who, request, allowed())
     expect(headersOf(meter, hold)).toMatchObject({
@@ -235,7 +235,7 @@ describe('settle', () => {
     const who = caller({ tokens: perMinute(1_000) })
     const hold = await meter.reserve(who, modelRequest(), allowed())
     meter.settle(hold, usage(Number.NaN, -5))
-    const next = await meter.reserve(who, modelRequest({ bodyBytes: 0, maxOutputTokens: 0 }), allowed())
+    const next = await meter.reserve(who, modelRequest({ textBytes: 0, maxOutputTokens: 0 }), allowed())
     expect(headersOf(meter, next)['x-ratelimit-remaining-tokens']).toBe('1000')
   })
 })
@@ -250,7 +250,7 @@ describe('headers', () => {
       limits: limits({ requests: perSecond(1) }),
     }
     const who = caller({ requests: perMinute(100), tokens: perSecond(1_000) }, { requests: perMinute(10) })
-    const hold = await meter.reserve(who, modelRequest({ bodyBytes: 300 }), allowed(), [gateway])
+    const hold = await meter.reserve(who, modelRequest({ textBytes: 300 }), allowed(), [gateway])
     expect(headersOf(meter, hold)).toEqual({
       'x-ratelimit-limit-requests': '10',
       'x-ratelimit-remaining-requests': '9',
@@ -309,7 +309,7 @@ describe('the gate', () => {
 
   it('reserves with the output cap of the reservation', async () => {
     const { meter } = setUp()
-    const request = modelRequest({ bodyBytes: 300, maxOutputTokens: undefined })
+    const request = modelRequest({ textBytes: 300, maxOutputTokens: undefined })
     await meter.reserve(caller({}), request, allowed(400))
     const at = deployment({ tokens: perMinute(1_000) }, {})
     expect(await meter.gate.enter(at, request)).toHaveProperty('id')

@@ -205,7 +205,7 @@ describe('a complete answer', () => {
   it('counts what was seen when the provider tells no usage', async () => {
     const stage = begin()
     stage.call.data(ROLE + HELLO + WORLD + STOP + DONE)
-    const inputTokens = Math.ceil(stage.request.bodyBytes / 4)
+    const inputTokens = Math.ceil(stage.request.textBytes / 4)
     expect(await stage.over()).toEqual({
       outcome: 'answered',
       usage: { ...COUNTED, inputTokens, outputTokens: 3 },
@@ -410,7 +410,7 @@ describe('a stream that breaks after its first content', () => {
     const result = await stage.over()
     expect(result).toMatchObject({ outcome: 'broken', reason, blameless: false })
     expect(result).toMatchObject({
-      usage: { ...COUNTED, inputTokens: Math.ceil(stage.request.bodyBytes / 4) },
+      usage: { ...COUNTED, inputTokens: Math.ceil(stage.request.textBytes / 4) },
     })
     expect(stage.reply.text.startsWith(ROLE + HELLO)).toBe(true)
     expect(stage.reply.text).not.toMatch(/\[DONE\]|error/)

@@ -48,7 +48,7 @@ describe('a whole reply', () => {
     stage.call.end()
     expect(await stage.over()).toMatchObject({
       outcome: 'answered',
-      usage: { inputTokens: Math.ceil(stage.request.bodyBytes / 4), outputTokens: 3, source: 'counted' },
+      usage: { inputTokens: Math.ceil(stage.request.textBytes / 4), outputTokens: 3, source: 'counted' },
     })
   })
 
