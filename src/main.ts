@@ -15,8 +15,8 @@ import { runCommand } from './cli/commands.ts'
 import type { Io } from './cli/io.ts'
 import { BEARER_PREFIX, bearerSha256, checksumIsRight, hasSluicePrefix, mintBearer } from './config/bearer.ts'
 import { fromEnvironment } from './config/environment.ts'
-import { diskFiles, type Files, loadConfiguration } from './config/load.ts'
 import { formatProblem, type Problem } from './config/problems.ts'
+import { createReader, type Reader } from './config/reader.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import type { Loaded } from './config/validate.ts'
 import { buildGateway, type Gateway, type Stores } from './gateway.ts'
@@ -93,6 +93,10 @@ async function main(args: readonly string[]): Promise<number> {
 
 /** Runs until a signal ends it. Gives the exit code: 0 after a drain, 1 when it cannot start. */
 async function serve({ configPath }: { configPath: string | undefined }): Promise<number> {
+  // From the first moment: a signal that comes before we listen is carried out when we do.
+  const stop = firstSignal(['SIGTERM', 'SIGINT'])
+  let onHangup = () => {}
+  process.on('SIGHUP', () => onHangup())
   const current: { gateway: Gateway | undefined } = { gateway: undefined }
   const scrubber = createScrubber({
     isBearerDigest: (hex) => current.gateway?.snapshot.bearers.has(hex) === true,
@@ -120,10 +124,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       `SLUICE_BEARER: begins with ${BEARER_PREFIX} and is not one that "sluice bearer new" made; use one, or text of any other kind`,
     ])
   }
-  const { read, readAgents } = createReader(configPath, bearer)
+  const { read, readAround } =
+    configPath === undefined
+      ? readerOfEnvironment(bearer)
+      : createReader({ path: configPath, vendors: VENDORS })
   const loaded = await read()
   if (!loaded.ok) return cannotStart(loaded.problems.map(formatProblem))
   const { snapshot } = loaded
+  const first = snapshot
   log.level = snapshot.log.level
 
   const keyring = createKeyring({
@@ -154,7 +162,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const secrets = await keyring.reload()
   if (secrets.problems.length > 0)
     return cannotStart(secrets.problems.map(({ path, message }) => `${path}: ${message}`))
-  teachScrubber(scrubber, keyring, snapshot)
+  teachScrubber(scrubber, keyring, [snapshot])
   for (const warning of snapshot.warnings) log.warn(warning)
 
   const store = createStore(snapshot, { keyring, log, limits })
@@ -228,41 +236,54 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   }
   async function reloadNow(secretsOnly: boolean): Promise<ReloadAnswer> {
     const before = gateway().snapshot
-    let next: Loaded = secretsOnly ? { ok: true, snapshot: before } : await read()
-    // A mistake in the main file must not keep a bearer alive: the agents are then read against the last good one.
-    const broken = next.ok ? [] : next.problems
-    if (!next.ok) next = await readAgents()
-    if (!next.ok) return refused(broken)
-    const wanted = referencesOf(next.snapshot)
-    // Both are read until it is decided which of the two configurations goes on.
-    const { changed, problems: failed } = await keyring.reload({
-      references: [...wanted, ...referencesOf(before)],
-      groupReadable: next.snapshot.secrets.groupReadable,
-    })
-    teachScrubber(scrubber, keyring, next.snapshot)
-    if (changed.length > 0) log.info({ secrets: changed }, 'secrets replaced')
-    const named = new Set(wanted.map(({ reference }) => reference))
-    const problems = failed
-      .filter(({ reference }) => named.has(reference))
-      .map(({ path, message }) => ({ file: next.snapshot.source, path, message }))
-    if (wanted.some(({ reference }) => keyring.value(reference) === undefined)) return refused(problems)
-    if (problems.length > 0) {
+    const next: Loaded = secretsOnly ? { ok: true, snapshot: before } : await read()
+    const secrets = next.ok ? await loadSecrets(next.snapshot) : { missing: next.problems, stale: [] }
+    if (next.ok && secrets.missing.length === 0) {
+      if (!secretsOnly) use(next.snapshot)
+      settleSecrets()
+      if (secrets.stale.length === 0) return { ok: true, applied: true, problems: [] }
       log.error(
-        { problems: problems.map(formatProblem) },
+        { problems: secrets.stale.map(formatProblem) },
         'some secrets cannot be read; the last good values stay',
       )
+      return { ok: false, applied: true, problems: secrets.stale }
     }
-    if (!secretsOnly) {
-      for (const warning of [...needsRestart(before, next.snapshot), ...next.snapshot.warnings])
-        log.warn(warning)
-      current.gateway = buildGateway(next.snapshot, stores)
-      trusted = toBlockList(next.snapshot.listen.trustedProxies)
-      front.maxConnections = next.snapshot.listen.maxConnections
-      log.level = next.snapshot.log.level
-      const { agents, routes } = next.snapshot
-      log.info({ agents: agents.size, routes: routes.size }, 'configuration reloaded')
+    // A mistake in one file must not keep the changes of the others from being heard, a removed bearer above all.
+    const around = await readAround(new Set(secrets.missing.map(({ file }) => file)))
+    if (around.ok && (await loadSecrets(around.snapshot)).missing.length === 0) use(around.snapshot)
+    settleSecrets()
+    return refused(secrets.missing)
+  }
+  /** Reads the secrets of a configuration beside those in use. Without a value it cannot be used; an old one will do. */
+  async function loadSecrets(snapshot: Snapshot): Promise<{ missing: Problem[]; stale: Problem[] }> {
+    const { changed, problems } = await keyring.reload({
+      references: [...referencesOf(snapshot), ...referencesOf(gateway().snapshot)],
+      groupReadable: snapshot.secrets.groupReadable,
+    })
+    teachScrubber(scrubber, keyring, [first, gateway().snapshot, snapshot])
+    if (changed.length > 0) log.info({ secrets: changed }, 'secrets replaced')
+    const named = new Set(referencesOf(snapshot).map(({ reference }) => reference))
+    const missing: Problem[] = []
+    const stale: Problem[] = []
+    for (const { path, reference, message } of problems) {
+      if (!named.has(reference)) continue
+      const list = keyring.value(reference) === undefined ? missing : stale
+      list.push({ file: snapshot.source, path, message })
     }
-    return broken.length > 0 ? refused(broken) : { ok: problems.length === 0, applied: true, problems }
+    return { missing, stale }
+  }
+  function use(snapshot: Snapshot): void {
+    for (const warning of [...needsRestart(gateway().snapshot, snapshot), ...snapshot.warnings])
+      log.warn(warning)
+    current.gateway = buildGateway(snapshot, stores)
+    trusted = toBlockList(snapshot.listen.trustedProxies)
+    front.maxConnections = snapshot.listen.maxConnections
+    log.level = snapshot.log.level
+    log.info({ agents: snapshot.agents.size, routes: snapshot.routes.size }, 'configuration reloaded')
+  }
+  function settleSecrets(): void {
+    const { snapshot } = gateway()
+    keyring.use({ references: referencesOf(snapshot), groupReadable: snapshot.secrets.groupReadable })
   }
 
   const serializer = new PrometheusSerializer(undefined, false, undefined, true, true)
@@ -324,9 +345,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   lines.flush()
   if (bearer !== undefined) out.original(toBanner(host, port, bearer))
 
-  const onHangup = () => void reload({ secretsOnly: false })
-  process.on('SIGHUP', onHangup)
-  const signal = await firstSignal(['SIGTERM', 'SIGINT'])
+  onHangup = () => void reload({ secretsOnly: false })
+  const signal = await stop
 
   // --- drain ---------------------------------------------------------------------------------------------------
   const { drainMs, drainNoticeMs } = gateway().snapshot.listen
@@ -358,7 +378,6 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   lines.flush()
   out.flush()
   err.flush()
-  process.off('SIGHUP', onHangup)
   return 0
 
   function cannotStart(reasons: readonly string[]): number {
@@ -372,38 +391,17 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
 
 // --- configuration -----------------------------------------------------------------------------------------------
 
-/** `read`: the configuration as it is now. `readAgents`: the agents as they are now, the rest as it was last good. */
-function createReader(configPath: string | undefined, bearer: string | undefined) {
-  let good: Uint8Array | undefined
-  async function load(path: string, lastGood: Uint8Array | undefined): Promise<Loaded> {
-    let text: Uint8Array | undefined
-    const files: Files = {
-      ...diskFiles,
-      async read(file, maxBytes) {
-        if (file !== path) return diskFiles.read(file, maxBytes)
-        text = lastGood ?? (await diskFiles.read(file, maxBytes))
-        return text
-      },
-    }
-    const loaded = await loadConfiguration({ path, vendors: VENDORS, files })
-    if (loaded.ok) good = text
-    return loaded
+/** A start without a file reads the environment, which does not change under a running process. */
+function readerOfEnvironment(bearer: string | undefined): Reader {
+  async function read(): Promise<Loaded> {
+    return fromEnvironment(process.env, {
+      vendors: VENDORS,
+      start: START,
+      bearerSha256: bearerSha256(bearer ?? ''),
+      localModel: await askLocalModel(process.env.LOCAL_LLM_URL),
+    })
   }
-  return {
-    async read(): Promise<Loaded> {
-      if (configPath !== undefined) return load(configPath, undefined)
-      return fromEnvironment(process.env, {
-        vendors: VENDORS,
-        start: START,
-        bearerSha256: bearerSha256(bearer ?? ''),
-        localModel: await askLocalModel(process.env.LOCAL_LLM_URL),
-      })
-    },
-    async readAgents(): Promise<Loaded> {
-      if (configPath === undefined || good === undefined) return { ok: false, problems: [] }
-      return load(configPath, good)
-    },
-  }
+  return { read, readAround: read }
 }
 
 /** The first model that a local server lists; undefined when it does not answer soon. */
@@ -450,8 +448,8 @@ function surroundings() {
   return { env: process.env, uid: process.getuid?.() ?? 0, groupReadable: false }
 }
 
-function teachScrubber(scrubber: Scrubber, keyring: Keyring, snapshot: Snapshot): void {
-  scrubber.setSecrets([...keyring.values(), ...literalSecretsOf(snapshot)])
+function teachScrubber(scrubber: Scrubber, keyring: Keyring, snapshots: readonly Snapshot[]): void {
+  scrubber.setSecrets([...keyring.values(), ...snapshots.flatMap((snapshot) => literalSecretsOf(snapshot))])
 }
 
 function createStore(

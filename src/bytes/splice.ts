@@ -34,11 +34,19 @@ export function splice(body: Buffer, edits: readonly Edit[]): { body: Buffer | R
   return { body: pieces.length === 1 ? body : Buffer.concat(pieces, bytes), bytes }
 }
 
+/**
+ * Piece by piece, as the socket takes them. In one push the stream would end long before its bytes are sent, and a
+ * server that answers early would get the next request behind the unsent rest.
+ */
 function toStream(pieces: Buffer[]): Readable {
   return new Readable({
     read() {
       let piece = pieces.shift()
       while (piece?.length === 0) piece = pieces.shift()
+      if (piece !== undefined && piece.length > COPY_LIMIT) {
+        pieces.unshift(piece.subarray(COPY_LIMIT))
+        piece = piece.subarray(0, COPY_LIMIT)
+      }
       this.push(piece ?? null)
     },
   })

@@ -61,5 +61,7 @@ export interface Format {
     whole(operation: Operation, body: Buffer): WholeFacts
     /** Reads a status of 300 and more. `nowMs` is Unix time, for dates in `retry-after`. */
     fault(status: number, header: HeaderLookup, body: string, nowMs: number): Fault
+    /** Reads an error that was told inside a 200: the status it stands for, and what that means. */
+    inBand(text: string): { readonly status: number; readonly fault: Fault }
   }
 }

@@ -16,6 +16,7 @@ export const openai: Format = {
     watch: createWatch,
     whole: readWhole,
     fault: readFault,
+    inBand: readInBand,
   },
 }
 
@@ -217,6 +218,15 @@ function readFault(status: number, header: HeaderLookup, body: string, nowMs: nu
   return { ...told, verdict, key, park, retryAfterMs }
 }
 
+/** Without a status of its own the error counts as the provider's, unless its words are those of a prompt too long. */
+function readInBand(text: string): { status: number; fault: Fault } {
+  const told = readError(text)
+  const code = Number(told.code)
+  const isContext = CONTEXT_PHRASES.test(`${told.code ?? ''} ${told.type ?? ''} ${told.message}`)
+  const status = Number.isInteger(code) && code >= 400 && code < 600 ? code : isContext ? 400 : 500
+  return { status, fault: readFault(status, () => undefined, text, 0) }
+}
+
 /** The words of an error body, whatever its shape: OpenAI's, a list of it, vLLM's flat one, `detail`, or no JSON. */
 function readError(body: string): Pick<Fault, 'message' | 'type' | 'param' | 'code'> {
   let parsed: unknown
@@ -228,7 +238,7 @@ function readError(body: string): Pick<Fault, 'message' | 'type' | 'param' | 'co
   // Google's compatible endpoint wraps the error in a list of one.
   const outer = Array.isArray(parsed) ? parsed[0] : parsed
   if (!isObject(outer)) return { message: '', type: null, param: null, code: null }
-  const inner = outer.error
+  const inner = outer.error ?? firstChoiceError(outer)
   const error = isObject(inner) ? inner : outer
   const message = typeof inner === 'string' ? inner : (error.message ?? error.detail)
   return {
@@ -237,6 +247,12 @@ function readError(body: string): Pick<Fault, 'message' | 'type' | 'param' | 'co
     param: short(error.param),
     code: short(error.code),
   }
+}
+
+/** OpenRouter tells some errors in a choice. */
+function firstChoiceError(outer: Record<string, unknown>): unknown {
+  const [choice] = Array.isArray(outer.choices) ? outer.choices : []
+  return isObject(choice) ? choice.error : undefined
 }
 
 /** FastAPI's `detail`, a list of `{ msg }`. Any other structure is a stranger's and is not written out. */

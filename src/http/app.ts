@@ -40,6 +40,7 @@ export function createApp(deps: AppDeps): Other {
 
   app.use(async (c, next) => {
     c.header('x-request-id', c.env.visit.id)
+    if (deps.phase.now === 'draining' || deps.phase.now === 'closing') c.header('connection', 'close')
     await next()
   })
   app.get('/health', (c) => c.json({ status: 'ok' }))

@@ -26,7 +26,7 @@ interface Deps {
 }
 
 /** A whole answer up to this size is handed to the kernel at once. */
-const ONE_WRITE_BYTES = 256 * 1024
+const ONE_WRITE_BYTES = 64 * 1024
 
 /** How long, and how much of, an unwanted body is let run out before the connection is cut. */
 const LINGER_MS = 1000
@@ -115,6 +115,12 @@ export function createReply(res: ServerResponse, deps: Deps): OwnReply {
       if (streaming) {
         res.write(toErrorEvent(error, deps.requestId, scrub))
         finish()
+        return
+      }
+      if (status !== 0) {
+        // In the middle of a whole answer nothing can be said any more; a cut connection is not taken for its end.
+        over = true
+        res.destroy()
         return
       }
       const answer = toErrorAnswer(error, deps.requestId, scrub)

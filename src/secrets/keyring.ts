@@ -53,6 +53,8 @@ export interface SecretState {
 export interface Keyring {
   /** Reads every reference again, or those given from now on; what is bad leaves the last good value in place. Calls queue up. */
   reload(next?: { references: readonly PlacedReference[]; groupReadable: boolean }): Promise<Reloaded>
+  /** The references that count from now on, without reading them again: when it is decided which configuration goes on. */
+  use(next: { references: readonly PlacedReference[]; groupReadable: boolean }): void
   /** The present value; undefined before the first good load. */
   value(reference: SecretReference): string | undefined
   /** The value before the present one, for a provider that has not taken over the new one yet. */
@@ -157,6 +159,10 @@ export function createKeyring(options: KeyringOptions): Keyring {
       })
       queue = result.catch(() => undefined)
       return result
+    },
+    use(next) {
+      references = next.references
+      groupReadable = next.groupReadable
     },
     value: (reference) => entries.get(reference)?.current?.reveal(),
     previous: (reference) => entries.get(reference)?.previous?.reveal(),

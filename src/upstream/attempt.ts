@@ -69,7 +69,8 @@ export function nextStep(
 ): { step: Step; waitMs: number; jitter: boolean } {
   const next = { step: 'next', waitMs: 0, jitter: false } as const
   if (!mayCallAgain(standing)) return next
-  if (result.key) return standing.otherKey ? { step: 'same', waitMs: 0, jitter: false } : next
+  if (result.key && standing.otherKey) return { step: 'same', waitMs: 0, jitter: false }
+  if (result.park) return next
   const { retryAfterMs } = result
   if (retryAfterMs !== undefined && retryAfterMs > 0) {
     // The better model is worth a short wait when nobody else of its tier can answer.

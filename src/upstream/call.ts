@@ -53,6 +53,8 @@ export interface UpstreamDeps {
 
 /** A key that was refused is left alone this long. */
 const KEY_PARK_MS = 60_000
+/** A key that is over its rate, where the provider does not say for how long. */
+const RATE_PARK_MS = 1000
 /** How often a patient caller looks whether the probe of another has come through. */
 const PROBE_LOOK_MS = 25
 /** An attempt that has less time than this left is not begun. */
@@ -187,11 +189,10 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   async function enter(candidate: Candidate, job: Job): Promise<Entered | undefined> {
     const { deployment } = candidate
     if (deployment.kind === 'reply') return { entry: 'go', key: undefined, hold: undefined }
-    const key = deployment.provider === undefined ? undefined : keys.next(deployment.provider)
-    if (key === 'parked') return skip(candidate, job, 'skipped:unavailable')
-    let entry = health.enter(deployment.name, job.force)
-    if (entry === 'held' && candidate.tier.patienceMs > 0) entry = await enterPatiently(candidate, job)
-    if (entry === 'held') return skip(candidate, job, 'skipped:unavailable')
+    let taken = takePlace(candidate, job)
+    if (taken === undefined && candidate.tier.patienceMs > 0) taken = await takePatiently(candidate, job)
+    if (taken === undefined) return skip(candidate, job, 'skipped:unavailable')
+    const { key, entry } = taken
     let hold: Hold | Refusal | undefined
     try {
       hold = await job.hands.gate.enter(deployment, job.request)
@@ -207,18 +208,36 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     return { entry, key, hold }
   }
 
-  /** A deployment that is held back is worth a wait within the tier's patience when nobody else of the tier can answer. */
-  async function enterPatiently({ tier, deployment }: Candidate, job: Job): Promise<Entry> {
+  /** A key and the word of health; undefined while one of them is not to be had. */
+  function takePlace({ deployment }: Candidate, { force }: Job): Pick<Entered, 'key' | 'entry'> | undefined {
+    const { provider } = deployment
+    if (provider !== undefined && keys.parkedMs(provider) > 0) return undefined
+    const entry = health.enter(deployment.name, force)
+    if (entry === 'held') return undefined
+    const key = provider === undefined ? undefined : keys.next(provider)
+    if (key !== 'parked') return { key, entry }
+    health.released(deployment.name, entry)
+    return undefined
+  }
+
+  /** Who is held back is worth a wait within the tier's patience when nobody else of the tier can answer. */
+  async function takePatiently(candidate: Candidate, job: Job) {
+    const { tier, deployment } = candidate
     const untilMs = Math.min(clock.now() + tier.patienceMs, job.plan.deadlineAt - LEAST_TIME_MS)
     for (;;) {
       const others = tier.deployments.some((other) => other !== deployment && health.isAvailable(other.name))
       // Where the hold is over, somebody else is probing: a short look, again and again.
-      const waitMs = Math.ceil(health.holdMs(deployment.name)) + PROBE_LOOK_MS
-      if (others || clock.now() + waitMs > untilMs || job.hands.signal.aborted) return 'held'
+      const waitMs = Math.ceil(holdMs(deployment)) + PROBE_LOOK_MS
+      if (others || clock.now() + waitMs > untilMs || job.hands.signal.aborted) return undefined
       await pause(waitMs, job.hands.signal)
-      const entry = health.enter(deployment.name, job.force)
-      if (entry !== 'held') return entry
+      const taken = takePlace(candidate, job)
+      if (taken !== undefined) return taken
     }
+  }
+
+  /** How long until a deployment can be asked, as far as health and keys know. */
+  function holdMs({ name, provider }: Deployment): number {
+    return Math.max(health.holdMs(name), provider === undefined ? 0 : keys.parkedMs(provider))
   }
 
   function skip({ tier, deployment }: Candidate, { hands, request, force }: Job, reason: Reason): undefined {
@@ -268,10 +287,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       onCommit(firstTokenMs) {
         attempt.firstTokenMs = firstTokenMs
         // It answers: whoever waits for this probe need not wait for the end of the answer.
-        if (entered.entry === 'probe') {
-          health.succeeded(deployment.name, entered.entry)
-          entered.entry = 'go'
-        }
+        entered.entry = health.answering(deployment.name, entered.entry)
         attempt.outcome = 'answered'
         attempt.reason = '200'
         reply.header('x-sluice-tier', tier.name)
@@ -286,6 +302,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   /** Tells health, keys and limits how it went. */
   function leave({ deployment }: Candidate, entered: Entered, result: Result, { hands, request }: Job): void {
     if (deployment.kind === 'reply') return
+    const { provider } = deployment
     const { entry, key, hold } = entered
     if (hold !== undefined) hands.gate.leave(hold, 'usage' in result ? result.usage : undefined)
     switch (result.outcome) {
@@ -302,8 +319,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         if (result.blameless || isAboutRequest(result, deployment, request)) {
           return health.released(deployment.name, entry)
         }
-        if (key !== undefined && isKeyFault(result, deployment)) {
-          if (parks(result)) keys.park(key, parkMs(result))
+        if (key !== undefined && provider !== undefined && isKeyFault(result, deployment)) {
+          if (parks(result)) keys.park(provider, key, parkMs(result))
           return health.released(deployment.name, entry)
         }
         return health.failed(deployment.name, entry, result)
@@ -359,8 +376,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       return toContextError(walk, plan, request)
     }
     const list = attempts.map(({ tier, called, reason }) => `${tier} ${called}: ${reason}`).join('; ')
-    const holdMs = Math.min(shortestHoldMs(plan), limitWaitMs)
-    const retryAfterMs = Number.isFinite(holdMs) ? holdMs : 1000
+    const waitMs = Math.min(shortestHoldMs(plan), limitWaitMs)
+    const retryAfterMs = Number.isFinite(waitMs) ? waitMs : 1000
     return new GatewayError('upstream_failed', `No provider could answer (${list}).`, { retryAfterMs })
   }
 
@@ -369,9 +386,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const deployments = plan.tiers.flatMap((place) =>
       place.candidates.map((candidate) => candidate.deployment),
     )
-    const holds = deployments.map(({ name, provider }) =>
-      Math.max(health.holdMs(name), provider === undefined ? 0 : keys.parkedMs(provider)),
-    )
+    const holds = deployments.map(holdMs)
     return Math.min(...holds.filter((ms) => ms > 0))
   }
 }
@@ -389,7 +404,7 @@ interface Job {
 }
 
 interface Entered {
-  /** A probe that has brought an answer is one no more. */
+  /** A probe becomes a trial when it brings an answer. */
   entry: Entry
   readonly key: Key | undefined
   readonly hold: Hold | undefined
@@ -502,7 +517,7 @@ function parks(result: Failure): boolean {
 }
 
 function parkMs({ park, retryAfterMs }: Failure): number {
-  return park ? Math.max(KEY_PARK_MS, retryAfterMs ?? 0) : (retryAfterMs ?? KEY_PARK_MS)
+  return park ? Math.max(KEY_PARK_MS, retryAfterMs ?? 0) : (retryAfterMs ?? RATE_PARK_MS)
 }
 
 /**

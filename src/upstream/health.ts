@@ -13,13 +13,15 @@ const LONGEST_HOLD_MS = 300_000
 /** Longest time a provider may ask to be left alone. */
 const LONGEST_RETRY_AFTER_MS = 600_000
 
-/** `go`: call it; `probe`: call it, alone, to see; `held`: leave it alone. */
-export type Entry = 'go' | 'probe' | 'held'
+/** `go`: call it; `probe`: call it, alone, to see; `trial`: a probe that has begun to answer; `held`: leave it alone. */
+export type Entry = 'go' | 'probe' | 'trial' | 'held'
 
 export interface Health {
   isAvailable(deployment: string): boolean
   /** Asks to call; a `probe` must be answered by `succeeded`, `failed` or `released`. `force` also opens a hold that was ours alone. */
   enter(deployment: string, force?: boolean): Entry
+  /** The answer has begun: another may probe now, but only its end tells whether this one was clean. */
+  answering(deployment: string, entry: Entry): Entry
   succeeded(deployment: string, entry: Entry): void
   failed(
     deployment: string,
@@ -95,12 +97,17 @@ export function createHealth({ clock, random }: { clock: Clock; random: () => nu
       breaker.probing = true
       return 'probe'
     },
+    answering(name, entry) {
+      if (entry !== 'probe') return entry
+      get(name).probing = false
+      return 'trial'
+    },
     succeeded(name, entry) {
       const breaker = get(name)
       breaker.failures = 0
+      if (entry === 'probe') breaker.probing = false
       // A call that began before the hold proves nothing about the provider as it is now.
-      if (!breaker.open || entry !== 'probe') return
-      breaker.probing = false
+      if (!breaker.open || entry === 'go') return
       // The provider has asked to be left alone while this probe was under way.
       if (breaker.asked && clock.now() < breaker.heldUntilMs) return
       breaker.cleanProbes += 1
@@ -112,8 +119,8 @@ export function createHealth({ clock, random }: { clock: Clock; random: () => nu
     },
     failed(name, entry, { reason, retryAfterMs }) {
       const breaker = get(name)
-      const wasProbe = entry === 'probe'
-      if (wasProbe) breaker.probing = false
+      const wasProbe = entry !== 'go'
+      if (entry === 'probe') breaker.probing = false
       breaker.reason = reason
       if (retryAfterMs !== undefined && retryAfterMs > 0) {
         const ms = Math.min(retryAfterMs, LONGEST_RETRY_AFTER_MS)

@@ -13,8 +13,8 @@ export interface Keys {
   next(provider: Provider): Key | undefined | 'parked'
   /** Whether another key could be tried now. */
   hasAnother(provider: Provider): boolean
-  /** Leaves a key alone for a while; its successor under the same reference is not concerned. */
-  park(key: Key, ms: number): void
+  /** Leaves a key alone for a while, at this provider; its successor under the same reference is not concerned. */
+  park(provider: Provider, key: Key, ms: number): void
   /** The values of all its keys, parked or not: none of them may come back in an answer. */
   values(provider: Provider): readonly string[]
   /** How long until one of the provider's keys is usable, in ms; 0 when one is, or when none is needed. */
@@ -32,13 +32,14 @@ export function createKeys({
   /** The present value of a secret; undefined when it could not be loaded. */
   reveal: (reference: SecretReference) => string | undefined
 }): Keys {
-  const parked = new Map<SecretReference, { readonly untilMs: number; readonly value: string }>()
+  /** By provider and reference: what one server says of a key is not said of another's. */
+  const parked = new Map<string, { readonly untilMs: number; readonly value: string }>()
   const turns = new Map<string, number>()
 
   /** The value of a key that may be used now. */
-  function usable(reference: SecretReference): string | undefined {
+  function usable(provider: Provider, reference: SecretReference): string | undefined {
     const value = reveal(reference)
-    const parking = parked.get(reference)
+    const parking = parked.get(placeOf(provider, reference))
     return parking === undefined || parking.untilMs <= clock.now() || parking.value !== value
       ? value
       : undefined
@@ -52,23 +53,33 @@ export function createKeys({
       for (let i = 0; i < keys.length; i += 1) {
         const at = (turn + i) % keys.length
         const reference = keys[at] as string
-        const value = usable(reference)
+        const value = usable(provider, reference)
         if (value === undefined) continue
         turns.set(provider.name, at + 1)
         return { reference, value }
       }
       return 'parked'
     },
-    hasAnother: (provider) => provider.keys.some((reference) => usable(reference) !== undefined),
-    park({ reference, value }, ms) {
-      parked.set(reference, { untilMs: clock.now() + Math.min(ms, LONGEST_PARK_MS), value })
+    hasAnother: (provider) => provider.keys.some((reference) => usable(provider, reference) !== undefined),
+    park(provider, { reference, value }, ms) {
+      parked.set(placeOf(provider, reference), {
+        untilMs: clock.now() + Math.min(ms, LONGEST_PARK_MS),
+        value,
+      })
     },
     values: ({ keys }) => keys.map(reveal).filter((value) => value !== undefined),
-    parkedMs({ keys }) {
-      if (keys.length === 0 || keys.some((reference) => usable(reference) !== undefined)) return 0
-      const waits = keys.map((reference) => (parked.get(reference)?.untilMs ?? 0) - clock.now())
+    parkedMs(provider) {
+      const { keys } = provider
+      if (keys.length === 0 || keys.some((reference) => usable(provider, reference) !== undefined)) return 0
+      const waits = keys.map(
+        (reference) => (parked.get(placeOf(provider, reference))?.untilMs ?? 0) - clock.now(),
+      )
       const least = Math.min(...waits.filter((ms) => ms > 0))
       return Number.isFinite(least) ? least : 0
     },
   }
+}
+
+function placeOf(provider: Provider, reference: SecretReference): string {
+  return `${provider.name} ${reference}`
 }

@@ -22,7 +22,8 @@ export interface Relayed {
 
 export type End =
   | { readonly kind: 'complete' }
-  | { readonly kind: 'failed'; readonly reason: Reason; readonly message: string }
+  /** `told` is the text of the event that told an error. */
+  | { readonly kind: 'failed'; readonly reason: Reason; readonly told: string | undefined }
 
 /** Most of a stream that is held back before its first content. */
 const MAX_PREAMBLE_BYTES = 1024 * 1024
@@ -84,7 +85,7 @@ export function createRelay({ watch, glance, stages, choices }: Setting): Relay 
     for (const frame of frames) {
       // Comments and lone fields tell nothing; an event with empty data is none (WHATWG: it is not dispatched).
       const facts = frame.data === undefined || frame.data === '' ? NO_FACTS : watch.look(frame.data)
-      const failure = failureOf(facts)
+      const failure = failureOf(facts, frame.data)
       if (failure !== undefined) return { out, ended: failure }
       const bytes = throughStages(frame, facts)
       if (bytes === undefined) continue
@@ -106,8 +107,8 @@ export function createRelay({ watch, glance, stages, choices }: Setting): Relay 
   }
 
   /** Why a stream ends on this event without an answer. */
-  function failureOf(facts: EventFacts): End | undefined {
-    if (facts.error !== undefined) return failed('in_band', facts.error)
+  function failureOf(facts: EventFacts, data: string | undefined): End | undefined {
+    if (facts.error !== undefined) return failed('in_band', data)
     // Between equal formats a malformed event is the caller's to read, but never the first thing an answer says.
     if (facts.malformed && !begun) return failed('malformed')
     // An end marker without a finish reason is not passed on: it would make half an answer look whole.
@@ -140,6 +141,6 @@ export function createRelay({ watch, glance, stages, choices }: Setting): Relay 
   }
 }
 
-function failed(reason: Reason, message = ''): End {
-  return { kind: 'failed', reason, message }
+function failed(reason: Reason, told?: string): End {
+  return { kind: 'failed', reason, told }
 }

@@ -2,7 +2,7 @@
 // the first content, so that until then somebody else can answer; after it the attempt can only go on or break.
 
 import { IMAGE_TOKENS } from '../config/limits.ts'
-import type { Format, HeaderLookup } from '../formats/format.ts'
+import type { Fault, Format, HeaderLookup } from '../formats/format.ts'
 import { redactKeys, withoutKeys } from '../formats/stage.ts'
 import type { Clock, Plan, Reason, Reply, Usage } from '../types.ts'
 import { type Result, toReason } from './attempt.ts'
@@ -93,6 +93,9 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
       nearer(lastDataMs + tier.idleMs, 'idle')
       if (finishedMs > 0) nearer(finishedMs + TAIL_MS, 'idle')
     }
+    // A whole reply that stalls in its middle; before its first byte it has `firstByte`.
+    if (phase === 'body' && !streaming && status < 300 && lastDataMs > 0)
+      nearer(lastDataMs + tier.idleMs, 'idle')
     if (phase === 'body' && status >= 300) nearer(headMs + FAULT_BODY_MS, 'idle')
     if (plan.deadlineAt < at) return { at: plan.deadlineAt, reason: 'attempt', blameless: true }
     // An answer that came all the time and was long, or was read slowly, is not the provider's failure.
@@ -110,7 +113,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     if (clock.now() < at) return arm()
     if (phase === 'body' && status >= 300) return readFault()
     if (phase === 'relay' && relay.complete) return complete()
-    fail(reason, '', blameless)
+    fail(reason, blameless)
   }
 
   // --- ends ------------------------------------------------------------------------------------------------
@@ -144,11 +147,19 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
   }
 
   /** The upstream failed: before the first byte somebody else may try, after it the answer is broken. */
-  function fail(reason: Reason, message = '', blameless = false): void {
+  function fail(reason: Reason, blameless = false): void {
     if (phase === 'relay') finish({ outcome: 'broken', reason, usage: usageSoFar(), blameless }, true)
     else
       finish(
-        { outcome: 'retry', reason, retryAfterMs: undefined, key: false, park: false, message, blameless },
+        {
+          outcome: 'retry',
+          reason,
+          retryAfterMs: undefined,
+          key: false,
+          park: false,
+          message: '',
+          blameless,
+        },
         true,
       )
   }
@@ -183,17 +194,23 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
   function readFault(): void {
     const body = Buffer.concat(chunks, bytes).toString('utf8', 0, MAX_FAULT_BYTES)
     const fault = format.provider.fault(status, header, body, clock.wall())
-    if (fault.verdict === 'refuse') return finish({ outcome: 'refuse', status, fault }, true)
-    const reason: Reason = fault.verdict === 'context' ? 'context' : `${status}`
-    const { retryAfterMs, key, park, message } = fault
-    finish({ outcome: 'retry', reason, retryAfterMs, key, park, message, blameless: false }, true)
+    judge({ status, fault }, `${status}`)
+  }
+
+  /** What an error means that was told before the answer began, by its status or inside a 200. */
+  function judge({ status: told, fault }: { status: number; fault: Fault }, reason: Reason): void {
+    if (fault.verdict === 'refuse') return finish({ outcome: 'refuse', status: told, fault }, true)
+    const { retryAfterMs, key, park, message, verdict } = fault
+    const why = verdict === 'context' ? 'context' : reason
+    finish({ outcome: 'retry', reason: why, retryAfterMs, key, park, message, blameless: false }, true)
   }
 
   function readWhole(): void {
     const body = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes)
     chunks = []
     const facts = format.provider.whole(request.endpoint.operation, body)
-    if (facts.failure !== undefined) return fail(facts.failure, facts.error)
+    if (facts.failure === 'in_band') return judge(format.provider.inBand(body.toString('utf8')), 'in_band')
+    if (facts.failure !== undefined) return fail(facts.failure)
     // A stream was asked for and a whole answer came: nothing in it may be passed off as one.
     if (request.stream) return fail('malformed')
     run.onCommit(clock.now())
@@ -211,7 +228,8 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     }
     if (ended === undefined) return
     if (ended.kind === 'complete') complete()
-    else fail(ended.reason, ended.message)
+    else if (ended.told === undefined || phase === 'relay') fail(ended.reason)
+    else judge(format.provider.inBand(ended.told), ended.reason)
   }
 
   /** From here on nobody else can be asked. */
@@ -278,7 +296,11 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     data(chunk) {
       if (phase === 'over') return
       lastDataMs = clock.now()
-      if (!streaming) return collect(chunk)
+      if (!streaming) {
+        collect(chunk)
+        if (!isOver() && bytes === chunk.length) arm()
+        return
+      }
       deliver(relay.push(chunk))
       // The idle limit shrinks once, when nothing but the end marker is missing.
       if (isOver() || finishedMs > 0 || !relay.complete) return

@@ -314,7 +314,9 @@ describe('the last candidate', () => {
   it('is the one behind whom all keys are parked', async () => {
     const keyed = makeDeployment('b/two', {}, { keys: ['env:B'] })
     const world = createWorld({ 'env:B': 'value-b' })
-    world.keys.park({ reference: 'env:B', value: 'value-b' }, 99_000)
+    const { provider } = keyed
+    if (provider === undefined) throw new Error('no provider')
+    world.keys.park(provider, { reference: 'env:B', value: 'value-b' }, 99_000)
     const stage = createCallStage({ plan: makePlan([first, makeTier('second', [keyed])]), world })
     expect(await silence(stage, 0)).toBe(false)
     stage.leave()

@@ -226,3 +226,26 @@ describe('what operators see', () => {
     expect(health.view()[0]?.holdMs).toBe(0)
   })
 })
+
+describe('a probe that has begun to answer', () => {
+  it('lets the next one probe, and still counts by its end', () => {
+    const { health, time } = create()
+    open(health)
+    time.advance(5000)
+    const probe = health.enter(NAME)
+    expect([probe, health.enter(NAME)]).toEqual(['probe', 'held'])
+    const trial = health.answering(NAME, probe)
+    expect(trial).toBe('trial')
+    expect(health.enter(NAME)).toBe('probe')
+    health.failed(NAME, trial, { reason: 'incomplete', retryAfterMs: undefined })
+    expect(health.holdMs(NAME)).toBe(10_000)
+  })
+
+  it('closes the breaker after three that came to their end', () => {
+    const { health, time } = create()
+    open(health)
+    time.advance(5000)
+    for (let i = 0; i < 3; i += 1) health.succeeded(NAME, health.answering(NAME, health.enter(NAME)))
+    expect(health.enter(NAME)).toBe('go')
+  })
+})

@@ -32,7 +32,7 @@ describe('the keys of a provider', () => {
 
   it('leave out one that is parked, until its time is over', () => {
     const { keys, next, time } = create()
-    keys.park(ONE, 60_000)
+    keys.park(PROVIDER, ONE, 60_000)
     expect([next(), next()]).toEqual(['value-2', 'value-2'])
     expect(keys.hasAnother(PROVIDER)).toBe(true)
     time.advance(60_000)
@@ -41,9 +41,9 @@ describe('the keys of a provider', () => {
 
   it('are parked when all of them are, and tell how long', () => {
     const { keys, next, time } = create()
-    keys.park(ONE, 60_000)
+    keys.park(PROVIDER, ONE, 60_000)
     expect(keys.parkedMs(PROVIDER)).toBe(0)
-    keys.park(TWO, 20_000)
+    keys.park(PROVIDER, TWO, 20_000)
     expect(next()).toBe('parked')
     expect(keys.hasAnother(PROVIDER)).toBe(false)
     expect(keys.parkedMs(PROVIDER)).toBe(20_000)
@@ -54,7 +54,7 @@ describe('the keys of a provider', () => {
 
   it('are usable at once when they have been replaced', () => {
     const { keys, next, secrets } = create({ 'env:ONE': 'value-1' })
-    keys.park(ONE, 60_000)
+    keys.park(PROVIDER, ONE, 60_000)
     expect(next()).toBe('parked')
     secrets['env:ONE'] = 'value-3'
     expect(next()).toBe('value-3')
@@ -63,14 +63,14 @@ describe('the keys of a provider', () => {
   it('are not parked for what their predecessor did while they came', () => {
     const { keys, next, secrets } = create({ 'env:ONE': 'value-1' })
     secrets['env:ONE'] = 'value-3'
-    keys.park(ONE, 60_000)
+    keys.park(PROVIDER, ONE, 60_000)
     expect(next()).toBe('value-3')
   })
 
   it('are left out when they could not be loaded', () => {
     const { keys, next } = create({ 'env:TWO': 'value-2' })
     expect([next(), next()]).toEqual(['value-2', 'value-2'])
-    keys.park(TWO, 1000)
+    keys.park(PROVIDER, TWO, 1000)
     expect(keys.hasAnother(PROVIDER)).toBe(false)
     expect(next()).toBe('parked')
     expect(create({}).keys.parkedMs(PROVIDER)).toBe(0)
@@ -78,16 +78,17 @@ describe('the keys of a provider', () => {
 
   it('cannot be taken away for ever by what a provider says', () => {
     const { keys, next, time } = create({ 'env:ONE': 'value-1' })
-    keys.park(ONE, Number.MAX_SAFE_INTEGER)
+    keys.park(PROVIDER, ONE, Number.MAX_SAFE_INTEGER)
     time.advance(600_000)
     expect(next()).toBe('value-1')
   })
 
-  it('are shared by all who name the same reference, and take turns by provider', () => {
+  it('are parked at the provider that refused them: the same key may do at another', () => {
     const { keys, next } = create()
     const other = makeProvider('q', { keys: ['env:TWO', 'env:ONE'] })
     expect([next(), next(other), next(), next(other)]).toEqual(['value-1', 'value-2', 'value-2', 'value-1'])
-    keys.park(ONE, 1000)
-    expect([next(), next(other)]).toEqual(['value-2', 'value-2'])
+    keys.park(PROVIDER, ONE, 1000)
+    expect([next(), next()]).toEqual(['value-2', 'value-2'])
+    expect([next(other), next(other)]).toEqual(['value-2', 'value-1'])
   })
 })

@@ -92,6 +92,35 @@ describe('before the first content', () => {
     stage.leave()
   })
 
+  it.each([
+    [
+      { code: 400, message: "This model's maximum context length is 8192 tokens." },
+      { outcome: 'retry', reason: 'context' },
+    ],
+    [{ message: 'prompt is too long: 9 tokens > 8 maximum' }, { outcome: 'retry', reason: 'context' }],
+    [
+      { code: 400, message: 'bad tool' },
+      { outcome: 'refuse', status: 400 },
+    ],
+    [
+      { code: 429, message: 'slow down' },
+      { outcome: 'retry', reason: 'in_band', key: false },
+    ],
+    [
+      { code: 401, message: 'bad key' },
+      { outcome: 'retry', reason: 'in_band', key: true, park: true },
+    ],
+    [
+      { code: 503, message: 'down' },
+      { outcome: 'retry', reason: 'in_band' },
+    ],
+  ])('an error told inside a 200 means what its status would: %o', async (error, result) => {
+    const stage = begin()
+    stage.call.data(ROLE, frame({ error }))
+    expect(await stage.over()).toMatchObject(result)
+    expect(stage.reply.committed).toBe(false)
+  })
+
   it('an answer may be empty when it says so', async () => {
     const stage = begin()
     stage.call.data(ROLE, STOP, DONE)

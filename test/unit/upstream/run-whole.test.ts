@@ -163,13 +163,21 @@ describe('a whole reply', () => {
   it('is not cut for its first byte once that is there', async () => {
     const stage = begin()
     stage.call.data('{"id":')
-    stage.time.advance(FIRST_BYTE_MS)
-    expect(await stage.over()).toBeUndefined()
-    stage.time.advance(IDLE_MS)
+    for (let passed = 0; passed <= FIRST_BYTE_MS; passed += IDLE_MS - 1) {
+      stage.time.advance(IDLE_MS - 1)
+      stage.call.data(' ')
+    }
     expect(await stage.over()).toBeUndefined()
     stage.call.data('"x","choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}')
     stage.call.end()
     expect(await stage.over()).toMatchObject({ outcome: 'answered' })
+  })
+
+  it('that stalls in its middle is given up', async () => {
+    const stage = begin()
+    stage.call.data('{"id":')
+    stage.time.advance(IDLE_MS)
+    expect(await stage.over()).toMatchObject({ outcome: 'retry', reason: 'idle' })
   })
 
   it('ends with the deadline of the request', async () => {

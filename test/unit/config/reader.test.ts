@@ -1,0 +1,60 @@
+import { describe, expect, it } from 'vitest'
+import type { Files } from '../../../src/config/load.ts'
+import { createReader } from '../../../src/config/reader.ts'
+import { SHA, VENDORS } from './configurations.ts'
+
+const MAIN = '/etc/sluice/sluice.yaml'
+const POLICIES = '/etc/sluice/policies'
+const CONFIG = `
+providers: { local: { format: openai, baseUrl: "http://127.0.0.1:8080/v1" } }
+tiers: { t: { deployments: ["local/m"] } }
+routes: { m: [t] }
+policies: ./policies
+`
+const agent = (name: string, bearers: string) => `agent: ${name}\nbearers: ${bearers}\nscopes: ["chat:*"]\n`
+
+function world(texts: Record<string, string>) {
+  const files: Files = {
+    read: async (path) => {
+      const text = texts[path]
+      if (text === undefined) throw Object.assign(new Error('gone'), { code: 'ENOENT' })
+      return Buffer.from(text)
+    },
+    list: async (folder) =>
+      Object.keys(texts)
+        .filter((path) => path.startsWith(`${folder}/`))
+        .map((path) => path.slice(folder.length + 1)),
+  }
+  return { texts, reader: createReader({ path: MAIN, vendors: VENDORS, files }) }
+}
+
+describe('a file with a mistake', () => {
+  it('does not keep the bearer of another alive', async () => {
+    const { texts, reader } = world({
+      [MAIN]: CONFIG,
+      [`${POLICIES}/a.yaml`]: agent('a', `[{ id: x, sha256: "${SHA}" }]`),
+      [`${POLICIES}/b.yaml`]: agent('b', '[]'),
+    })
+    expect(await reader.read()).toMatchObject({ ok: true })
+    texts[MAIN] = 'routes: ['
+    texts[`${POLICIES}/a.yaml`] = agent('a', '[]')
+    texts[`${POLICIES}/b.yaml`] = 'agent: [broken'
+    texts[`${POLICIES}/new.yaml`] = 'agent: 5'
+    const read = await reader.read()
+    if (read.ok) throw new Error('it has mistakes')
+    const all = new Set([
+      ...read.problems.map(({ file }) => file),
+      `${POLICIES}/b.yaml`,
+      `${POLICIES}/new.yaml`,
+    ])
+    const around = await reader.readAround(all)
+    if (!around.ok) throw new Error('the rest is good')
+    expect([...around.snapshot.agents.keys()]).toEqual(['a', 'b'])
+    expect(around.snapshot.bearers.size).toBe(0)
+  })
+
+  it('is no configuration when it was never good', async () => {
+    const { reader } = world({ [MAIN]: 'routes: [' })
+    expect(await reader.readAround(new Set([MAIN]))).toMatchObject({ ok: false })
+  })
+})
