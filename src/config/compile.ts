@@ -2,6 +2,7 @@
 // they name. Takes only what the schema and the relations have passed, so nothing here can be a user's mistake.
 
 import type { Agent, Bearer, Deployment, Limits, Provider, Route, SecretReference, Tier } from '../types.ts'
+import { matchesGlob } from './glob.ts'
 import { REPLY_PROVIDER } from './relations.ts'
 import type { AgentFile, Config, DeploymentFile, LimitsFile, ProviderFile, TierFile } from './schema.ts'
 import { splitDeployment } from './schema.ts'
@@ -72,12 +73,23 @@ export function compile({ source, policiesPath, config, agents, vendors, warning
     routes,
     agents: new Map(agents.map((written) => [written.agent, toAgent(written)])),
     bearers: new Map(agents.flatMap(toBearers).map((bearer) => [bearer.sha256, bearer])),
-    warnings: [...warnings, ...warningsOf(config, vendors), ...(agents.length === 0 ? [NO_AGENTS] : [])],
+    warnings: [...warnings, ...warningsOf(config, vendors), ...warningsOfAgents(agents, routes)],
   })
 }
 
 const NO_LIMITS: LimitsFile = { wait: 0, strict: false }
-const NO_AGENTS = 'no agent is known, so every call is answered 401'
+
+/** What keeps agents from being answered although nothing is wrong. */
+function warningsOfAgents(agents: readonly AgentFile[], routes: ReadonlyMap<string, Route>): string[] {
+  if (agents.length === 0) return ['no agent is known, so every call is answered 401']
+  if (agents.every((agent) => agent.bearers.length === 0)) {
+    return ['no agent has a bearer yet, so every call is answered 401; `sluice bearer new` makes one']
+  }
+  const scopes = agents.flatMap((agent) => agent.scopes.map((scope) => scope.models))
+  return [...routes.keys()]
+    .filter((route) => !scopes.some((models) => matchesGlob(models, route) || matchesGlob(route, models)))
+    .map((route) => `no agent has a scope for the route "${route}"`)
+}
 
 function toLimits({ requests, tokens, concurrency, strict }: LimitsFile): Limits {
   return { requests, tokens, concurrency, strict }

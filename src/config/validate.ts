@@ -34,7 +34,7 @@ export function validate({ config, agents, vendors, policiesPath, warnings }: Do
   const between = agentRelations(agents)
   const files: AgentFile[] = []
   for (const document of agents) {
-    const agent = agentSchema.safeParse(document.value, { error: explain })
+    const agent = agentSchema.safeParse(withEmptyLists(document.value), { error: explain })
     if (agent.success) files.push(agent.data)
     const relations = between.filter((one) => one.document === document).map((one) => one.finding)
     problems.push(...toProblems(document, distinct([...toFindings(agent.error?.issues ?? []), ...relations])))
@@ -52,6 +52,17 @@ export function validate({ config, agents, vendors, policiesPath, warnings }: Do
       warnings,
     }),
   }
+}
+
+/** Lists of an agent that are empty when nothing stands behind their key: as they are when the last line was deleted. */
+const LISTS = ['bearers', 'scopes', 'deny'] as const
+
+function withEmptyLists(agent: unknown): unknown {
+  if (typeof agent !== 'object' || agent === null || Array.isArray(agent)) return agent
+  const lists = LISTS.filter((key) =>
+    Object.entries(agent).some(([name, value]) => name === key && value === null),
+  )
+  return lists.length === 0 ? agent : { ...agent, ...Object.fromEntries(lists.map((key) => [key, []])) }
 }
 
 /** One problem for one place: what the schema says of it comes first, and a relation of a bad value adds nothing. */

@@ -2,7 +2,7 @@
 // throws. Of the request's content nothing is kept: ids, names, numbers.
 
 import { withoutBearer } from '../config/bearer.ts'
-import { toGatewayError } from '../errors.ts'
+import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Arrival, Attempt, Clock, Trail } from '../types.ts'
 import type { Instruments } from './metrics.ts'
 
@@ -118,6 +118,7 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
       stream: request?.stream,
       status: trail.status,
       code,
+      reason: toReason(trail.error, arrival.bearer),
       tier: answeredBy?.tier.name,
       deployment:
         answeredBy === undefined ? undefined : withoutBearer(attempts.at(-1)?.called ?? '', arrival.bearer),
@@ -148,6 +149,12 @@ const LIMIT_CODES: ReadonlySet<string> = new Set([
 
 function toCode(trail: Trail): string {
   return trail.error === undefined ? 'ok' : toGatewayError(trail.error).code
+}
+
+/** Why it was refused or failed, in our own words; those of a provider may hold what was asked. */
+function toReason(error: unknown, bearer: string | undefined): string | undefined {
+  if (!(error instanceof GatewayError) || error.passed !== undefined) return undefined
+  return withoutBearer(error.message, bearer)
 }
 
 /** Attempts follow one another, so their union is their sum. */

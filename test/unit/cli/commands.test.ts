@@ -157,7 +157,7 @@ test('check shows what a good configuration means', async () => {
       'gpt-oss-120b  execution  local/gpt-oss-120b',
       '',
       'agent   bearers  scopes',
-      'tester  0        chat:*',
+      'tester  1        chat:*',
       '',
     ].join('\n'),
   )

@@ -59,6 +59,20 @@ test('routes keep the order of the file', () => {
   expect([...snapshot.routes.keys()]).toEqual(['zeta', '*', 'alpha'])
 })
 
+test('a list that is empty because its last line was deleted is an empty list', () => {
+  const { agents, bearers } = good(GOOD, [{ agent: 'a', bearers: null, scopes: ['chat:*'], deny: null }])
+  expect(agents.get('a')).toMatchObject({ deny: [], scopes: [{ operation: 'chat', models: '*' }] })
+  expect(bearers.size).toBe(0)
+})
+
+test('says when nobody can call, and which routes nobody may use', () => {
+  expect(good(GOOD, [{ agent: 'a' }]).warnings).toEqual([
+    expect.stringContaining('no agent has a bearer yet'),
+  ])
+  const other = { agent: 'a', scopes: ['chat:other'], bearers: [{ id: 'b', sha256: 'ab'.repeat(32) }] }
+  expect(good(GOOD, [other]).warnings).toEqual(['no agent has a scope for the route "gpt-oss-120b"'])
+})
+
 test('says what is legal but probably not meant', () => {
   expect(good(GOOD).warnings).toEqual([])
   const { warnings } = good(

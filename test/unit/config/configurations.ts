@@ -16,8 +16,12 @@ export const GOOD: Value = {
   routes: { 'gpt-oss-120b': ['execution'] },
 }
 
-export const AGENT: Value = { agent: 'tester', scopes: ['chat:*'] }
 export const SHA = 'ab'.repeat(32)
+export const AGENT: Value = {
+  agent: 'tester',
+  scopes: ['chat:*'],
+  bearers: [{ id: 'b', sha256: 'cd'.repeat(32) }],
+}
 
 export function read(config: unknown, agents: readonly unknown[] = [AGENT]): Loaded {
   return validate({
