@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { createCannedReply } from '../../../../src/upstream/canned-reply.ts'
+import { createCannedReply } from '../../../../src/upstream/in-process/canned-reply.ts'
 import { type Asked, call } from './calls.ts'
 import { createManualTime, WALL_MS } from './manual-time.ts'
 import { gather, readError, readStream, readWhole } from './wire.ts'

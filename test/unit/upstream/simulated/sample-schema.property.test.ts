@@ -1,7 +1,7 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
-import { sampleSchema } from '../../../../src/upstream/sample-schema.ts'
+import { sampleSchema } from '../../../../src/upstream/in-process/sample-schema.ts'
 import { addFormats, countValues } from './schema-checks.ts'
 
 const ajv = addFormats(new Ajv2020({ strict: false, ownProperties: true }))

@@ -1,7 +1,7 @@
 import { Ajv } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { describe, expect, it } from 'vitest'
-import { sampleSchema } from '../../../../src/upstream/sample-schema.ts'
+import { sampleSchema } from '../../../../src/upstream/in-process/sample-schema.ts'
 import { AGENT_SCHEMAS } from './agent-schemas.ts'
 import { addFormats, countValues } from './schema-checks.ts'
 

@@ -1,6 +1,6 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { describe, expect, it } from 'vitest'
-import { createSimulated } from '../../../../src/upstream/simulated.ts'
+import { createSimulated } from '../../../../src/upstream/in-process/simulated.ts'
 import { AGENT_SCHEMAS } from './agent-schemas.ts'
 import { type Asked, call } from './calls.ts'
 import { createManualTime, WALL_MS } from './manual-time.ts'

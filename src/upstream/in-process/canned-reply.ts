@@ -2,11 +2,11 @@
 // resort of a route, so it depends on nothing: no socket, no timer, no look at the body.
 
 import { createHash } from 'node:crypto'
-import type { Clock } from '../types.ts'
+import type { Clock } from '../../types.ts'
+import type { Exchange, Kind } from '../kind.ts'
+import type { Timers } from '../timers.ts'
 import { type Completion, headerLookup, streamReply, wholeReply, writeError } from './completion-wire.ts'
-import type { Exchange, Kind } from './kind.ts'
 import { createPlayback, type Step } from './playback.ts'
-import type { Timers } from './timers.ts'
 
 /** A fixed text is not worth repeating more often than this. */
 const MAX_CHOICES = 8

@@ -1,7 +1,7 @@
 // Writes a finished answer in the wire format of chat completions and embeddings, for the kinds of deployment that
 // answer from this process: whole bodies, stream frames, error bodies. Pure; decides nothing of what is answered.
 
-import type { HeaderLookup } from '../formats/format.ts'
+import type { HeaderLookup } from '../../formats/format.ts'
 
 /** One choice of a completion. `pieces` join to its text, or to the arguments of its call. */
 export interface Choice {

@@ -1,8 +1,8 @@
 // Plays a scripted answer to a Receiver, step by step, under the hand of a Control: the common part of the kinds
 // of deployment that answer from this process. Knows time and order; knows nothing of models or formats.
 
-import type { Control, Receiver } from './kind.ts'
-import type { Timers } from './timers.ts'
+import type { Control, Receiver } from '../kind.ts'
+import type { Timers } from '../timers.ts'
 
 /** One thing that is told to the receiver, `afterMs` behind the one before it. */
 export interface Step {

@@ -3,7 +3,9 @@
 
 import { createHash } from 'node:crypto'
 import type { Readable } from 'node:stream'
-import type { Clock, Operation, Simulate, SimulatedFault } from '../types.ts'
+import type { Clock, Operation, Simulate, SimulatedFault } from '../../types.ts'
+import type { Exchange, Kind } from '../kind.ts'
+import type { Timers } from '../timers.ts'
 import {
   type ErrorBody,
   type Frame,
@@ -14,16 +16,14 @@ import {
   wholeReply,
   writeError,
 } from './completion-wire.ts'
-import type { Exchange, Kind } from './kind.ts'
-import { createPlayback, type Step } from './playback.ts'
 import {
   answerChat,
   answerEmbeddings,
   type ChatAnswer,
   type EmbeddingsAnswer,
   type Mistake,
-} from './simulated-model.ts'
-import type { Timers } from './timers.ts'
+} from './model.ts'
+import { createPlayback, type Step } from './playback.ts'
 
 interface Means {
   readonly clock: Clock
