@@ -1,0 +1,135 @@
+// What each step of ours costs on the path of a request, without I/O: `npm run bench:steps`. Microseconds, medians of
+// interleaved rounds. For comparing before and after a change in one run, never as an absolute claim.
+
+import { scanObject } from '../src/bytes/json-scan.ts'
+import { createFrameSplitter } from '../src/bytes/sse.ts'
+import { bearerSha256 } from '../src/config/bearer.ts'
+import { validate } from '../src/config/validate.ts'
+import { formats } from '../src/formats/index.ts'
+import { readHead } from '../src/http/head.ts'
+import { ENDPOINTS } from '../src/http/operations.ts'
+import { readRequest } from '../src/http/request.ts'
+import { createIdentity } from '../src/identity/identify.ts'
+import { createPolicy } from '../src/policy/decide.ts'
+import { createRouter } from '../src/route/plan.ts'
+import { createScrubber } from '../src/secrets/scrubber.ts'
+import { toEdits } from '../src/upstream/exchange.ts'
+import { VENDORS } from '../src/upstream/vendors.ts'
+
+const ROUNDS = 15
+const ROUND_MS = 20
+
+const [chat] = ENDPOINTS
+if (chat === undefined) throw new Error('no endpoint')
+const endpoint = chat
+const bearer = 'a-bearer-of-a-bench'
+const loaded = validate({
+  config: {
+    file: 'bench',
+    value: {
+      providers: { p: { format: 'openai', baseUrl: 'http://127.0.0.1:1/v1' } },
+      tiers: { t: { deployments: ['p/other-model'] } },
+      routes: { m: ['t'] },
+    },
+  },
+  agents: [
+    {
+      file: 'a',
+      value: { agent: 'a', scopes: ['chat:*'], bearers: [{ id: 'b', sha256: bearerSha256(bearer) }] },
+    },
+  ],
+  vendors: VENDORS,
+  policiesPath: undefined,
+  warnings: [],
+})
+if (!loaded.ok) throw new Error('the configuration of the bench is wrong')
+const { snapshot } = loaded
+const clock = { now: () => performance.now(), wall: () => Date.now() }
+const identity = createIdentity({ snapshot, clock })
+const policy = createPolicy({ operations: snapshot.operations })
+const router = createRouter({ snapshot, health: { isAvailable: () => true }, random: Math.random })
+const scrubber = createScrubber({ isBearerDigest: () => false })
+scrubber.setSecrets(['sk-a-secret-of-forty-characters-or-about-that'])
+
+const body = (bytes: number) =>
+  Buffer.from(
+    JSON.stringify({
+      model: 'm',
+      stream: true,
+      messages: [{ role: 'user', content: 'word '.repeat(bytes / 5) }],
+    }),
+  )
+const small = body(1500)
+const large = body(19_000)
+const rawHeaders = [
+  ...['Host', 'gateway', 'Authorization', `Bearer ${bearer}`, 'Content-Type', 'application/json'],
+  ...[
+    'Content-Length',
+    '1500',
+    'Accept',
+    'application/json',
+    'User-Agent',
+    'OpenAI/JS 7.57.0',
+    'X-Stainless-Lang',
+    'js',
+  ],
+]
+const head = { method: 'POST', target: '/v1/chat/completions', httpVersion: '1.1', rawHeaders }
+const request = readRequest(endpoint, small, new Set())
+const caller = identity.identify(bearer)
+const frame = Buffer.from(
+  'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]}\n\n',
+)
+const splitter = createFrameSplitter()
+const watch = formats.get('openai')?.provider.watch()
+const line = JSON.stringify({
+  level: 30,
+  id: 'req_abcdefghij0001',
+  agent: 'a',
+  route: 'm',
+  status: 200,
+  code: 'ok',
+  ms: 12.5,
+})
+
+const steps: Record<string, () => unknown> = {
+  'read the head': () => readHead(head),
+  'identify (SHA-256)': () => identity.identify(bearer),
+  'scan 1.5 KB': () => scanObject(small),
+  'scan 19 KB': () => scanObject(large),
+  'read the request, 1.5 KB': () => readRequest(endpoint, small, new Set()),
+  decide: () => policy.decide(caller, request),
+  'find the route': () => router.find(request),
+  'edit the body': () => toEdits(request, 'other-model', undefined),
+  'split one frame': () => splitter.push(frame),
+  'look at one event': () => watch?.look(frame.toString('utf8', 6, frame.length - 2)),
+  'scrub one log line': () => scrubber.text(line),
+}
+
+/** Microseconds a call, over about `ROUND_MS`. */
+function time(step: () => unknown): number {
+  let calls = 0
+  const startedMs = performance.now()
+  let elapsedMs = 0
+  while (elapsedMs < ROUND_MS) {
+    for (let i = 0; i < 100; i += 1) step()
+    calls += 100
+    elapsedMs = performance.now() - startedMs
+  }
+  return (elapsedMs * 1000) / calls
+}
+
+const samples = new Map(Object.keys(steps).map((name) => [name, [] as number[]]))
+for (let round = 0; round < ROUNDS; round += 1) {
+  for (const [name, step] of Object.entries(steps)) samples.get(name)?.push(time(step))
+  if (process.stderr.isTTY) process.stderr.write(`\rround ${round + 1} of ${ROUNDS}`)
+}
+if (process.stderr.isTTY) process.stderr.write('\r\u001b[K')
+process.stdout.write(`${'step'.padEnd(26)}   median      min      max  (µs)\n`)
+for (const [name, all] of samples) {
+  const sorted = all.toSorted((a, b) => a - b)
+  const figures = [sorted[ROUNDS >> 1], sorted[0], sorted.at(-1)].map((us) =>
+    (us ?? 0).toFixed(2).padStart(8),
+  )
+  process.stdout.write(`${name.padEnd(26)} ${figures.join(' ')}\n`)
+}
