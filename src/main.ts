@@ -36,7 +36,7 @@ import {
   referencesOf,
   verifySecrets,
 } from './secrets/keyring.ts'
-import { createScrubber, type Scrubber } from './secrets/scrubber.ts'
+import { createScrubber } from './secrets/scrubber.ts'
 import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
 import type { Clock } from './types.ts'
@@ -162,7 +162,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const secrets = await keyring.reload()
   if (secrets.problems.length > 0)
     return cannotStart(secrets.problems.map(({ path, message }) => `${path}: ${message}`))
-  teachScrubber(scrubber, keyring, [snapshot])
+  teach([snapshot])
   for (const warning of snapshot.warnings) log.warn(warning)
 
   const store = createStore(snapshot, { keyring, log, limits })
@@ -260,7 +260,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       references: [...referencesOf(snapshot), ...referencesOf(gateway().snapshot)],
       groupReadable: snapshot.secrets.groupReadable,
     })
-    teachScrubber(scrubber, keyring, [first, gateway().snapshot, snapshot])
+    teach([first, gateway().snapshot, snapshot])
     if (changed.length > 0) log.info({ secrets: changed }, 'secrets replaced')
     const named = new Set(referencesOf(snapshot).map(({ reference }) => reference))
     const missing: Problem[] = []
@@ -380,6 +380,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   err.flush()
   return 0
 
+  /** Tells the scrubber every value that text may hold: of the keyring, of these configurations, and of this run. */
+  function teach(snapshots: readonly Snapshot[]): void {
+    const literals = snapshots.flatMap((one) => literalSecretsOf(one))
+    scrubber.setSecrets([...keyring.values(), ...literals, ...(bearer === undefined ? [] : [bearer])])
+  }
+
   function cannotStart(reasons: readonly string[]): number {
     lines.flush()
     err.original(
@@ -446,10 +452,6 @@ function watchedPaths(keyring: Keyring, snapshot: Snapshot): string[] {
 
 function surroundings() {
   return { env: process.env, uid: process.getuid?.() ?? 0, groupReadable: false }
-}
-
-function teachScrubber(scrubber: Scrubber, keyring: Keyring, snapshots: readonly Snapshot[]): void {
-  scrubber.setSecrets([...keyring.values(), ...snapshots.flatMap((snapshot) => literalSecretsOf(snapshot))])
 }
 
 function createStore(
