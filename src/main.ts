@@ -19,6 +19,7 @@ import { formatProblem, type Problem } from './config/problems.ts'
 import { createReader, type Reader } from './config/reader.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import type { Loaded } from './config/validate.ts'
+import { GatewayError } from './errors.ts'
 import { buildGateway, type Gateway, type Stores } from './gateway.ts'
 import { createApp } from './http/app.ts'
 import { toErrorResponse } from './http/error-body.ts'
@@ -39,7 +40,7 @@ import {
 import { createScrubber } from './secrets/scrubber.ts'
 import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
-import type { Clock } from './types.ts'
+import type { Clock, Reply } from './types.ts'
 import { createHealth } from './upstream/health.ts'
 import { createCannedReply } from './upstream/in-process/canned-reply.ts'
 import { createSimulated } from './upstream/in-process/simulated.ts'
@@ -54,6 +55,8 @@ import { createRecorder } from './usage/record.ts'
 const VERSION = readVersion()
 /** A change is seen after two equal looks, so within twice this. */
 const WATCH_MS = 400
+/** How long answers that the end of a drain cuts have to leave. */
+const LAST_WORDS_MS = 500
 /** A signal this soon after the first is its echo: a group gets it, and npm in that group passes its own on. */
 const ECHO_MS = 1000
 
@@ -196,7 +199,9 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const onFault = stores.usage.refused
   const onError = (error: unknown, id: string) => log.error({ id, error: describe(error) }, 'internal error')
   let trusted = toBlockList(snapshot.listen.trustedProxies)
+  const active = new Set<Reply>()
   const front = createFrontDoor({
+    active,
     clock,
     sweep,
     counts,
@@ -250,19 +255,23 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     }
     // A mistake in one file must not keep the changes of the others from being heard, a removed bearer above all.
     const around = await readAround(new Set(secrets.missing.map(({ file }) => file)))
-    if (around.ok && (await loadSecrets(around.snapshot)).missing.length === 0) use(around.snapshot)
+    if (around.ok && (await loadSecrets(around.snapshot)).missing.length === 0) {
+      use(around.snapshot, 'what has no problems was reloaded')
+    }
     settleSecrets()
     return refused(secrets.missing)
   }
   /** Reads the secrets of a configuration beside those in use. Without a value it cannot be used; an old one will do. */
   async function loadSecrets(snapshot: Snapshot): Promise<{ missing: Problem[]; stale: Problem[] }> {
+    const wanted = referencesOf(snapshot)
+    const named = new Set(wanted.map(({ reference }) => reference))
+    const present = referencesOf(gateway().snapshot).filter(({ reference }) => !named.has(reference))
     const { changed, problems } = await keyring.reload({
-      references: [...referencesOf(snapshot), ...referencesOf(gateway().snapshot)],
+      references: [...wanted, ...present],
       groupReadable: snapshot.secrets.groupReadable,
     })
     teach([first, gateway().snapshot, snapshot])
     if (changed.length > 0) log.info({ secrets: changed }, 'secrets replaced')
-    const named = new Set(referencesOf(snapshot).map(({ reference }) => reference))
     const missing: Problem[] = []
     const stale: Problem[] = []
     for (const { path, reference, message } of problems) {
@@ -272,14 +281,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     }
     return { missing, stale }
   }
-  function use(snapshot: Snapshot): void {
+  function use(snapshot: Snapshot, message = 'configuration reloaded'): void {
     for (const warning of [...needsRestart(gateway().snapshot, snapshot), ...snapshot.warnings])
       log.warn(warning)
     current.gateway = buildGateway(snapshot, stores)
     trusted = toBlockList(snapshot.listen.trustedProxies)
     front.maxConnections = snapshot.listen.maxConnections
     log.level = snapshot.log.level
-    log.info({ agents: snapshot.agents.size, routes: snapshot.routes.size }, 'configuration reloaded')
+    log.info({ agents: snapshot.agents.size, routes: snapshot.routes.size }, message)
   }
   function settleSecrets(): void {
     const { snapshot } = gateway()
@@ -362,11 +371,16 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     if (![...unsent].some((answer) => answer.writableEnded)) front.closeIdleConnections()
     await wait(20)
   }
-  if (counts.inflight > 0 || unsent.size > 0)
+  if (counts.inflight > 0 || unsent.size > 0) {
     log.warn(
       { inflight: counts.inflight, unsent: unsent.size },
       'the drain time is over; what is left is cut',
     )
+    // Told, not just cut: an error event where an answer has begun, a 503 where none has.
+    for (const reply of active) reply.fail(toCutError(reply))
+    const lastMs = clock.now() + LAST_WORDS_MS
+    while (unsent.size > 0 && clock.now() < lastMs) await wait(20)
+  }
   front.closeAllConnections()
   back.close()
   back.closeAllConnections()
@@ -525,6 +539,12 @@ function listen(server: Server, { host, port }: { host: string; port: number }):
     })
     server.listen(port, host, () => resolve())
   })
+}
+
+/** What is told to a caller whose answer the end of the drain cuts. */
+function toCutError(reply: Reply): GatewayError {
+  const message = 'This gateway is shutting down.'
+  return new GatewayError(reply.committed ? 'upstream_incomplete' : 'draining', message)
 }
 
 /** The answers of a server that have not left completely. */

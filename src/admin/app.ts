@@ -48,6 +48,13 @@ export function createAdmin(deps: AdminDeps): Hono {
       guard(c.req.header('authorization')) ??
       deps.fail(new GatewayError('not_found', 'Explain is not yet supported by this version.')),
   )
+  for (const [path, method] of METHODS) {
+    app.all(path, () => {
+      const response = deps.fail(new GatewayError('method_not_allowed', `This endpoint takes ${method}.`))
+      response.headers.set('allow', method)
+      return response
+    })
+  }
   app.notFound(() => deps.fail(new GatewayError('not_found', 'There is no such endpoint here.')))
   app.onError((error) => deps.fail(error))
   return app
@@ -67,6 +74,15 @@ export function createAdmin(deps: AdminDeps): Hono {
     return undefined
   }
 }
+
+const METHODS = [
+  ['/metrics', 'GET'],
+  ['/health', 'GET'],
+  ['/ready', 'GET'],
+  ['/status', 'GET'],
+  ['/reload', 'POST'],
+  ['/explain', 'POST'],
+] as const
 
 const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 

@@ -13,6 +13,7 @@ export interface Head {
   readonly contentLength: number | undefined
   readonly contentType: string | undefined
   readonly contentEncoding: string | undefined
+  /** NaN when it is none: that is the caller's mistake, and told after it is known who calls. */
   readonly timeoutMs: number | undefined
   readonly traceparent: string | undefined
   readonly forwardedFor: string | undefined
@@ -150,10 +151,7 @@ function readLength(raw: RawHead, seen: ReadonlyMap<string, string>): number | u
 
 function readTimeout(value: string | undefined): number | undefined {
   if (value === undefined) return undefined
-  if (!/^\d{1,8}$/.test(value) || Number(value) === 0) {
-    throw invalid('x-sluice-timeout-ms must be a whole number of milliseconds from 1 to 99999999.')
-  }
-  return Number(value)
+  return /^\d{1,8}$/.test(value) && Number(value) > 0 ? Number(value) : Number.NaN
 }
 
 function readExpect(value: string | undefined): string | undefined {

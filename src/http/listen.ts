@@ -27,6 +27,8 @@ export interface FrontDoorDeps {
   readonly nextId: () => string
   /** Streamed answers under way. */
   readonly counts: { streams: number }
+  /** Answers under way, for the end of a drain. */
+  readonly active: Set<Reply>
   readonly maxConnections: number
   /** Proxies whose `x-forwarded-for` is believed. */
   readonly trusted: () => BlockList
@@ -100,7 +102,11 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     const answers = answering.get(req.socket)
     if (answers === undefined) answering.set(req.socket, new Map([[res, reply]]))
     else answers.set(res, reply)
-    res.on('close', () => answering.get(req.socket)?.delete(res))
+    deps.active.add(reply)
+    res.on('close', () => {
+      answering.get(req.socket)?.delete(res)
+      deps.active.delete(reply)
+    })
     res.on('error', () => {}) // the caller's connection: its end is seen by 'close'
     try {
       head = readHead({
@@ -264,7 +270,7 @@ function toParserFault(error: NodeJS.ErrnoException): GatewayError | undefined {
     case 'HPE_HEADER_OVERFLOW':
       return new GatewayError(
         'headers_too_large',
-        `The request head is larger than ${MAX_HEADER_BYTES} bytes.`,
+        `The request head is larger than ${MAX_HEADER_BYTES} bytes or has more than ${MAX_HEADERS} lines.`,
       )
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
       return new GatewayError('request_too_large', 'The chunk extensions of the request are too large.')

@@ -29,6 +29,12 @@ export function createHttp({ snapshot, phase }: { snapshot: Snapshot; phase: Pha
       return arrival.body.read(bounds)
     },
     readRequest(arrival, body) {
+      if (Number.isNaN(arrival.timeoutMs)) {
+        throw new GatewayError(
+          'invalid_request',
+          'x-sluice-timeout-ms must be a whole number of milliseconds from 1 to 99999999.',
+        )
+      }
       return readRequest(arrival.endpoint, body, allowFields, arrival.body.release)
     },
   }

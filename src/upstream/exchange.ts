@@ -3,7 +3,7 @@
 
 import { type Edit, splice } from '../bytes/splice.ts'
 import type { Format } from '../formats/format.ts'
-import type { Candidate, ModelRequest } from '../types.ts'
+import type { Candidate, ModelRequest, Span } from '../types.ts'
 import type { Key } from './keys.ts'
 import type { Exchange } from './kind.ts'
 
@@ -74,10 +74,11 @@ export function toEdits(request: ModelRequest, model: string, maxOutputTokens: n
 
   if (model !== request.model) set('model', JSON.stringify(model))
   if (maxOutputTokens !== undefined) {
-    const cap = String(maxOutputTokens)
-    // Both spellings are capped where both are written; a server may read either.
-    if (spans.has('max_tokens')) set('max_tokens', cap)
-    if (spans.has('max_completion_tokens') || !spans.has('max_tokens')) set('max_completion_tokens', cap)
+    // A server may read either spelling: each is capped where it stands, and one is added where none does.
+    const written = OUTPUT_CAPS.filter((name) => spans.has(name))
+    for (const name of written)
+      if (isOver(body, spans.get(name), maxOutputTokens)) set(name, String(maxOutputTokens))
+    if (written.length === 0) set('max_completion_tokens', String(maxOutputTokens))
   }
   if (request.stream && !request.includeUsage) {
     const inner = spans.get('stream_options.include_usage')
@@ -100,6 +101,14 @@ export function toEdits(request: ModelRequest, model: string, maxOutputTokens: n
     edits.push({ start: at, end: at, text: `${added.join(',')},` })
   }
   return edits.sort((a, b) => a.start - b.start)
+}
+
+const OUTPUT_CAPS = ['max_tokens', 'max_completion_tokens'] as const
+
+/** Whether a cap is missing (`null`) or above ours. */
+function isOver(body: Buffer | undefined, span: Span | undefined, cap: number): boolean {
+  const value = span === undefined ? Number.NaN : Number(body?.toString('latin1', span.start, span.end))
+  return !(value <= cap)
 }
 
 const OPEN_BRACE = 0x7b

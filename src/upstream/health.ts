@@ -128,6 +128,8 @@ export function createHealth({ clock, random }: { clock: Clock; random: () => nu
         return
       }
       breaker.failures += 1
+      // A call forced inside the hold tells nothing new: it must not lengthen it.
+      if (breaker.open && clock.now() < breaker.heldUntilMs) return
       if (breaker.open ? !wasProbe : breaker.failures < OPEN_AFTER) return
       const ms = Math.min(LONGEST_HOLD_MS, FIRST_HOLD_MS * 2 ** breaker.opened)
       breaker.opened += 1

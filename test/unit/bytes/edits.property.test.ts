@@ -39,9 +39,10 @@ function expected(body: Buffer, model: string, cap: number | undefined): Record<
   const wanted = objectOf(JSON.parse(body.toString('utf8')))
   wanted.model = model
   if (cap !== undefined) {
-    const isLegacy = 'max_tokens' in wanted
-    if (isLegacy) wanted.max_tokens = cap
-    if (!isLegacy || 'max_completion_tokens' in wanted) wanted.max_completion_tokens = cap
+    const written = ['max_tokens', 'max_completion_tokens'].filter((name) => name in wanted)
+    for (const name of written)
+      if (!(typeof wanted[name] === 'number' && wanted[name] <= cap)) wanted[name] = cap
+    if (written.length === 0) wanted.max_completion_tokens = cap
   }
   if (wanted.stream === true) {
     const options = wanted.stream_options
@@ -53,16 +54,17 @@ function expected(body: Buffer, model: string, cap: number | undefined): Record<
   return wanted
 }
 
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
 /** Equal without regard to the order of the members at the top and in stream_options. */
 function alike(a: Record<string, unknown>, b: Record<string, unknown>): boolean {
   const names = Object.keys(a)
   return (
     names.length === Object.keys(b).length &&
     names.every((name) =>
-      name === 'stream_options' &&
-      typeof a[name] === 'object' &&
-      a[name] !== null &&
-      typeof b[name] === 'object'
+      name === 'stream_options' && isObject(a[name]) && isObject(b[name])
         ? alike(objectOf(a[name]), objectOf(b[name]))
         : name in b && same(a[name], b[name]),
     )

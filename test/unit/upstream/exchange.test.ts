@@ -104,9 +104,9 @@ describe('the body that goes out', () => {
       '{"model":"m","max_tokens":99}',
     ],
     [
-      'caps both where both are written',
+      'caps the one that is over, and never raises the other',
       '{"max_tokens":1,"model":"m","max_completion_tokens":5000}',
-      '{"max_tokens":99,"model":"m","max_completion_tokens":99}',
+      '{"max_tokens":1,"model":"m","max_completion_tokens":99}',
     ],
     ['replaces a cap of null', '{"model":"m","max_tokens":null}', '{"model":"m","max_tokens":99}'],
   ])('%s on output', async (_, from, to) => {
