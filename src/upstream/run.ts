@@ -120,8 +120,9 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
 
   function finish(result: Result, abort: boolean): void {
     if (phase === 'over') return
-    close(abort)
+    // First of all: whatever goes wrong while letting go, what was taken for this attempt comes back.
     resolve(result)
+    close(abort)
   }
 
   function close(abort: boolean): void {
@@ -164,11 +165,11 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
       )
   }
 
-  function onLeft(): void {
+  const onLeft = guarded(() => {
     // Once the request has gone out the provider works on it, and somebody pays for that.
     const begun = phase !== 'connect' && status < 300
     finish({ outcome: 'left', usage: begun ? usageSoFar() : undefined }, true)
-  }
+  })
 
   /** The provider's own figures, else what was seen: a stream that broke still used tokens. */
   function usageSoFar(): Usage {
@@ -250,14 +251,14 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     }
   }
 
-  function onDrain(): void {
+  const onDrain = guarded(() => {
     if (!paused) return
     paused = false
     lastDataMs = clock.now()
     if (finishedMs > 0) finishedMs = lastDataMs
     control?.resume()
     arm()
-  }
+  })
 
   /** The answer is complete: the caller gets its end now, whatever the upstream still does with its connection. */
   function complete(): void {

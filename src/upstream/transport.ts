@@ -67,6 +67,7 @@ class Handler implements Dispatcher.DispatchHandler, Control {
   readonly #receiver: Receiver
   #controller: Dispatcher.DispatchController | undefined
   #over = false
+  #paused = false
 
   constructor(receiver: Receiver) {
     this.#receiver = receiver
@@ -80,11 +81,20 @@ class Handler implements Dispatcher.DispatchHandler, Control {
   }
 
   pause(): void {
+    this.#paused = true
     this.#controller?.pause()
   }
 
+  /**
+   * Not at once: undici fails when a parser is let go from inside the callback of any parser, and Node may tell an
+   * answer that it has drained from inside the write of another one, which happens in such a callback.
+   */
   resume(): void {
-    this.#controller?.resume()
+    if (!this.#paused) return
+    this.#paused = false
+    queueMicrotask(() => {
+      if (!this.#paused) this.#controller?.resume()
+    })
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -106,7 +116,8 @@ class Handler implements Dispatcher.DispatchHandler, Control {
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (!this.#over) this.#receiver.data(chunk)
+    // A parser that goes on after a pause begins with nothing; whoever paused on that would never get further.
+    if (!this.#over && chunk.length > 0) this.#receiver.data(chunk)
   }
 
   onResponseEnd(): void {

@@ -50,16 +50,16 @@ const flood: Behaviour = {
 }
 
 /** A caller who does not read before he is told to. */
-function openUnread(): Promise<Socket> {
+function openUnread({ times = 1 }: { times?: number } = {}): Promise<Socket> {
   const body = JSON.stringify({ model: 'm', stream: true, messages: [] })
   return new Promise((resolve, reject) => {
     const socket = connect({ port: gateway.port, host: '127.0.0.1' })
     socket.pause()
     socket.once('error', reject)
     socket.once('connect', () => {
-      socket.write(
-        `POST /v1/chat/completions HTTP/1.1\r\nhost: sluice\r\nauthorization: Bearer ${gateway.bearer}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
-      )
+      const request = (connection: string): string =>
+        `POST /v1/chat/completions HTTP/1.1\r\nhost: sluice\r\nauthorization: Bearer ${gateway.bearer}\r\ncontent-type: application/json\r\nconnection: ${connection}\r\ncontent-length: ${body.length}\r\n\r\n${body}`
+      socket.write(request('keep-alive').repeat(times - 1) + request('close'))
       resolve(socket)
     })
   })
@@ -115,7 +115,7 @@ describe('a caller who does not read', () => {
   it('costs no memory beyond what is on the way, with many of them', async () => {
     provider.script(flood)
     const before = residentBytes()
-    const sockets = await Promise.all(Array.from({ length: 20 }, openUnread))
+    const sockets = await Promise.all(Array.from({ length: 20 }, () => openUnread()))
     await provider.waitForRequests(20)
     const stalledAt = await still(sent)
     expect(stalledAt).toBeLessThan(20 * MOST_ON_THE_WAY)
@@ -137,6 +137,37 @@ describe('a caller who does not read', () => {
     }
     socket.destroy()
     await provider.waitForAbort(0)
+  })
+
+  it('gets all of two streams on one connection, of which the second comes while the first is full', async () => {
+    // Node tells a full response that it has drained from inside a write of another one on its connection, so from
+    // inside the call in which the second provider's bytes come.
+    const size = 100
+    const piece = toFrame({ choices: [{ index: 0, delta: { content: 'x'.repeat(64 * 1024) } }] })
+    provider.script({
+      async run(call) {
+        call.head(200, { 'content-type': 'text/event-stream' })
+        for (let i = 0; i < size; i += 1) if (!(await call.write(piece))) return
+        call.end(Buffer.concat([STOP, DONE]))
+      },
+    })
+    const socket = await openUnread({ times: 2 })
+    await provider.waitForRequests(2)
+    await still(sent)
+    let text = ''
+    await new Promise<void>((resolve, reject) => {
+      socket.on('data', (bytes: Buffer) => {
+        text += bytes.toString('latin1')
+      })
+      socket.once('end', resolve)
+      socket.once('error', reject)
+      socket.resume()
+    })
+    expect(text.split('HTTP/1.1 200 OK').length - 1).toBe(2)
+    expect(text.split('data: [DONE]').length - 1).toBe(2)
+    expect(text).not.toContain('"error"')
+    expect(text.split('x'.repeat(64 * 1024)).length - 1).toBe(2 * size)
+    expect(gateway.stdout()).not.toContain('"code":"internal"')
   })
 
   it('gets a large whole reply when he reads at last', async () => {
