@@ -295,6 +295,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     keyring.use({ references: referencesOf(snapshot), groupReadable: snapshot.secrets.groupReadable })
   }
 
+  /** Where limits are decided. */
+  function limitsAt(): 'here' | 'redis' | 'outage' {
+    if (limits.outage === undefined) return 'here'
+    return limits.outage.up ? 'redis' : 'outage'
+  }
+
   const serializer = new PrometheusSerializer(undefined, false, undefined, true, true)
   const admin = createAdmin({
     phase,
@@ -303,14 +309,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       return token === undefined ? undefined : keyring.value(token)
     },
     metrics: async () => scrub(serializer.serialize((await exporter.collect()).resourceMetrics)),
-    readiness: () => ({
-      limits: limits.outage === undefined ? 'here' : limits.outage.up ? 'redis' : 'outage',
-    }),
+    readiness: () => ({ limits: limitsAt() }),
     status: () => ({
       version: VERSION,
       phase: phase.now,
       source: gateway().snapshot.source,
-      limits: limits.outage === undefined ? 'here' : limits.outage.up ? 'redis' : 'outage',
+      limits: limitsAt(),
       ...counts,
       deployments: deploymentStates(gateway().snapshot, health),
     }),

@@ -584,7 +584,6 @@ export const agentSchema = z.strictObject({
 export type Config = z.output<ReturnType<typeof configSchema>>
 export type AgentFile = z.output<typeof agentSchema>
 export type LimitsFile = z.output<typeof limitsSchema>
-export type BearerFile = AgentFile['bearers'][number]
 export type ProviderFile = Config['providers'][string]
 export type TierFile = Config['tiers'][string]
 export type DeploymentFile = z.output<typeof deployment>

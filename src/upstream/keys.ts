@@ -1,5 +1,5 @@
 // Which key of a provider to use: in turn, leaving out those that a provider has refused for a while. A bad key
-// parks the key, not the provider. Keyed by reference and made in main.ts: no reload resets it.
+// parks the key, not the provider. Keyed by provider and reference, and made in main.ts: no reload resets it.
 
 import type { Clock, Provider, SecretReference } from '../types.ts'
 

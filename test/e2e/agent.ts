@@ -64,3 +64,13 @@ export async function runAgent(client: OpenAI, model: string, stream: boolean): 
   const answer = await runner.finalContent()
   return { answer, calls, roles: runner.messages.map(({ role }) => role) }
 }
+
+/** The error of a promise that fails. */
+export async function rejection(promise: PromiseLike<unknown>): Promise<unknown> {
+  try {
+    await promise
+  } catch (error) {
+    return error
+  }
+  throw new Error('it was expected to fail and did not')
+}

@@ -5,7 +5,7 @@ import { LLMock } from '@copilotkit/aimock'
 import OpenAI, { APIError, BadRequestError } from 'openai'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
-import { ANSWER, EXPECTED_CALLS, QUESTION, runAgent } from './agent.ts'
+import { ANSWER, EXPECTED_CALLS, QUESTION, rejection, runAgent } from './agent.ts'
 
 const KEY = 'aimock-provider-key'
 
@@ -59,15 +59,6 @@ beforeEach(async () => {
 afterEach(() => Promise.all([gateway.stop(), first.stop(), second.stop()]))
 
 const say = (content: string) => ({ model: 'm', messages: [{ role: 'user' as const, content }] })
-
-async function rejection(promise: PromiseLike<unknown>): Promise<unknown> {
-  try {
-    await promise
-  } catch (error) {
-    return error
-  }
-  throw new Error('it was expected to fail and did not')
-}
 
 describe('the agent loop against an independent simulator', () => {
   it.each([

@@ -28,7 +28,7 @@ import {
   status,
   toolCall,
 } from '../support/scripted-provider.ts'
-import { ANSWER, EXPECTED_CALLS, runAgent } from './agent.ts'
+import { ANSWER, EXPECTED_CALLS, rejection, runAgent } from './agent.ts'
 
 const PROVIDER_KEY = 'provider-key-that-no-caller-ever-sees'
 const agent = makeBearer()
@@ -99,15 +99,6 @@ function brain(request: RecordedRequest): Behaviour {
 function bodyOf(request: RecordedRequest | undefined): Record<string, unknown> {
   const body = request?.json()
   return isRecord(body) ? body : {}
-}
-
-async function rejection(promise: PromiseLike<unknown>): Promise<unknown> {
-  try {
-    await promise
-  } catch (error) {
-    return error
-  }
-  throw new Error('it was expected to fail and did not')
 }
 
 describe('an agent loop over tiers that fail', () => {

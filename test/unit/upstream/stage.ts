@@ -400,10 +400,6 @@ export function settle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }
 
-export function redact(bytes: Buffer): Buffer {
-  return Buffer.from(bytes.toString('latin1').replaceAll(SECRET, '[redacted]'), 'latin1')
-}
-
 // --- the whole room ----------------------------------------------------------------------------------------
 
 export interface CallStage {
