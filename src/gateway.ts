@@ -73,13 +73,14 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
       if (!decision.allow) throw toRefusal(request)
       const target = (trail.route = route.find(request))
       const deadlineAt = route.deadlineAt(target, decision, arrival)
-      hold = await quota.reserve(caller, request, decision, route.subjects(target), deadlineAt)
+      const { signal } = arrival
+      hold = await quota.reserve(caller, request, decision, route.subjects(target), { signal, deadlineAt })
       announce(reply, quota.headers(hold))
       const plan = route.plan(target, request, decision, deadlineAt)
       const outcome = await upstream.call(plan, request, reply, {
         gate: quota.gate,
         attempts: trail.attempts,
-        signal: arrival.signal,
+        signal,
       })
       trail.answeredBy = outcome.answeredBy
       trail.usage = outcome.usage // a stream that broke still used tokens

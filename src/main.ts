@@ -24,10 +24,11 @@ import { buildGateway, type Gateway, type Stores } from './gateway.ts'
 import { createApp } from './http/app.ts'
 import { toErrorResponse } from './http/error-body.ts'
 import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/listen.ts'
-import { createMemoryStore } from './quota/memory.ts'
+import { createLeaseStore, type LeaseStore } from './quota/leases.ts'
+import { createMemoryAuthority } from './quota/memory.ts'
 import { createMeter } from './quota/meter.ts'
-import { createOutageStore, type OutageStore } from './quota/outage.ts'
-import { createRedisStore, type RedisStore } from './quota/redis.ts'
+import { createOutageAuthority, type OutageAuthority } from './quota/outage.ts'
+import { createRedisLedgers, type RedisLedgers } from './quota/redis.ts'
 import { systemTimers } from './quota/store.ts'
 import { describeError } from './secrets/describe-error.ts'
 import {
@@ -149,15 +150,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const provider = new MeterProvider({ readers: [exporter] })
   const health = createHealth({ clock, random: Math.random })
   const counts = { inflight: 0, streams: 0 }
-  const limits: { redis: RedisStore | undefined; outage: OutageStore | undefined } = {
-    redis: undefined,
-    outage: undefined,
-  }
+  const limits: Limits = { redis: undefined, outage: undefined }
   const instruments = createInstruments(provider.getMeter('sluice'), {
     inflight: () => counts.inflight,
     streams: () => counts.streams,
     redisUp: () => limits.outage?.up,
-    redisRoundTrips: () => limits.redis?.counts().trips ?? 0,
+    redisRoundTrips: () => limits.redis?.trips ?? 0,
     deployments: () => deploymentStates(current.gateway?.snapshot, health),
     secrets: () => secretAges(keyring),
   })
@@ -186,7 +184,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       simulated: createSimulated({ clock, timers }),
       reply: createCannedReply({ clock }),
     },
-    quota: createMeter({ store, clock, ids: createIds('h') }),
+    quota: createMeter({ store, clock, timers: systemTimers, ids: createIds('h') }),
     usage: createRecorder({ log, instruments, clock, describe }),
     scrub: (text) => scrubber.text(text),
     userAgent: `sluice/${VERSION}`,
@@ -472,21 +470,35 @@ function surroundings() {
   return { env: process.env, uid: process.getuid?.() ?? 0, groupReadable: false }
 }
 
+/** What stands behind the store when there is a Redis. */
+interface Limits {
+  redis: RedisLedgers | undefined
+  outage: OutageAuthority | undefined
+}
+
 function createStore(
   snapshot: Snapshot,
-  deps: {
-    keyring: Keyring
-    log: pino.Logger
-    limits: { redis: RedisStore | undefined; outage: OutageStore | undefined }
-  },
-) {
-  const shadow = createMemoryStore({ clock })
-  if (snapshot.redis === undefined) return shadow
+  deps: { readonly keyring: Keyring; readonly log: pino.Logger; readonly limits: Limits },
+): LeaseStore {
+  const { keyring, log, limits } = deps
+  // Budgets run by the calendar; a limiter's clock must not jump with that of the machine.
+  const epochUs = Math.floor((clock.wall() - clock.now()) * 1000)
+  const here = createMemoryAuthority({ clock, epochUs })
+  // Where the ledgers are in this process nothing is won by taking ahead of need.
+  if (snapshot.redis === undefined)
+    return createLeaseStore({ authority: here, clock, timers: systemTimers, leases: false })
   const { url, onOutage, replicas } = snapshot.redis
-  const options = { timers: systemTimers, log: deps.log, random: Math.random }
-  deps.limits.redis = createRedisStore({ ...options, url: deps.keyring.value(url) ?? url })
-  deps.limits.outage = createOutageStore({ ...options, redis: deps.limits.redis, shadow, onOutage, replicas })
-  return deps.limits.outage
+  const options = { timers: systemTimers, log, random: Math.random }
+  const replica = randomBytes(6).toString('hex')
+  limits.redis = createRedisLedgers({ ...options, replica, url: keyring.value(url) ?? url })
+  limits.outage = createOutageAuthority({
+    ...options,
+    redis: limits.redis,
+    shadow: here,
+    onOutage,
+    replicas,
+  })
+  return createLeaseStore({ authority: limits.outage, clock, timers: systemTimers, leases: true })
 }
 
 // --- what operators see ------------------------------------------------------------------------------------------

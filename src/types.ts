@@ -93,7 +93,9 @@ export interface Limits {
   readonly tokens?: Rate | undefined
   /** Requests under way at once. */
   readonly concurrency?: number | undefined
-  /** Reserve the upper bound instead of the calibrated estimate. */
+  /** How long a request may wait for its turn instead of being refused, in ms; 0 or absent: not at all. */
+  readonly waitMs?: number | undefined
+  /** Reserve the upper bound instead of the calibrated estimate, and take nothing ahead of need. */
   readonly strict: boolean
 }
 
@@ -392,7 +394,7 @@ export interface Hold {
 
 /** What a limiter says when it takes nothing. */
 export interface Refusal {
-  readonly kind: 'requests' | 'tokens' | 'concurrency'
+  readonly kind: 'requests' | 'tokens' | 'concurrency' | 'budget'
   readonly subject: Subject
   /** Exact wait until the same request would be admitted, in ms. */
   readonly waitMs: number

@@ -141,8 +141,6 @@ function parseRedisUrl(input: unknown): Parsed<string> {
 
 // --- limits ----------------------------------------------------------------------------------------------
 
-const WAIT_LATER = notYetSentence('wait (other than 0)')
-
 const limitKeys = {
   requests: rate()
     .optional()
@@ -150,10 +148,9 @@ const limitKeys = {
   tokens: rate().optional().describe('Input and output tokens together, as a token bucket: `200000/min`.'),
   concurrency: z.int().min(1).max(1_000_000).optional().describe('Requests under way at once.'),
   budget: notYet('Money per UTC calendar day or month: `20 USD/day`.'),
-  wait: z
-    .literal([0, '0s'], { error: WAIT_LATER })
-    .default(0)
-    .describe(`How long a request may queue for its turn. ${NOT_YET}: anything but 0.`),
+  wait: duration({ min: '0s', max: '10m' })
+    .prefault('0s')
+    .describe('How long a request may queue for its turn, instead of a 429 at once.'),
   strict: z
     .boolean()
     .default(false)

@@ -6,7 +6,7 @@ import { checksumIsRight, hasSluicePrefix } from '../config/bearer.ts'
 import { hasLimits } from '../config/limits.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
-import type { Agent, Bearer, Caller, Clock, Limits, Subject } from '../types.ts'
+import type { Agent, Bearer, Caller, Clock, Subject } from '../types.ts'
 
 export interface Identity {
   /** @throws GatewayError invalid_api_key (401) */
@@ -16,9 +16,14 @@ export interface Identity {
 /** Callers are made once per Snapshot, so that a request allocates none. */
 export function createIdentity({ snapshot, clock }: { snapshot: Snapshot; clock: Clock }): Identity {
   const callers = new Map<string, Caller>()
+  // One subject of an agent for all its bearers: what is known of a limit is kept by the object.
+  const subjects = new Map<Agent, Subject>()
   for (const [digest, bearer] of snapshot.bearers) {
     const agent = snapshot.agents.get(bearer.agent)
-    if (agent !== undefined) callers.set(digest, toCaller(agent, bearer))
+    if (agent === undefined) continue
+    const own = subjects.get(agent) ?? toSubject(agent, 'agent', agent)
+    subjects.set(agent, own)
+    callers.set(digest, toCaller(agent, bearer, own))
   }
   return {
     identify(bearer) {
@@ -37,15 +42,15 @@ export function createIdentity({ snapshot, clock }: { snapshot: Snapshot; clock:
   }
 }
 
-function toCaller(agent: Agent, bearer: Bearer): Caller {
-  const subjects: Subject[] = [toSubject('agent', agent.name, agent.limits)]
-  if (hasLimits(bearer.limits)) subjects.push(toSubject('bearer', bearer.id, bearer.limits))
+function toCaller(agent: Agent, bearer: Bearer, own: Subject): Caller {
+  const subjects = [own]
+  if (hasLimits(bearer.limits)) subjects.push(toSubject(agent, 'bearer', bearer))
   return Object.freeze({ agent, bearer, subjects: Object.freeze(subjects) })
+}
 
-  /** An agent's and its bearers' buckets share one tag: they are decided together. */
-  function toSubject(kind: 'agent' | 'bearer', id: string, limits: Limits): Subject {
-    return Object.freeze({ kind, id, tag: agent.name, limits })
-  }
+/** An agent's and its bearers' limits share one tag: they are decided together. */
+function toSubject(agent: Agent, kind: 'agent' | 'bearer', { limits, ...of }: Agent | Bearer): Subject {
+  return Object.freeze({ kind, id: 'name' in of ? of.name : of.id, tag: agent.name, limits })
 }
 
 function unknown(): GatewayError {

@@ -1,4 +1,4 @@
-// Turns a subject with limits into the account a store works on: keys that nothing can break out of, exact rates.
+// Turns a subject with limits into the account a store works on: a key that nothing can break out of, exact rates.
 // Kept per Subject object, so a reload with new limits makes new accounts over the same keys and state.
 
 import { hasLimits } from '../config/limits.ts'
@@ -7,7 +7,7 @@ import { exact } from './bucket.ts'
 import type { Account } from './store.ts'
 
 /** All keys start so; the number changes when their content does (reliability §1.3). */
-const PREFIX = 'slc:1'
+export const PREFIX = 'slc:1'
 
 export interface Accounts {
   /** The account of a subject; undefined when it has no limit at all, and then it costs nothing. */
@@ -31,16 +31,15 @@ export function createAccounts(): Accounts {
 
 /** Names the state of a subject and puts its rates on their grid. */
 export function toAccount(subject: Subject): Account {
-  const { requests, tokens, concurrency } = subject.limits
-  const at = `${PREFIX}:{${encode(subject.tag)}}`
-  const name = `${subject.kind}:${encode(subject.id)}`
+  const { requests, tokens, concurrency, strict } = subject.limits
   return {
     subject,
-    bucketKey: `${at}:b:${name}`,
-    slotKey: `${at}:c:${name}`,
+    key: `${PREFIX}:{${encode(subject.tag)}}:b:${subject.kind}:${encode(subject.id)}`,
     requests: exactly(requests),
     tokens: exactly(tokens),
     concurrency,
+    budget: undefined,
+    strict,
   }
 }
 

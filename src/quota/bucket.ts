@@ -1,5 +1,4 @@
-// A token bucket (GCRA) as arithmetic, without clock or memory: the specification of bucket.lua and settle.lua,
-// which do the same operations in the same order. One test runs both on the same histories.
+// A token bucket (GCRA) as arithmetic, without clock or memory: what ledger.ts is made of, and with it ledger.lua.
 //
 // The state is the theoretical arrival time (TAT): the moment at which the bucket is full again. It is kept as
 // whole µs and a part of one, because a single double of µs since 1970 has steps of 0.25 µs: at 3,000/s

@@ -1,206 +1,123 @@
-// The store in this process: bucket.ts over two maps, decided on the spot. Also the shadow that outage.ts decides
-// on while Redis is away. Time is the clock's monotonic one; it must not read any other.
+// The ledgers in this process: ledger.ts over a map, decided on the spot. Also the shadow that outage.ts decides on
+// while Redis is away, and what the primary keeps for its workers. Time is the clock's monotonic one.
 
-import type { Clock, Rate } from '../types.ts'
-import { settle, type Tat, take, toTat, untilFullUs } from './bucket.ts'
+import type { Clock } from '../types.ts'
+import { toTat } from './bucket.ts'
 import {
-  type Claim,
-  CONCURRENCY_WAIT_US,
-  type Granted,
-  type Levels,
-  type Refused,
-  type Store,
-} from './store.ts'
+  type Answer,
+  emptyLedger,
+  isBlank,
+  type Ledger,
+  type Report,
+  type Standing,
+  type Visit,
+  type Visitor,
+  visit,
+} from './ledger.ts'
+import type { Authority, Reply } from './store.ts'
 
-export interface MemoryStore extends Store {
-  take(claim: Claim): Granted | Refused
-  /** Takes over what another store granted: its levels and its slots, instead of what is known here. */
-  mirror(claim: Claim, granted: Granted): void
-  /** How many buckets and slots are kept, for tests and gauges. */
-  size(): { readonly buckets: number; readonly slots: number }
+export interface MemoryAuthority extends Authority {
+  visit(visits: readonly Visit[]): readonly Reply[]
+  /** One visit of somebody else than this replica. */
+  visitOf(visit: Visit, visitor: Visitor): Answer
+  /** Takes over how an account stands elsewhere, instead of what is known here. */
+  mirror(report: Report, standing: Standing): void
+  /** How many ledgers and slots are kept, for tests and gauges. */
+  size(): { readonly ledgers: number; readonly slots: number }
 }
 
-export interface MemoryStoreOptions {
+export interface MemoryAuthorityOptions {
   readonly clock: Clock
-  /** Subjects kept at most. The one known longest goes first, and would begin again with a full bucket. */
-  readonly maxSubjects?: number | undefined
+  readonly replica?: string | undefined
+  /** Unix µs at which the clock stood at 0, for the calendar of budgets. */
+  readonly epochUs?: number | undefined
+  /** Ledgers kept at most. The one known longest goes first, and would begin again with a full bucket. */
+  readonly maxLedgers?: number | undefined
 }
-
-/** Both buckets of one subject; undefined is full. */
-interface Buckets {
-  requests: Tat | undefined
-  tokens: Tat | undefined
-}
-
-/** Slots of one subject: member → expiry in ms. */
-type Slots = Map<string, number>
 
 /**
- * How many subjects are looked at for each new one. More than one, so the sweep goes round faster than the maps
- * grow, and they hold little more than the subjects that are not full.
+ * How many ledgers are looked at for each new one. More than one, so the sweep goes round faster than the map
+ * grows, and it holds little more than the subjects that are not full.
  */
 const SWEPT_PER_NEW = 4
 
-/** Makes an empty store: every bucket full, every slot free. */
-export function createMemoryStore({ clock, maxSubjects = 1_000_000 }: MemoryStoreOptions): MemoryStore {
-  const buckets = new Map<string, Buckets>()
-  const slots = new Map<string, Slots>()
+/** Makes an empty authority: every bucket full, every slot free. */
+export function createMemoryAuthority({
+  clock,
+  replica = 'here',
+  epochUs = 0,
+  maxLedgers = 1_000_000,
+}: MemoryAuthorityOptions): MemoryAuthority {
+  const ledgers = new Map<string, Ledger>()
   let latestUs = 0
-  let nextBuckets = buckets.entries()
-  let nextSlots = slots.entries()
+  let next = ledgers.entries()
 
-  /** Whole µs. Never goes back, or a bucket swept as full would be given out twice. */
+  /** Whole µs. Never goes back, or a ledger swept as blank would be given out twice. */
   function nowUs(): number {
-    latestUs = Math.max(latestUs, Math.floor(clock.now() * 1000))
+    latestUs = Math.max(latestUs, epochUs + Math.floor(clock.now() * 1000))
     return latestUs
   }
 
-  function bucketsOf(key: string): Buckets {
-    let kept = buckets.get(key)
-    if (kept === undefined) {
-      sweep()
-      if (buckets.size >= maxSubjects) dropOldest(buckets)
-      kept = { requests: undefined, tokens: undefined }
-      buckets.set(key, kept)
+  /** Keeps what says something, and forgets what does not. */
+  function keep(key: string, ledger: Ledger, now: number): void {
+    if (isBlank(ledger, now)) {
+      ledgers.delete(key)
+      return
     }
-    return kept
+    if (ledgers.has(key)) return
+    sweep()
+    if (ledgers.size >= maxLedgers) {
+      const oldest = ledgers.keys().next()
+      if (oldest.done !== true) ledgers.delete(oldest.value)
+    }
+    ledgers.set(key, ledger)
   }
 
-  function slotsOf(key: string): Slots {
-    let kept = slots.get(key)
-    if (kept === undefined) {
-      sweep()
-      if (slots.size >= maxSubjects) dropOldest(slots)
-      kept = new Map()
-      slots.set(key, kept)
-    }
-    return kept
-  }
-
-  /** Drops a few subjects that are no different from unknown ones: full buckets, slots that are all over. */
+  /** Drops a few ledgers that are no different from unknown ones. */
   function sweep(): void {
     for (let i = 0; i < SWEPT_PER_NEW; i++) {
-      const bucket = nextBuckets.next()
-      if (bucket.done === true) nextBuckets = buckets.entries()
-      else {
-        const [key, { requests, tokens }] = bucket.value
-        if (untilFullUs(requests, latestUs) === 0 && untilFullUs(tokens, latestUs) === 0) buckets.delete(key)
-      }
-      const slot = nextSlots.next()
-      if (slot.done === true) nextSlots = slots.entries()
-      else if (liveSlots(slot.value[1], Math.floor(latestUs / 1000)) === 0) slots.delete(slot.value[0])
+      const entry = next.next()
+      if (entry.done === true) next = ledgers.entries()
+      else if (isBlank(entry.value[1], latestUs)) ledgers.delete(entry.value[0])
     }
   }
 
-  function levelsOf(claim: Claim, now: number): Levels[] {
-    return claim.asks.map(({ account }) => {
-      const kept = buckets.get(account.bucketKey)
-      return {
-        requests: account.requests && untilFullUs(kept?.requests, now),
-        tokens: account.tokens && untilFullUs(kept?.tokens, now),
-      }
-    })
+  function visitOf(one: Visit, visitor: Visitor): Answer {
+    const now = nowUs()
+    const visited = one.reports.map(({ account }) => ledgers.get(account.key) ?? emptyLedger())
+    const answer = visit(visited, one, visitor, now)
+    for (const [i, { account }] of one.reports.entries()) keep(account.key, visited[i] as Ledger, now)
+    return answer
   }
 
   return {
-    take(claim) {
-      const now = nowUs()
-      const nowMs = Math.floor(now / 1000)
-      let refusal: Pick<Refused, 'kind' | 'ask' | 'waitUs'> | undefined
-      const refuse = (kind: Refused['kind'], ask: Refused['ask'], waitUs: number): void => {
-        if (waitUs > (refusal?.waitUs ?? 0)) refusal = { kind, ask, waitUs }
-      }
-      // Rates of all first and then slots, as the script has it: of two equal waits the first is reported.
-      for (const ask of claim.asks) {
-        const kept = buckets.get(ask.account.bucketKey)
-        refuse('requests', ask, waitOf(kept?.requests, ask.account.requests, ask.requests, now))
-        refuse('tokens', ask, waitOf(kept?.tokens, ask.account.tokens, ask.tokens, now))
-      }
-      for (const ask of claim.asks) {
-        const { concurrency, slotKey } = ask.account
-        if (concurrency === undefined) continue
-        const kept = slots.get(slotKey)
-        if ((kept === undefined ? 0 : liveSlots(kept, nowMs)) >= concurrency)
-          refuse('concurrency', ask, CONCURRENCY_WAIT_US)
-      }
-      if (refusal !== undefined) return { ok: false, ...refusal, levels: levelsOf(claim, now) }
+    fleet: 1,
+    onReturn() {},
+    visitOf,
+    visit: (visits) =>
+      visits.map((one) => ({
+        origin: 'store',
+        answer: visitOf(one, { replica, fleet: 1 }),
+        owed: undefined,
+      })),
 
-      for (const { account, requests, tokens } of claim.asks) {
-        if (account.requests !== undefined || account.tokens !== undefined) {
-          const kept = bucketsOf(account.bucketKey)
-          if (account.requests !== undefined)
-            kept.requests = settle(kept.requests, account.requests, requests, now)
-          if (account.tokens !== undefined) kept.tokens = settle(kept.tokens, account.tokens, tokens, now)
-        }
-        if (account.concurrency !== undefined) slotsOf(account.slotKey).set(claim.id, nowMs + claim.slotMs)
-      }
-      return { ok: true, origin: 'store', nowUs: now, levels: levelsOf(claim, now) }
-    },
-
-    mirror(claim, granted) {
+    mirror({ account }, standing) {
       const now = nowUs()
-      const nowMs = Math.floor(now / 1000)
-      claim.asks.forEach(({ account }, i) => {
-        const levels = granted.levels[i]
-        if (levels?.requests !== undefined || levels?.tokens !== undefined) {
-          const kept = bucketsOf(account.bucketKey)
-          if (levels.requests !== undefined) kept.requests = toTat(levels.requests, now)
-          if (levels.tokens !== undefined) kept.tokens = toTat(levels.tokens, now)
-        }
-        if (account.concurrency !== undefined) slotsOf(account.slotKey).set(claim.id, nowMs + claim.slotMs)
-      })
-    },
-
-    settle(settlements) {
-      const now = nowUs()
-      for (const { claim, usedTokens } of settlements) {
-        for (const { account, tokens } of claim.asks) {
-          if (account.tokens !== undefined && usedTokens !== undefined && usedTokens !== tokens) {
-            const kept = buckets.get(account.bucketKey)
-            // An unknown bucket is full: only a charge makes it known.
-            if (kept !== undefined)
-              kept.tokens = settle(kept.tokens, account.tokens, usedTokens - tokens, now)
-            else if (usedTokens > tokens)
-              bucketsOf(account.bucketKey).tokens = settle(
-                undefined,
-                account.tokens,
-                usedTokens - tokens,
-                now,
-              )
-          }
-          if (account.concurrency !== undefined) {
-            const kept = slots.get(account.slotKey)
-            kept?.delete(claim.id)
-            if (kept?.size === 0) slots.delete(account.slotKey)
-          }
-        }
-      }
+      const ledger = emptyLedger()
+      if ((standing.requests ?? 0) > 0) ledger.requests = toTat(standing.requests as number, now)
+      if ((standing.tokens ?? 0) > 0) ledger.tokens = toTat(standing.tokens as number, now)
+      ledgers.delete(account.key)
+      keep(account.key, ledger, now)
     },
 
     size() {
-      let held = 0
-      for (const kept of slots.values()) held += kept.size
-      return { buckets: buckets.size, slots: held }
+      const now = nowUs()
+      let slots = 0
+      for (const { leases } of ledgers.values())
+        for (const lease of leases.values()) if (lease.slotsUntilUs > now) slots += lease.slots
+      return { ledgers: ledgers.size, slots }
     },
 
     async close() {},
   }
-}
-
-/** µs until `cost` fits; 0 when it does, or when there is no limit. */
-function waitOf(tat: Tat | undefined, rate: Rate | undefined, cost: number, now: number): number {
-  if (rate === undefined) return 0
-  const taken = take(tat, rate, cost, now)
-  return taken.ok ? 0 : taken.waitUs
-}
-
-/** Forgets the slots that are over and counts the others. */
-function liveSlots(kept: Slots, nowMs: number): number {
-  for (const [member, expiryMs] of kept) if (expiryMs <= nowMs) kept.delete(member)
-  return kept.size
-}
-
-function dropOldest(kept: Map<string, unknown>): void {
-  const oldest = kept.keys().next()
-  if (oldest.done !== true) kept.delete(oldest.value)
 }

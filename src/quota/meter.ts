@@ -19,7 +19,8 @@ import type {
 } from '../types.ts'
 import { createAccounts } from './account.ts'
 import { remaining } from './bucket.ts'
-import type { Account, Ask, Claim, Grant, Levels, Origin, Refused, Store } from './store.ts'
+import { createPacing } from './pacing.ts'
+import type { Account, Ask, Claim, Grant, Levels, Refused, Store, Timers } from './store.ts'
 import { durationText, refusalText } from './words.ts'
 
 export interface HeaderLine {
@@ -32,7 +33,7 @@ export interface Meter {
   /**
    * Takes what the request may cost from the caller's limits and from `shared` (route, gateway), all or nothing.
    * The subjects should be the same objects from request to request: what is known of them is kept by object.
-   * `deadlineAt` (monotonic ms) is when the request is over at the latest, and with it its slots.
+   * Where a limit says `wait`, a refusal is waited out in the agent's line, if that can be done in time.
    * @throws GatewayError rate_limit_exceeded, concurrency_exceeded (429), limits_unavailable (503); all with
    *   retryAfterMs of 1 to 60000
    */
@@ -41,7 +42,7 @@ export interface Meter {
     request: ModelRequest,
     decision: Decision,
     shared?: readonly Subject[],
-    deadlineAt?: number,
+    terms?: Terms,
   ): Promise<Hold>
   /**
    * Gives the slots back and settles the tokens on `usage`. Undefined usage says that no answer began: all tokens
@@ -56,23 +57,29 @@ export interface Meter {
   openHolds(): number
 }
 
+/** What a reservation must know besides what it costs. */
+export interface Terms {
+  /** Aborts when the caller goes away: nobody waits for somebody who left. */
+  readonly signal?: AbortSignal | undefined
+  /** Monotonic ms at which the request is over. */
+  readonly deadlineAt?: number | undefined
+}
+
 export interface MeterOptions {
   readonly store: Store
   readonly clock: Clock
+  readonly timers: Timers
   /** Names of holds, unique over the fleet. */
   readonly ids: () => string
 }
 
 interface Reservation {
   readonly claim: Claim
-  readonly origin: Origin
+  /** Whose line looks again when it ends; undefined for the gate's. */
+  readonly agent: string | undefined
+  /** Of the grant, by the store's clock. */
+  readonly nowUs: number
   readonly levels: readonly Levels[]
-}
-
-/** What the gate must know of a request that was reserved. */
-interface Terms {
-  readonly outputTokens: number
-  readonly deadlineAt: number | undefined
 }
 
 /** Assumed output when neither the request nor the agent names a cap (design §4). */
@@ -85,10 +92,6 @@ const MOST_OUTPUT_TOKENS = 1_000_000
 const MOST_CHOICES = 128
 /** Bytes of JSON a token takes: 3 errs to the safe side for prose and code in most tokenizers. */
 const BYTES_PER_TOKEN = 3
-/** Life of slots when the request has no deadline: the longest default (design §4, failover.deadline). */
-const SLOT_MS = 600_000
-/** The release follows the deadline closely, but not at once. */
-const SLOT_GRACE_MS = 1_000
 const LONGEST_WAIT_MS = 60_000
 const UNAVAILABLE_WAIT_MS = 1_000
 
@@ -96,11 +99,13 @@ const UNAVAILABLE_WAIT_MS = 1_000
 const NO_HOLD: Hold = Object.freeze({ id: 'unlimited' })
 
 /** Makes the meter over a store; keeps nothing but the open reservations. */
-export function createMeter({ store, clock, ids }: MeterOptions): Meter {
+export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter {
   const accounts = createAccounts()
   const open = new Map<string, Reservation>()
   const refusals = new WeakMap<GatewayError, Pick<Reservation, 'claim' | 'levels'>>()
-  const terms = new WeakMap<ModelRequest, Terms>()
+  /** Output tokens that were reserved for a request, for the gate. */
+  const reserved = new WeakMap<ModelRequest, number>()
+  const pacing = createPacing({ clock, timers })
   const gated = new WeakMap<Deployment, readonly Account[]>()
 
   function toAsks(subjects: readonly Account[], request: ModelRequest, outputTokens: number): Ask[] {
@@ -108,16 +113,12 @@ export function createMeter({ store, clock, ids }: MeterOptions): Meter {
       account,
       requests: 1,
       tokens: inputTokens(request, account.subject.limits) + outputTokens,
+      micros: 0,
     }))
   }
 
-  function toClaim(asks: readonly Ask[], deadlineAt: number | undefined): Claim {
-    const slotMs = deadlineAt === undefined ? SLOT_MS : Math.ceil(Math.max(deadlineAt - clock.now(), 0))
-    return { id: ids(), asks, slotMs: slotMs + SLOT_GRACE_MS }
-  }
-
-  function keep(claim: Claim, grant: Extract<Grant, { ok: true }>): Hold {
-    open.set(claim.id, { claim, origin: grant.origin, levels: grant.levels })
+  function keep(claim: Claim, grant: Extract<Grant, { ok: true }>, agent?: string): Hold {
+    open.set(claim.id, { claim, agent, nowUs: grant.nowUs, levels: grant.levels })
     return Object.freeze({ id: claim.id })
   }
 
@@ -126,7 +127,9 @@ export function createMeter({ store, clock, ids }: MeterOptions): Meter {
     if (reservation === undefined) return
     open.delete(hold.id)
     const usedTokens = usage === undefined ? 0 : toUnits(usage.inputTokens) + toUnits(usage.outputTokens)
-    store.settle([{ claim: reservation.claim, origin: reservation.origin, usedTokens }])
+    const { claim, agent, nowUs } = reservation
+    store.settle([{ claim, nowUs, usedTokens, usedMicros: undefined }])
+    if (agent !== undefined) pacing.nudge(agent)
   }
 
   /** The limited ones of a deployment and its provider, under one tag, so that one script may decide both. */
@@ -159,9 +162,8 @@ export function createMeter({ store, clock, ids }: MeterOptions): Meter {
     async enter(deployment, request): Promise<Hold | Refusal | undefined> {
       const subjects = accountsOf(deployment)
       if (subjects.length === 0) return undefined
-      const known = terms.get(request)
-      const asks = toAsks(subjects, request, known?.outputTokens ?? outputTokens(request, undefined))
-      const claim = toClaim(asks, known?.deadlineAt)
+      const asks = toAsks(subjects, request, reserved.get(request) ?? outputTokens(request, undefined))
+      const claim: Claim = { id: ids(), asks }
       const grant = await store.take(claim)
       if (grant.ok) return keep(claim, grant)
       if (grant.kind !== 'unavailable')
@@ -174,21 +176,39 @@ export function createMeter({ store, clock, ids }: MeterOptions): Meter {
   }
 
   return {
-    async reserve(caller, request, decision, shared = [], deadlineAt = undefined) {
+    async reserve(caller, request, decision, shared = [], { signal, deadlineAt = Infinity } = {}) {
       const output = outputTokens(request, decision.obligations.maxOutputTokens)
-      terms.set(request, { outputTokens: output, deadlineAt })
+      reserved.set(request, output)
       const subjects = [...limited(caller.subjects), ...limited(shared)]
       if (subjects.length === 0) return NO_HOLD
-      const claim = toClaim(toAsks(subjects, request, output), deadlineAt)
-      const grant = await store.take(claim)
-      if (grant.ok) return keep(claim, grant)
+      const claim: Claim = { id: ids(), asks: toAsks(subjects, request, output) }
+      const lineMs = longestWaitMs(subjects)
+      const grant =
+        lineMs === 0
+          ? await store.take(claim)
+          : await pacing.pace({
+              agent: caller.agent.name,
+              attempt: () => store.take(claim),
+              mayWaitMs: (refused) =>
+                refused.kind === 'unavailable' ? 0 : (refused.ask.account.subject.limits.waitMs ?? 0),
+              lineMs,
+              deadlineAt,
+              signal,
+            })
+      if (grant.ok) return keep(claim, grant, caller.agent.name)
+      if (signal?.aborted === true) throw new GatewayError('client_closed', 'The caller went away.')
       if (grant.kind === 'unavailable')
         throw new GatewayError('limits_unavailable', 'The gateway cannot count requests at the moment.', {
           retryAfterMs: UNAVAILABLE_WAIT_MS,
         })
-      const error = new GatewayError(toCode(grant), refusalText(grant, caller.agent.name), {
-        retryAfterMs: Math.min(Math.max(Math.ceil(grant.waitUs / 1000), 1), LONGEST_WAIT_MS),
-      })
+      const error = new GatewayError(
+        toCode(grant),
+        refusalText(grant, caller.agent.name),
+        // Spent money does not come back by waiting a little: there is nothing to retry.
+        grant.kind === 'budget'
+          ? {}
+          : { retryAfterMs: Math.min(Math.max(Math.ceil(grant.waitUs / 1000), 1), LONGEST_WAIT_MS) },
+      )
       refusals.set(error, { claim, levels: grant.levels })
       throw error
     },
@@ -205,8 +225,19 @@ export function createMeter({ store, clock, ids }: MeterOptions): Meter {
   }
 }
 
+/** How long a request may queue at most, whichever limit it is for. */
+function longestWaitMs(subjects: readonly Account[]): number {
+  let longest = 0
+  for (const { subject } of subjects) longest = Math.max(longest, subject.limits.waitMs ?? 0)
+  return longest
+}
+
 /** The caller's own limits have their codes; a full route or gateway is a rate to the caller, for now. */
-function toCode({ kind, ask }: Refused): 'rate_limit_exceeded' | 'concurrency_exceeded' {
+function toCode({
+  kind,
+  ask,
+}: Refused): 'rate_limit_exceeded' | 'concurrency_exceeded' | 'insufficient_quota' {
+  if (kind === 'budget') return 'insufficient_quota'
   return kind === 'concurrency' && isOwn(ask.account.subject) ? 'concurrency_exceeded' : 'rate_limit_exceeded'
 }
 

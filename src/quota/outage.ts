@@ -1,26 +1,37 @@
-// Redis with a fuse: while it is away or slow, decides in this process on a share of each limit, or denies, and goes
-// back by itself. No request waits longer than one timeout, and none is let through uncounted. (Debits posted on
-// return and a share by the size of the fleet come with the fleet's heartbeat.)
+// Redis with a fuse: while it is away or slow, this process decides on its share of each limit, or denies, and goes
+// back by itself. No request waits longer than one timeout, and none is let through uncounted: what was admitted here
+// is owed to the ledgers, and told as such (`Reply.owed`); who keeps it until they can be reached is leases.ts.
 
 import type { RedisSettings } from '../config/snapshot.ts'
-import { toAccount, toShare } from './account.ts'
-import type { MemoryStore } from './memory.ts'
-import { type RedisStore, StoreFailure } from './redis.ts'
-import type { Account, Claim, Grant, Log, Settlement, Store, Timers } from './store.ts'
+import { toShare } from './account.ts'
+import {
+  type Answer,
+  isNothing,
+  NO_UNITS,
+  type No,
+  type Part,
+  type Report,
+  sum,
+  type Units,
+  type Visit,
+} from './ledger.ts'
+import type { MemoryAuthority } from './memory.ts'
+import { type RedisLedgers, StoreFailure } from './redis.ts'
+import type { Account, Authority, Log, Reply, Timers } from './store.ts'
 
-export interface OutageStore extends Store {
+export interface OutageAuthority extends Authority {
   /** Whether Redis decides. */
   readonly up: boolean
-  /** Connects; resolves once Redis has decided something, or after about a second when it does not. Never rejects. */
+  /** Connects; resolves once Redis has answered, or after about a second when it does not. Never rejects. */
   start(): Promise<void>
 }
 
-export interface OutageStoreOptions {
-  readonly redis: RedisStore
-  /** Knows of every grant of Redis what it left, so that an outage begins there and not with full buckets. */
-  readonly shadow: MemoryStore
+export interface OutageOptions {
+  readonly redis: RedisLedgers
+  /** Knows of every answer of Redis what it left, so that an outage begins there and not with full buckets. */
+  readonly shadow: MemoryAuthority
   readonly onOutage: RedisSettings['onOutage']
-  /** Among how many a limit is shared while nobody counts for all. */
+  /** Among how many a limit is shared, at least, while nobody counts for all. */
   readonly replicas: number
   readonly timers: Timers
   readonly log: Log
@@ -32,89 +43,68 @@ export interface OutageStoreOptions {
 
 const FAILURES_TO_OPEN = 3
 const PROBE_MS = 250
+const HEARTBEAT_MS = 1_000
 
-/** A decision like any other, so that whatever would fail one fails the probe: no script, no memory, a replica. */
-const PROBE: Claim = {
-  id: 'probe',
-  slotMs: 1_000,
-  asks: [
-    {
-      account: toAccount({
-        kind: 'gateway',
-        id: 'probe',
-        tag: 'probe',
-        limits: { requests: { capacity: 1_000_000, intervalUs: 1 }, strict: false },
-      }),
-      requests: 1,
-      tokens: 0,
-    },
-  ],
-}
-
-/** Wraps a Redis store. `up` is false until `start` has seen Redis answer. */
-export function createOutageStore(options: OutageStoreOptions): OutageStore {
+/** Wraps Redis. `up` is false until `start` has seen it answer. */
+export function createOutageAuthority(options: OutageOptions): OutageAuthority {
   const { redis, shadow, onOutage, replicas, timers, log, random, onChange = () => {} } = options
   let up = false
   let failures = 0
   let pending = 0
-  let probing: Promise<void> | undefined
-  let cancelProbe = (): void => {}
+  let fleet = 1
+  let beating: Promise<void> | undefined
+  let cancelBeat = (): void => {}
+  let onReturn = (): void => {}
   let closed = false
-
-  const shares = new WeakMap<Account, Account>()
-  function shareOf(claim: Claim): Claim {
-    const asks = claim.asks.map((ask) => {
-      let share = shares.get(ask.account)
-      if (share === undefined) {
-        share = toShare(ask.account, replicas)
-        shares.set(ask.account, share)
-      }
-      return { ...ask, account: share }
-    })
-    return { ...claim, asks }
-  }
 
   redis.onConnection((usable) => {
     if (!usable) open('connection lost')
-    else if (!up) void probe()
+    else if (!up) void beat()
   })
+
+  // --- the fuse ------------------------------------------------------------------------------------------------
 
   function open(reason: string): void {
     if (!up || closed) return
     up = false
-    log.warn({ reason, onOutage, replicas }, 'redis is away: limits are decided here')
+    log.warn({ reason, onOutage, replicas: divisor() }, 'redis is away: limits are decided here')
     onChange(false)
-    probeLater()
+    beatLater()
   }
 
   function close(): void {
     failures = 0
     if (up || closed) return
     up = true
-    log.info({}, 'redis decides the limits')
+    log.info({ replicas: fleet }, 'redis decides the limits')
     onChange(true)
+    onReturn()
   }
 
-  function probeLater(): void {
-    cancelProbe()
-    if (!closed) cancelProbe = timers.after(PROBE_MS * (0.8 + 0.4 * random()), () => void probe())
+  function beatLater(): void {
+    cancelBeat()
+    const ms = up ? HEARTBEAT_MS : PROBE_MS
+    if (!closed) cancelBeat = timers.after(ms * (0.8 + 0.4 * random()), () => void beat())
   }
 
-  /** One at a time; the next one is due a while after this one has ended. */
-  function probe(): Promise<void> {
-    if (probing !== undefined) return probing
-    cancelProbe()
-    probing = redis.take(PROBE).then(
-      () => {
-        probing = undefined
+  /** The heartbeat is the probe as well. One at a time; the next is due a while after it has ended. */
+  function beat(): Promise<void> {
+    if (beating !== undefined) return beating
+    cancelBeat()
+    beating = redis.heartbeat().then(
+      (count) => {
+        beating = undefined
+        fleet = count
         close()
+        beatLater()
       },
-      () => {
-        probing = undefined
-        probeLater()
+      (error: unknown) => {
+        beating = undefined
+        if (up) failed(error)
+        beatLater()
       },
     )
-    return probing
+    return beating
   }
 
   function failed(error: unknown): void {
@@ -124,68 +114,137 @@ export function createOutageStore(options: OutageStoreOptions): OutageStore {
       open(error instanceof Error ? error.message : String(error))
   }
 
-  function decideHere(claim: Claim, origin: 'local' | 'unsure'): Grant {
-    const grant: Grant =
-      onOutage === 'deny' ? { ok: false, kind: 'unavailable' } : shadow.take(shareOf(claim))
-    if (grant.ok) return { ...grant, origin }
-    if (origin === 'unsure') redis.settle([slotsOnly(claim)])
-    return grant
+  // --- deciding here -------------------------------------------------------------------------------------------
+
+  function divisor(): number {
+    return Math.max(fleet, replicas)
+  }
+
+  let sharedBy = 0
+  let shares = new WeakMap<Account, Account>()
+  function shareOf(account: Account): Account {
+    if (sharedBy !== divisor()) {
+      sharedBy = divisor()
+      shares = new WeakMap()
+    }
+    let share = shares.get(account)
+    if (share === undefined) {
+      share = toShare(account, sharedBy)
+      shares.set(account, share)
+    }
+    return share
+  }
+
+  function decideHere(visits: readonly Visit[], origin: 'local' | 'unsure'): Reply[] {
+    return visits.map((visit) => {
+      const answer = answerHere(visit)
+      return {
+        origin,
+        answer,
+        owed: visit.reports.map((report, at) => owedOf(report, at, { visit, answer, origin })),
+      }
+    })
+  }
+
+  /** Money, and everything where it was told to deny, waits for the ledgers. */
+  function answerHere(visit: Visit): Answer {
+    const deniedAt = (parts: readonly Part[]): number =>
+      parts.findIndex(({ at }) => onOutage === 'deny' || visit.reports[at]?.account.budget !== undefined)
+    const claims = visit.claims.filter((parts) => deniedAt(parts) < 0)
+    const { answer } = shadow.visit([
+      {
+        generation: visit.generation,
+        claims,
+        reports: visit.reports.map((report) => ({
+          ...report,
+          account: shareOf(report.account),
+          owed: NO_UNITS,
+          ahead: NO_UNITS,
+        })),
+      },
+    ])[0] as Reply
+    let decided = 0
+    const refusals = visit.claims.map((parts): No | undefined => {
+      const at = deniedAt(parts)
+      return at < 0 ? answer.refusals[decided++] : { at, kind: 'unavailable', waitUs: 0 }
+    })
+    return { ...answer, refusals }
+  }
+
+  /** What Redis must be told later. A doubt is not told again: a refund could come twice, and a charge is one already. */
+  function owedOf(
+    { moved, owed }: Report,
+    at: number,
+    { visit, answer, origin }: { visit: Visit; answer: Answer; origin: 'local' | 'unsure' },
+  ): Units {
+    if (origin === 'unsure') return charges(sum(moved, owed))
+    let total = sum(moved, owed)
+    visit.claims.forEach((parts, i) => {
+      if (answer.refusals[i] !== undefined) return
+      for (const part of parts) if (part.at === at) total = sum(total, part)
+    })
+    return total
+  }
+
+  function mirror(visits: readonly Visit[], answers: readonly Answer[]): void {
+    visits.forEach(({ reports }, i) => {
+      const standings = answers[i]?.standings ?? []
+      reports.forEach((report, r) => {
+        const standing = standings[r]
+        if (standing !== undefined) shadow.mirror(report, standing)
+      })
+    })
   }
 
   return {
     get up() {
       return up
     },
+    get fleet() {
+      return fleet
+    },
+    onReturn(listener) {
+      onReturn = listener
+    },
 
     async start() {
       await redis.connect()
-      await probe()
+      await beat()
     },
 
-    take(claim) {
-      if (!up) return decideHere(claim, 'local')
+    visit(visits) {
+      if (!up) return decideHere(visits, 'local')
       pending++
-      return redis.take(claim).then(
-        (grant) => {
+      return redis.visit(visits, fleet).then(
+        (answers): Reply[] => {
           pending--
           failures = 0
-          if (grant.ok) shadow.mirror(claim, grant)
-          return grant
+          mirror(visits, answers)
+          return answers.map((answer) => ({ origin: 'store', answer, owed: undefined }))
         },
         (error: unknown) => {
           pending--
           failed(error)
-          return decideHere(claim, error instanceof StoreFailure && !error.unsure ? 'local' : 'unsure')
+          return decideHere(visits, error instanceof StoreFailure && !error.unsure ? 'local' : 'unsure')
         },
       )
     },
 
-    settle(settlements) {
-      const there: Settlement[] = []
-      const here: Settlement[] = []
-      for (const settlement of settlements) {
-        if (settlement.origin === 'store') {
-          there.push(settlement)
-          here.push(settlement)
-        } else {
-          here.push({ ...settlement, claim: shareOf(settlement.claim) })
-          // Whether Redis charged it is not known, so no refund; its slot would otherwise wait for its expiry.
-          if (settlement.origin === 'unsure') there.push(slotsOnly(settlement.claim))
-        }
-      }
-      if (there.length > 0) redis.settle(there)
-      shadow.settle(here)
-    },
-
     async close() {
       closed = true
-      cancelProbe()
+      cancelBeat()
       await redis.close()
       await shadow.close()
     },
   }
 }
 
-function slotsOnly(claim: Claim): Settlement {
-  return { claim, origin: 'unsure', usedTokens: undefined }
+/** Without the refunds. */
+function charges(units: Units): Units {
+  if (isNothing(units)) return units
+  return {
+    requests: Math.max(units.requests, 0),
+    tokens: Math.max(units.tokens, 0),
+    micros: Math.max(units.micros, 0),
+  }
 }

@@ -1,11 +1,13 @@
-// The store in Redis: one EVALSHA per decision on the clock of Redis, settlements batched off the path. It says so
-// when it cannot decide; what happens then is outage.ts's. It never logs a URL: there may be a password in it.
+// The ledgers in Redis: one EVALSHA for the visits of a turn, on the clock of Redis. It says so when it cannot decide;
+// what happens then is outage.ts's. It never logs a URL: there may be a password in it.
 
-import { type ChainableCommander, Redis } from 'ioredis'
-import { type Call, readScripts, readTakeReply, type Script, toSettleCall, toTakeCall } from './script.ts'
-import type { Claim, Granted, Log, Refused, Settlement, Store, Timers } from './store.ts'
+import { Redis } from 'ioredis'
+import { PREFIX } from './account.ts'
+import type { Answer, Visit } from './ledger.ts'
+import { type Call, readAnswers, readScripts, type Script, toCall } from './script.ts'
+import type { Log, Timers } from './store.ts'
 
-/** The store could not decide. `unsure`: it may have taken what was asked for. */
+/** Redis could not decide. `unsure`: it may have done what was asked of it. */
 export class StoreFailure extends Error {
   override readonly name = 'StoreFailure'
   readonly reason: 'disconnected' | 'timeout' | 'error'
@@ -18,26 +20,26 @@ export class StoreFailure extends Error {
   }
 }
 
-export interface RedisStore extends Store {
+export interface RedisLedgers {
   /** @throws StoreFailure (as a rejection) within `timeoutMs`, at once while there is no connection */
-  take(claim: Claim): Promise<Granted | Refused>
+  visit(visits: readonly Visit[], fleet: number): Promise<readonly Answer[]>
+  /** Says that this replica lives, and tells how many do. Writes, so what would fail a decision fails it. @throws StoreFailure */
+  heartbeat(): Promise<number>
   /** Starts connecting, then reconnects for ever. True when connected; false when not within a second. Never rejects. */
   connect(): Promise<boolean>
   /** Calls when a connection became usable (true) or was lost (false). */
   onConnection(listener: (usable: boolean) => void): void
-  counts(): RedisCounts
-}
-
-export interface RedisCounts {
-  /** Times something was sent and answered for, batches and probes included (`sluice_redis_round_trips_total`). */
+  /** Times something was sent and answered for, heartbeats included (`sluice_redis_round_trips_total`). */
   readonly trips: number
-  /** Settlements that may never have arrived: slots then end by their expiry, reservations stay charged. */
-  readonly lostSettlements: number
+  /** Leaves the fleet, and lets go. */
+  close(): Promise<void>
 }
 
-export interface RedisStoreOptions {
+export interface RedisLedgersOptions {
   /** `redis://` or `rediss://`, with user, password and database number if need be. */
   readonly url: string
+  /** Unique over the fleet and over restarts; letters, digits, `-`. */
+  readonly replica: string
   readonly timers: Timers
   readonly log: Log
   /** 0..1, for the jitter of reconnects. */
@@ -47,16 +49,15 @@ export interface RedisStoreOptions {
 }
 
 const CONNECT_MS = 1_000
-/** Settlements in one script call; a call holds up Redis for about 2 µs each. */
-const SETTLED_PER_CALL = 64
-/** Settlements kept while there is no connection; about 300 B each. */
-const MOST_WAITING = 100_000
-/** How long `close` waits for the last batch. */
+/** Visits in one script call: it holds up Redis for about 10 µs each. */
+const VISITS_PER_CALL = 64
+/** How long `close` waits for its last word. */
 const LAST_WORDS_MS = 250
+const FLEET_KEY = `${PREFIX}:fleet`
 
-/** Makes the store; nothing is sent before `connect`. */
-export function createRedisStore(options: RedisStoreOptions): RedisStore {
-  const { timers, log, random, timeoutMs = 50 } = options
+/** Makes the client; nothing is sent before `connect`. */
+export function createRedisLedgers(options: RedisLedgersOptions): RedisLedgers {
+  const { timers, log, random, replica, timeoutMs = 50 } = options
   const scripts = readScripts()
   const client = new Redis(options.url, {
     lazyConnect: true,
@@ -79,20 +80,15 @@ export function createRedisStore(options: RedisStoreOptions): RedisStore {
 
   let closed = false
   let listener: (usable: boolean) => void = () => {}
-  let waiting: Settlement[] = []
-  let scheduled = false
   let trips = 0
-  let lostSettlements = 0
   let complained = false
-  const batches = new Set<Promise<void>>()
 
   client.on('ready', () => {
     complained = false
     // Sent ahead of everything else on this connection, so that the first decision needs no second trip.
     trips++
-    for (const { lua } of [scripts.take, scripts.settle]) client.script('LOAD', lua).catch(() => {})
+    for (const { lua } of [scripts.visit, scripts.fleet]) client.script('LOAD', lua).catch(() => {})
     listener(true)
-    flush()
   })
   client.on('close', () => listener(false))
   client.on('error', (error: Error) => {
@@ -126,7 +122,7 @@ export function createRedisStore(options: RedisStoreOptions): RedisStore {
    * Gives `answer` `timeoutMs`, then one more look at the sockets: timers run before input is read, so after a
    * stall of our own the time is up although the reply lies in the socket.
    */
-  function within(answer: Promise<unknown>): Promise<unknown> {
+  function within<T>(answer: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       let settled = false
       const cancel = timers.after(timeoutMs, () => {
@@ -151,61 +147,27 @@ export function createRedisStore(options: RedisStoreOptions): RedisStore {
     })
   }
 
-  /** Sends all that waits in one write. While there is no connection it goes on waiting: sending is then unsafe. */
-  function flush(): void {
-    scheduled = false
-    if (waiting.length === 0 || client.status !== 'ready') return
-    const batch = waiting
-    waiting = []
-    const calls: { readonly call: Call; readonly settlements: number }[] = []
-    for (let at = 0; at < batch.length; at += SETTLED_PER_CALL) {
-      const settlements = batch.slice(at, at + SETTLED_PER_CALL)
-      const call = toSettleCall(settlements)
-      if (call !== undefined) calls.push({ call, settlements: settlements.length })
-    }
-    if (calls.length === 0) return
-    trips++
-    const pipeline: ChainableCommander = client.pipeline()
-    for (const { call } of calls)
-      pipeline.evalsha(scripts.settle.sha, call.keys.length, ...call.keys, ...call.args)
-    const sent = pipeline.exec().then(
-      async (results) => {
-        for (const [i, { call, settlements }] of calls.entries()) {
-          const error = results?.[i]?.[0]
-          // NOSCRIPT: nothing of it ran. Any other doubt is not sent again, or a refund could come twice.
-          const arrived = isNoScript(error)
-            ? await run(scripts.settle, call).then(
-                () => true,
-                () => false,
-              )
-            : error === null
-          if (!arrived) lostSettlements += settlements
-        }
-      },
-      () => {
-        lostSettlements += batch.length
-      },
-    )
-    batches.add(sent)
-    void sent.finally(() => batches.delete(sent))
+  function call(script: Script, what: Call): Promise<unknown> {
+    if (client.status !== 'ready')
+      return Promise.reject(new StoreFailure('disconnected', 'Redis is not connected.', false))
+    return within(run(script, what))
   }
 
   return {
-    take(claim) {
-      if (client.status !== 'ready')
-        return Promise.reject(new StoreFailure('disconnected', 'Redis is not connected.', false))
-      return within(run(scripts.take, toTakeCall(claim))).then((reply) => readTakeReply(claim, reply))
+    async visit(visits, fleet) {
+      const calls: Promise<Answer[]>[] = []
+      for (let at = 0; at < visits.length; at += VISITS_PER_CALL) {
+        const some = visits.slice(at, at + VISITS_PER_CALL)
+        calls.push(
+          call(scripts.visit, toCall(some, { replica, fleet })).then((reply) => readAnswers(some, reply)),
+        )
+      }
+      return (await Promise.all(calls)).flat()
     },
 
-    settle(settlements) {
-      for (const settlement of settlements) waiting.push(settlement)
-      if (waiting.length > MOST_WAITING) {
-        lostSettlements += waiting.length - MOST_WAITING
-        waiting = waiting.slice(-MOST_WAITING)
-      }
-      if (scheduled || waiting.length === 0) return
-      scheduled = true
-      timers.soon(flush)
+    async heartbeat() {
+      const count = Number(await call(scripts.fleet, { keys: [FLEET_KEY], args: [replica] }))
+      return Number.isSafeInteger(count) && count > 0 ? count : 1
     },
 
     connect() {
@@ -226,19 +188,23 @@ export function createRedisStore(options: RedisStoreOptions): RedisStore {
       listener = call
     },
 
-    counts: () => ({ trips, lostSettlements }),
+    get trips() {
+      return trips
+    },
 
     async close() {
       if (closed) return
       closed = true
-      flush()
-      await new Promise<void>((resolve) => {
-        const cancel = timers.after(LAST_WORDS_MS, resolve)
-        void Promise.allSettled([...batches]).then(() => {
-          cancel()
-          resolve()
+      if (client.status === 'ready') {
+        const left = run(scripts.fleet, { keys: [FLEET_KEY], args: [replica, 'leave'] }).catch(() => {})
+        await new Promise<void>((resolve) => {
+          const cancel = timers.after(LAST_WORDS_MS, resolve)
+          void left.then(() => {
+            cancel()
+            resolve()
+          })
         })
-      })
+      }
       client.disconnect()
     },
   }

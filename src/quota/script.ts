@@ -1,9 +1,10 @@
-// The two scripts and their wire: claims and settlements to keys and arguments, replies to grants. No socket here.
+// The scripts and their wire: visits to keys and arguments, replies to answers. No socket here.
 
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Rate } from '../types.ts'
-import type { Claim, Granted, Levels, Refused, Settlement } from './store.ts'
+import { type Answer, type No, type Standing, sum, type Visit, type Visitor } from './ledger.ts'
+import type { Kind } from './store.ts'
 
 export interface Script {
   readonly lua: string
@@ -12,10 +13,10 @@ export interface Script {
 }
 
 export interface Scripts {
-  /** bucket.lua */
-  readonly take: Script
-  /** settle.lua */
-  readonly settle: Script
+  /** ledger.lua */
+  readonly visit: Script
+  /** fleet.lua */
+  readonly fleet: Script
 }
 
 /** One call of a script: `EVALSHA sha keys.length ...keys ...args`. */
@@ -26,7 +27,7 @@ export interface Call {
 
 /** Reads the scripts from the files beside this one; once, at start. */
 export function readScripts(): Scripts {
-  return { take: read('bucket.lua'), settle: read('settle.lua') }
+  return { visit: read('ledger.lua'), fleet: read('fleet.lua') }
 }
 
 function read(name: string): Script {
@@ -37,85 +38,91 @@ function read(name: string): Script {
 /** The clock of Redis; the only time production ever sends. */
 const REDIS_TIME = 0
 
-/** A claim as a call of bucket.lua. `nowUs` is for the model test alone. */
-export function toTakeCall(claim: Claim, nowUs: number = REDIS_TIME): Call {
+/** Visits as one call of ledger.lua. `nowUs` is for the model test alone. */
+export function toCall(
+  visits: readonly Visit[],
+  { replica, fleet }: Visitor,
+  nowUs: number = REDIS_TIME,
+): Call {
   const keys: string[] = []
-  const rates: (string | number)[] = []
-  for (const { account, requests, tokens } of claim.asks) {
-    if (account.requests === undefined && account.tokens === undefined) continue
-    keys.push(account.bucketKey)
-    pushRate(rates, account.requests, requests)
-    pushRate(rates, account.tokens, tokens)
-  }
-  const args = [nowUs, claim.id, claim.slotMs, keys.length, ...rates]
-  for (const { account } of claim.asks) {
-    if (account.concurrency === undefined) continue
-    keys.push(account.slotKey)
-    args.push(account.concurrency)
+  const args: (string | number)[] = [nowUs, replica, fleet, visits.length]
+  for (const { generation, reports, claims } of visits) {
+    args.push(generation, reports.length, claims.length)
+    for (const { account, moved, movedStartUs, owed, slots, ahead } of reports) {
+      keys.push(account.key)
+      pushRate(args, account.requests)
+      pushRate(args, account.tokens)
+      const { requests, tokens, micros } = sum(moved, owed)
+      args.push(account.concurrency ?? '', account.budget?.micros ?? '', account.budget?.period[0] ?? '')
+      args.push(requests, tokens, micros, movedStartUs, slots, ahead.requests, ahead.tokens, ahead.micros)
+    }
+    for (const claim of claims) {
+      args.push(claim.length)
+      for (const { at, requests, tokens, micros } of claim) args.push(at + 1, requests, tokens, micros)
+    }
   }
   return { keys, args }
 }
 
-function pushRate(args: (string | number)[], rate: Rate | undefined, cost: number): void {
-  if (rate === undefined) args.push('', '', '')
-  else args.push(rate.capacity, rate.intervalUs, cost)
+function pushRate(args: (string | number)[], rate: Rate | undefined): void {
+  if (rate === undefined) args.push('', '')
+  else args.push(rate.capacity, rate.intervalUs)
 }
+
+const KINDS: readonly Kind[] = ['requests', 'tokens', 'concurrency', 'budget']
+const STANDING_VALUES = 7
 
 /**
- * What bucket.lua answered to a claim.
- * @throws Error when it is nothing that bucket.lua answers
+ * What ledger.lua answered to visits.
+ * @throws Error when it is nothing that ledger.lua answers
  */
-export function readTakeReply(claim: Claim, reply: unknown): Granted | Refused {
-  if (!Array.isArray(reply)) throw new Error('bucket.lua answered no list')
-  const values: readonly unknown[] = reply
-  const ok = values[0] === 1
-  const levels: Levels[] = []
-  let at = ok ? 2 : 5
-  for (const { account } of claim.asks) {
-    if (account.requests === undefined && account.tokens === undefined) {
-      levels.push(UNLIMITED)
-      continue
+export function readAnswers(visits: readonly Visit[], reply: unknown): Answer[] {
+  const [now, ...answers] = list(reply)
+  if (answers.length !== visits.length) throw new Error('ledger.lua answered another number of visits')
+  const nowUs = Number(now)
+  return visits.map(({ reports, claims }, i) => {
+    const answer = list(answers[i])
+    if (answer.length === 0) return { nowUs, stale: true, standings: [], refusals: [] }
+    const values = list(answer[0])
+    const told = list(answer[1])
+    if (values.length !== reports.length * STANDING_VALUES || told.length !== claims.length)
+      throw new Error('ledger.lua answered a list of another length')
+    return {
+      nowUs,
+      stale: false,
+      standings: reports.map((_, r) => toStanding(values, r * STANDING_VALUES)),
+      refusals: told.map(toRefusal),
     }
-    levels.push({ requests: toLevel(values[at]), tokens: toLevel(values[at + 1]) })
-    at += 2
-  }
-  if (at !== values.length) throw new Error('bucket.lua answered a list of another length')
-  if (ok) return { ok: true, origin: 'store', nowUs: Number(values[1]), levels }
-
-  const hashes = claim.asks.filter(
-    ({ account }) => account.requests !== undefined || account.tokens !== undefined,
-  )
-  const sets = claim.asks.filter(({ account }) => account.concurrency !== undefined)
-  const ask = [...hashes, ...sets][Number(values[2]) - 1]
-  const kind = (['requests', 'tokens', 'concurrency'] as const)[Number(values[3]) - 1]
-  if (ask === undefined || kind === undefined) throw new Error('bucket.lua refused for an unknown key')
-  return { ok: false, kind, ask, waitUs: Number(values[4]), levels }
+  })
 }
 
-const UNLIMITED: Levels = { requests: undefined, tokens: undefined }
+function toStanding(values: readonly unknown[], at: number): Standing {
+  return {
+    requests: toLevel(values[at]),
+    tokens: toLevel(values[at + 1]),
+    spentMicros: Number(values[at + 2]),
+    lease: {
+      requests: Number(values[at + 3]),
+      tokens: Number(values[at + 4]),
+      micros: Number(values[at + 5]),
+    },
+    slots: Number(values[at + 6]),
+  }
+}
+
+function toRefusal(told: unknown): No | undefined {
+  if (told === 0) return undefined
+  const [place, kind, wait] = list(told)
+  const name = KINDS[Number(kind) - 1]
+  if (name === undefined) throw new Error('ledger.lua refused for an unknown reason')
+  return { at: Number(place) - 1, kind: name, waitUs: Number(wait) }
+}
+
+function list(value: unknown): readonly unknown[] {
+  if (!Array.isArray(value)) throw new Error('ledger.lua answered no list')
+  return value
+}
 
 function toLevel(value: unknown): number | undefined {
   return value === '' ? undefined : Number(value)
-}
-
-/** Settlements as one call of settle.lua, in their order; undefined when they change nothing. */
-export function toSettleCall(
-  settlements: readonly Settlement[],
-  nowUs: number = REDIS_TIME,
-): Call | undefined {
-  const keys: string[] = []
-  const args: (string | number)[] = [nowUs]
-  for (const { claim, usedTokens } of settlements) {
-    for (const { account, tokens } of claim.asks) {
-      if (account.tokens !== undefined && usedTokens !== undefined && usedTokens !== tokens) {
-        keys.push(account.bucketKey)
-        args.push('b', 0, 0, usedTokens - tokens, account.tokens.intervalUs)
-      }
-      if (account.concurrency !== undefined) {
-        keys.push(account.slotKey)
-        args.push('c', claim.id)
-      }
-    }
-  }
-  return keys.length === 0 ? undefined : { keys, args }
 }

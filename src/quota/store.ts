@@ -1,36 +1,41 @@
-// What a store of limits is asked and what it answers. Three shapes stand behind it: this process (memory.ts),
-// Redis (redis.ts, behind outage.ts), and later the primary of the workers. Values and one interface, no behaviour.
+// What a store of limits is asked and what it answers. Values and interfaces, no behaviour. The way down: meter.ts
+// (what may a request cost?) → leases.ts (a Store: what this replica has in hand) → outage.ts (who decides while
+// Redis is away) → redis.ts or memory.ts (an Authority: keeps the ledgers of ledger.ts).
 
 import type { Rate, Subject } from '../types.ts'
+import type { Answer, Units, Visit } from './ledger.ts'
+import type { Period } from './period.ts'
 
-/** A limited subject with the names of its state; made once per subject by account.ts. */
+/** A limited subject with the name of its state; made once per subject by account.ts. */
 export interface Account {
   readonly subject: Subject
-  /** Where its token buckets live, `slc:1:{tag}:b:kind:id`. */
-  readonly bucketKey: string
-  /** Where its slots live, `slc:1:{tag}:c:kind:id`. */
-  readonly slotKey: string
+  /** Where its ledger lives, `slc:1:{tag}:b:kind:id`. */
+  readonly key: string
   /** Rates as bucket.ts `exact` makes them; undefined is unlimited. */
   readonly requests: Rate | undefined
   readonly tokens: Rate | undefined
   /** Slots at once; undefined is unlimited. */
   readonly concurrency: number | undefined
+  /** Micros of a USD in a UTC day or month. */
+  readonly budget: { readonly micros: number; readonly period: Period } | undefined
+  /** Every request is decided at the ledger, none ahead of need. */
+  readonly strict: boolean
 }
 
-/** What a claim wants of one account, in units; kinds without a limit cost nothing. */
+export type Kind = 'requests' | 'tokens' | 'concurrency' | 'budget'
+
+/** What a claim wants of one account, in units; kinds without a limit cost nothing. A slot where slots are limited. */
 export interface Ask {
   readonly account: Account
   readonly requests: number
   readonly tokens: number
+  readonly micros: number
 }
 
 /** One decision: every ask is granted, or nothing is taken. */
 export interface Claim {
-  /** Names the slots it takes, so that they can be given back; unique over the fleet. */
   readonly id: string
   readonly asks: readonly Ask[]
-  /** Life of its slots in ms from now, for the case that nobody gives them back. */
-  readonly slotMs: number
 }
 
 /** µs until each bucket of an ask is full (see bucket.ts `remaining` for units); undefined where unlimited. */
@@ -40,24 +45,24 @@ export interface Levels {
 }
 
 /**
- * Who decided, and so where the claim is settled. `unsure`: the store was asked, did not answer in time, and a
- * local store decided; what the first may have taken counts as taken, its slots are given back.
+ * Who decided. `lease`: nobody was asked; `local`: this process, for Redis is away; `unsure`: this process, because
+ * Redis did not answer in time, and may have charged as well.
  */
-export type Origin = 'store' | 'local' | 'unsure'
+export type Origin = 'store' | 'lease' | 'local' | 'unsure'
 
 export interface Granted {
   readonly ok: true
   readonly origin: Origin
-  /** The store's own clock at the decision, µs. */
+  /** The ledgers' own clock at the decision, or as last known, µs. */
   readonly nowUs: number
   /** After the taking, in the order of the asks. */
   readonly levels: readonly Levels[]
 }
 
-/** Nothing was taken. With several reasons, the one with the longest wait. */
+/** Nothing was taken. With several reasons: money, else the one with the longest wait. */
 export interface Refused {
   readonly ok: false
-  readonly kind: 'requests' | 'tokens' | 'concurrency'
+  readonly kind: Kind
   /** The ask that refused. */
   readonly ask: Ask
   /** Until the same claim would be admitted if nobody else came, µs; CONCURRENCY_WAIT_US for slots. */
@@ -65,7 +70,7 @@ export interface Refused {
   readonly levels: readonly Levels[]
 }
 
-/** The store cannot count, and was told to deny in that case. */
+/** Nobody can count, and the gateway was told to deny in that case; for money always. */
 export interface Unavailable {
   readonly ok: false
   readonly kind: 'unavailable'
@@ -73,20 +78,44 @@ export interface Unavailable {
 
 export type Grant = Granted | Refused | Unavailable
 
-/** The end of a claim: its slots come back, its tokens are moved to what was used. */
+/** The end of a claim: its slots come back, its tokens and its money are moved to what was used. */
 export interface Settlement {
   readonly claim: Claim
-  readonly origin: Origin
-  /** Tokens really used; the difference to each ask is charged or refunded. Undefined leaves the reservation. */
+  /** Of the grant. */
+  readonly nowUs: number
+  /** Tokens really used; the difference to each ask is charged or given back. Undefined leaves the reservation. */
   readonly usedTokens: number | undefined
+  readonly usedMicros: number | undefined
 }
 
 export interface Store {
-  /** Decides all or nothing. `redis.ts` rejects with StoreFailure when it cannot; the others never reject. */
+  /** Decides all or nothing. Never rejects. */
   take(claim: Claim): Grant | Promise<Grant>
-  /** Returns at once, off the path of any request; never throws. Later ones of the same turn travel together. */
+  /** Returns at once, off the path of any request; never throws. */
   settle(settlements: readonly Settlement[]): void
-  /** Sends what is still waiting, then lets go of sockets and timers. */
+  /** Gives back what is in hand, sends what still waits, then lets go of sockets and timers. */
+  close(): Promise<void>
+}
+
+/** An answer, and who gave it. */
+export interface Reply {
+  readonly origin: Exclude<Origin, 'lease'>
+  readonly answer: Answer
+  /** What the ledgers must be told of each report once they can be reached again; undefined: nothing. */
+  readonly owed: readonly Units[] | undefined
+}
+
+/** Who keeps the ledgers. */
+export interface Authority {
+  /**
+   * Visits of this replica, each to the ledgers of one tag, answered in their order.
+   * `redis.ts` rejects with StoreFailure when it cannot; the others never reject.
+   */
+  visit(visits: readonly Visit[]): readonly Reply[] | Promise<readonly Reply[]>
+  /** Replicas that share the limits, as last known, this one included. */
+  readonly fleet: number
+  /** Calls when the ledgers can be reached again after they could not. */
+  onReturn(listener: () => void): void
   close(): Promise<void>
 }
 

@@ -114,9 +114,7 @@ const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: strin
   ['redis.cluster', ['redis://a'], 'cluster'],
   ['redis.tls', {}, 'tls'],
   ['limits.budget', '20 USD/day', 'budget'],
-  ['limits.wait', '3s', 'wait (other than 0)'],
   ['providers.local.limits', { budget: '20 USD/day' }, 'budget'],
-  ['routes.r', { tiers: ['execution'], limits: { wait: '1s' } }, 'wait (other than 0)'],
   ['providers.local.residency', 'eu', 'residency'],
   ['providers.local.health', { path: '/health', every: '10s' }, 'health'],
   ['providers.local.quirks', ['x'], 'quirks'],
@@ -148,7 +146,6 @@ test.each([
   [{ class: 'batch' }, 'batch'],
   [{ logPrompts: true }, 'logPrompts'],
   [{ limits: { budget: '20 USD/day' } }, 'budget'],
-  [{ bearers: [{ id: 'a', sha256: SHA, limits: { wait: '2s' } }] }, 'wait (other than 0)'],
 ])("says of %j in an agent's file that it is not yet there", (part, sentence) => {
   const messages = problemsOf(read(GOOD, [{ ...AGENT, ...part }])).map((problem) => problem.message)
   expect(messages).toEqual([`${sentence} is not yet supported by this version`])

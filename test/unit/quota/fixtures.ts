@@ -1,7 +1,13 @@
 // Values for the tests of quota: a clock that is moved by hand, subjects, claims.
 
-import { toAccount } from '../../../src/quota/account.ts'
-import type { Claim } from '../../../src/quota/store.ts'
+import { createAccounts, toAccount } from '../../../src/quota/account.ts'
+import { createLeaseStore, type LeaseStore } from '../../../src/quota/leases.ts'
+import {
+  createMemoryAuthority,
+  type MemoryAuthority,
+  type MemoryAuthorityOptions,
+} from '../../../src/quota/memory.ts'
+import { type Claim, systemTimers } from '../../../src/quota/store.ts'
 import type {
   Caller,
   Clock,
@@ -40,14 +46,19 @@ export function agentSubject(id: string, some: Partial<Limits>): Subject {
 }
 
 let claims = 0
+const accounts = createAccounts()
 
-/** A claim of one request and `tokens` tokens on each subject. */
-export function claimOn(subjects: readonly Subject[], tokens = 0, slotMs = 60_000): Claim {
+/** A claim of one request and `tokens` tokens on each subject; the same subject object is the same account. */
+export function claimOn(subjects: readonly Subject[], tokens = 0): Claim {
   claims++
   return {
     id: `h${process.pid}-${claims}`,
-    slotMs,
-    asks: subjects.map((subject) => ({ account: toAccount(subject), requests: 1, tokens })),
+    asks: subjects.map((subject) => ({
+      account: accounts.of(subject) ?? toAccount(subject),
+      requests: 1,
+      tokens,
+      micros: 0,
+    })),
   }
 }
 
@@ -112,4 +123,13 @@ export function allowed(maxOutputTokens?: number): Decision {
 
 export function usage(inputTokens: number, outputTokens: number): Usage {
   return { inputTokens, cachedTokens: 0, outputTokens, reasoningTokens: 0, source: 'provider' }
+}
+
+/** A store over ledgers in this process: what a gateway without Redis has. */
+export function memoryStore(options: Omit<MemoryAuthorityOptions, 'replica'>): LeaseStore & {
+  readonly authority: MemoryAuthority
+} {
+  const authority = createMemoryAuthority(options)
+  const store = createLeaseStore({ authority, clock: options.clock, timers: systemTimers, leases: false })
+  return { ...store, authority }
 }

@@ -1,14 +1,15 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { GatewayError } from '../../../src/errors.ts'
-import { createMemoryStore } from '../../../src/quota/memory.ts'
 import { createMeter, type Meter } from '../../../src/quota/meter.ts'
-import type { Store } from '../../../src/quota/store.ts'
+import { type Store, systemTimers } from '../../../src/quota/store.ts'
 import type { Deployment, Hold, Limits, Refusal, Subject } from '../../../src/types.ts'
 import {
   allowed,
   caller,
   limits,
   manualClock,
+  memoryStore,
   modelRequest,
   perMinute,
   perSecond,
@@ -17,9 +18,9 @@ import {
 
 function setUp() {
   const clock = manualClock()
-  const store = createMemoryStore({ clock })
+  const store = memoryStore({ clock })
   let last = 0
-  const meter = createMeter({ store, clock, ids: () => `hold-${++last}` })
+  const meter = createMeter({ store, clock, timers: systemTimers, ids: () => `hold-${++last}` })
   return { clock, store, meter }
 }
 
@@ -77,13 +78,15 @@ describe('reserve', () => {
   })
 
   it('names the bearer, the tokens and the slots when they are what is full', async () => {
-    const { meter } = setUp()
-    const request = modelRequest({ maxOutputTokens: 900, textBytes: 300 })
+    const { meter, clock } = setUp()
+    const request = modelRequest({ maxOutputTokens: 1_000, textBytes: 300 })
     const who = caller({ concurrency: 1 }, { tokens: perMinute(60_000, 2_000) })
     await meter.reserve(who, request, allowed())
     const slots = await refusal(meter.reserve(who, request, allowed()))
     expect(slots).toMatchObject({ code: 'concurrency_exceeded', retryAfterMs: 1000 })
     expect(slots.message).toBe('Agent data-analyzer is limited to 1 request at once; try again in 1 s.')
+    // The slots are all that is known to be full for 100 ms; 100 tokens come back meanwhile.
+    clock.advance(100)
     const tokens = await refusal(
       meter.reserve(who, modelRequest({ maxOutputTokens: 2_200, textBytes: 300 }), allowed()),
     )
@@ -134,7 +137,7 @@ describe('reserve', () => {
   })
 
   it('counts nothing and keeps nothing for a caller without limits', async () => {
-    const { clock } = setUp()
+    const clock = manualClock()
     const store: Store = {
       take: () => {
         throw new Error('asked')
@@ -144,7 +147,7 @@ describe('reserve', () => {
       },
       close: async () => {},
     }
-    const meter = createMeter({ store, clock, ids: () => 'x' })
+    const meter = createMeter({ store, clock, timers: systemTimers, ids: () => 'x' })
     const hold = await meter.reserve(caller({}), modelRequest(), allowed())
     expect(meter.headers(hold)).toEqual([])
     meter.settle(hold, usage(1, 1))
@@ -171,13 +174,13 @@ describe('reserve', () => {
   })
 
   it('says limits_unavailable when the store cannot count and was told to deny', async () => {
-    const { clock } = setUp()
+    const clock = manualClock()
     const store: Store = {
       take: () => ({ ok: false, kind: 'unavailable' }),
       settle: () => {},
       close: async () => {},
     }
-    const meter = createMeter({ store, clock, ids: () => 'x' })
+    const meter = createMeter({ store, clock, timers: systemTimers, ids: () => 'x' })
     const who = caller({ requests: perSecond(3) })
     expect(await refusal(meter.reserve(who, modelRequest(), allowed()))).toMatchObject({
       code: 'limits_unavailable',
@@ -187,13 +190,16 @@ describe('reserve', () => {
     expect(gated).toMatchObject({ waitMs: 1000 })
   })
 
-  it('lets slots end with the deadline when nobody settles', async () => {
-    const { meter, clock } = setUp()
+  it('holds slots until they are settled, however long that takes', async () => {
+    const { meter, clock, store } = setUp()
     const who = caller({ concurrency: 1 })
-    await meter.reserve(who, modelRequest(), allowed(), [], clock.now() + 5_000)
-    clock.advance(5_900)
-    await refusal(meter.reserve(who, modelRequest(), allowed()))
-    clock.advance(100)
+    const hold = await meter.reserve(who, modelRequest(), allowed())
+    clock.advance(3_600_000)
+    expect(await refusal(meter.reserve(who, modelRequest(), allowed()))).toMatchObject({
+      code: 'concurrency_exceeded',
+    })
+    expect(store.authority.size().slots).toBe(1)
+    meter.settle(hold, undefined)
     await meter.reserve(who, modelRequest(), allowed())
   })
 })
@@ -209,7 +215,9 @@ describe('settle', () => {
     meter.settle(hold, usage(0, 0))
     meter.settle(hold, undefined)
     expect(meter.openHolds()).toBe(0)
-    expect(store.size().slots).toBe(0)
+    // It leaves at the end of the turn.
+    await nextTurn()
+    expect(store.authority.size().slots).toBe(0)
     const next = await meter.reserve(who, modelRequest({ textBytes: 3, maxOutputTokens: 799 }), allowed())
     expect(headersOf(meter, next)['x-ratelimit-remaining-tokens']).toBe('0')
     meter.settle(next, usage(1, 1_000))

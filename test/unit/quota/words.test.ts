@@ -20,7 +20,7 @@ describe('a duration in a header', () => {
   })
 })
 
-describe('the keys of an account', () => {
+describe('the key of an account', () => {
   it('cannot be broken by any name', () => {
     const account = toAccount({
       kind: 'route',
@@ -28,13 +28,12 @@ describe('the keys of an account', () => {
       tag: 'r}:{',
       limits: limits({ requests: perSecond(1) }),
     })
-    expect(account.bucketKey).toBe('slc:1:{r%7D%3A%7B}:b:route:a%7D%7Bb%3A%2A%2F%20%C3%A9')
-    expect(account.slotKey).toBe('slc:1:{r%7D%3A%7B}:c:route:a%7D%7Bb%3A%2A%2F%20%C3%A9')
+    expect(account.key).toBe('slc:1:{r%7D%3A%7B}:b:route:a%7D%7Bb%3A%2A%2F%20%C3%A9')
   })
 
-  it('are plain for plain names', () => {
-    expect(toAccount(agentSubject('data-analyzer', { concurrency: 3 })).slotKey).toBe(
-      'slc:1:{data-analyzer}:c:agent:data-analyzer',
+  it('is plain for plain names', () => {
+    expect(toAccount(agentSubject('data-analyzer', { concurrency: 3 })).key).toBe(
+      'slc:1:{data-analyzer}:b:agent:data-analyzer',
     )
   })
 })

@@ -1,0 +1,905 @@
+// What this replica has in hand of each limit, as a Store: claims are granted from leases where there are some, and
+// else decided at the ledgers, those that come meanwhile together. What moved (settled tokens, returned units, freed
+// slots) travels with the next visit or a little later by itself. One visit to the ledgers of a tag at a time; with
+// each of them whatever was left of a lease goes back, so that there is one truth about it.
+//
+// A purse is forgotten when it says nothing any more: memory follows the agents that call, not those there are.
+
+import type { Clock } from '../types.ts'
+import { remaining } from './bucket.ts'
+import {
+  isNothing,
+  NO_UNITS,
+  type No,
+  type Part,
+  type Report,
+  SLOTS_US,
+  type Standing,
+  sum,
+  type Units,
+  type Visit,
+} from './ledger.ts'
+import { periodOf } from './period.ts'
+import {
+  type Account,
+  type Ask,
+  type Authority,
+  type Claim,
+  CONCURRENCY_WAIT_US,
+  type Grant,
+  type Kind,
+  type Levels,
+  type Reply,
+  type Settlement,
+  type Store,
+  type Timers,
+} from './store.ts'
+
+export interface LeaseStore extends Store {
+  /** What is in hand of each account that has anything. */
+  view(): readonly InHand[]
+  /** Sums over all accounts, for gauges. */
+  totals(): { readonly purses: number; readonly leased: number; readonly slots: number }
+}
+
+/** What this replica has of one account. */
+export interface InHand {
+  readonly account: Account
+  readonly lease: Units
+  /** Requests under way here, and slots kept ready. */
+  readonly slotsUsed: number
+  readonly slotsReady: number
+  /** Slots held by all replicas, as last told. */
+  readonly slotsOfAll: number
+  /** µs until full as last told, brought to now. */
+  readonly levels: Levels
+  readonly spentMicros: number
+  /** Still to be told to the ledgers. */
+  readonly unsettled: Units
+}
+
+export interface LeaseStoreOptions {
+  readonly authority: Authority
+  readonly clock: Clock
+  readonly timers: Timers
+  /** False: every claim is decided at the ledgers. */
+  readonly leases: boolean
+}
+
+/** A lease ends here before it ends there, counted from before it was asked for: a frozen process spends no dead one. */
+const LEASE_MS = 900
+/** Leases are returned or renewed when this much of their life is left. */
+const RENEW_MS = 350
+/** For how long ahead a busy replica takes permits. */
+const AHEAD_S = 0.5
+/** Claims per second from which on an account is busy here. */
+const BUSY = 10
+/** What moved of a busy account waits so long for company. */
+const FLUSH_MS = 100
+const SWEEP_MS = 100
+/** Slots are confirmed three times in their life. */
+const CONFIRM_MS = SLOTS_US / 3000
+/** A refusal is remembered at most this long, one for slots shorter: nobody knows when they come back. */
+const DENIED_MS = 1_000
+const DENIED_SLOTS_MS = 100
+/** How long an account that does nothing stays known. */
+const IDLE_MS = 2_000
+/** Claims in one visit: it holds up Redis for about a microsecond each. */
+const CLAIMS_AT_ONCE = 256
+/** What is owed is told in so many visits at once. */
+const VISITS_AT_ONCE = 512
+/** Renewals of one account are at least this far apart. */
+const LEAST_RENEWAL_MS = 20
+/** A scarce account is asked for this many units at a time, not for each one as it comes. */
+const UNITS_PER_ASK = 16
+const LONGEST_PAUSE_MS = 50
+
+interface Denial {
+  /** Refused without a question until then. */
+  readonly untilMs: number
+  /** When it would be admitted, as told. */
+  readonly admitMs: number
+  /** This cost and larger ones. */
+  readonly cost: number
+}
+
+/** One account as this replica knows it. */
+interface Purse {
+  account: Account
+  readonly group: Group
+  lease: Units
+  leaseEndsMs: number
+  used: number
+  ready: number
+  readySinceMs: number
+  moved: Units
+  movedStartUs: number
+  /** Charged here while the ledgers could not be reached. It leaks as the bucket would: not always whole. */
+  owed: Units
+  owedMs: number
+  /** When the ledgers' own bucket is full, as last told by them: only then what is owed begins to leak. */
+  fullMs: { requests: number; tokens: number }
+  /** Slots of this replica as the ledgers know them; NaN where that is not known. */
+  slotsTold: number
+  /** A word to the ledgers is due. */
+  dirty: boolean
+  standing: Standing | undefined
+  /** When a visit was last begun, and when one was last answered. */
+  visitedMs: number
+  toldMs: number
+  toldUs: number
+  denied: Partial<Record<Kind, Denial>>
+  /** Units granted since `countedMs`, and how many that is per second. */
+  granted: { claims: number; requests: number; tokens: number; micros: number }
+  countedMs: number
+  pace: { claims: number; requests: number; tokens: number; micros: number }
+  lastMs: number
+}
+
+/** Accounts whose ledgers are visited together. */
+interface Group {
+  readonly tag: string
+  readonly purses: Map<string, Purse>
+  waiting: Waiter[]
+  visiting: boolean
+  queued: boolean
+}
+
+/** The part of a claim that is decided at one group's ledgers. */
+interface Waiter {
+  readonly asks: readonly Ask[]
+  done(no: Refusal | undefined, origin: Reply['origin'], nowUs: number): void
+}
+
+interface Refusal {
+  readonly ask: Ask
+  readonly kind: Kind | 'unavailable'
+  readonly waitUs: number
+}
+
+/** A visit under way, and what it was about. */
+interface Errand {
+  readonly group: Group
+  readonly purses: readonly Purse[]
+  readonly waiters: readonly Waiter[]
+  readonly visit: Visit
+  readonly sentMs: number
+}
+
+export function createLeaseStore({ authority, clock, timers, leases }: LeaseStoreOptions): LeaseStore {
+  const groups = new Map<string, Group>()
+  const purses = new Map<string, Purse>()
+  let outbox: Errand[] = []
+  const due = new Set<Group>()
+  let dueSoon = false
+  let generation = 0
+  let cancelSweep: (() => void) | undefined
+  let underWay = 0
+  let whenStill: (() => void) | undefined
+  let closing = false
+
+  authority.onReturn(() => {
+    // All that is owed or held is told anew: the ledgers may have lost it, or never knew.
+    for (const purse of purses.values()) {
+      purse.denied = {}
+      if (purse.used + purse.ready > 0 || isUntold(purse)) soil(purse, 'soon')
+    }
+  })
+
+  // --- purses ----------------------------------------------------------------------------------------------------
+
+  function purseOf(account: Account): Purse {
+    const known = purses.get(account.key)
+    if (known !== undefined) {
+      if (known.account !== account) {
+        known.account = account
+        known.denied = {}
+      }
+      return known
+    }
+    const { tag } = account.subject
+    let group = groups.get(tag)
+    if (group === undefined) {
+      group = { tag, purses: new Map(), waiting: [], visiting: false, queued: false }
+      groups.set(tag, group)
+    }
+    const nowMs = clock.now()
+    const purse: Purse = {
+      account,
+      group,
+      lease: NO_UNITS,
+      leaseEndsMs: 0,
+      used: 0,
+      ready: 0,
+      readySinceMs: 0,
+      moved: NO_UNITS,
+      movedStartUs: 0,
+      owed: NO_UNITS,
+      owedMs: 0,
+      fullMs: { requests: 0, tokens: 0 },
+      slotsTold: 0,
+      dirty: false,
+      standing: undefined,
+      visitedMs: nowMs,
+      toldMs: nowMs,
+      toldUs: 0,
+      denied: {},
+      granted: { claims: 0, requests: 0, tokens: 0, micros: 0 },
+      countedMs: nowMs,
+      pace: { claims: 0, requests: 0, tokens: 0, micros: 0 },
+      lastMs: nowMs,
+    }
+    purses.set(account.key, purse)
+    group.purses.set(account.key, purse)
+    sweepLater()
+    return purse
+  }
+
+  function isBusy(purse: Purse): boolean {
+    return leases && !purse.account.strict && purse.pace.claims >= BUSY
+  }
+
+  /** Brings the pace of an account to now. */
+  function count(purse: Purse, nowMs: number): void {
+    const seconds = (nowMs - purse.countedMs) / 1000
+    if (seconds < 0.05) return
+    const weight = Math.min(1, seconds / 0.5)
+    for (const kind of ['claims', 'requests', 'tokens', 'micros'] as const) {
+      purse.pace[kind] += weight * (purse.granted[kind] / seconds - purse.pace[kind])
+      purse.granted[kind] = 0
+    }
+    purse.countedMs = nowMs
+  }
+
+  function noteGrant(purse: Purse, { requests, tokens, micros }: Units): void {
+    const { granted } = purse
+    granted.claims += 1
+    granted.requests += requests
+    granted.tokens += tokens
+    granted.micros += micros
+    purse.lastMs = clock.now()
+    count(purse, purse.lastMs)
+  }
+
+  /** Whether a claim can be granted from what is in hand. */
+  function covers(purse: Purse, { requests, tokens, micros }: Ask, nowMs: number): boolean {
+    const { account, lease } = purse
+    if (account.concurrency !== undefined && purse.ready === 0) return false
+    const limited =
+      account.requests !== undefined || account.tokens !== undefined || account.budget !== undefined
+    if (limited && nowMs >= purse.leaseEndsMs) return false
+    if (account.requests !== undefined && lease.requests < requests) return false
+    if (account.tokens !== undefined && lease.tokens < tokens) return false
+    return account.budget === undefined || lease.micros >= micros
+  }
+
+  function spend(purse: Purse, { requests, tokens, micros }: Ask): void {
+    const { account, lease } = purse
+    purse.lease = {
+      requests: account.requests === undefined ? lease.requests : lease.requests - requests,
+      tokens: account.tokens === undefined ? lease.tokens : lease.tokens - tokens,
+      micros: account.budget === undefined ? lease.micros : lease.micros - micros,
+    }
+    if (account.concurrency !== undefined) {
+      purse.ready -= 1
+      purse.used += 1
+    }
+    noteGrant(purse, { requests, tokens, micros })
+  }
+
+  /** Undoes a part of a claim of which another part was refused. */
+  function giveBack({ account, requests, tokens, micros }: Ask, nowUs: number): void {
+    const purse = purseOf(account)
+    move(purse, { requests: -requests, tokens: -tokens, micros: -micros }, nowUs)
+    release(purse, clock.now())
+    soil(purse, 'soon')
+  }
+
+  /** Adds to what the ledgers must be told; money of an earlier period is charged to this one and not refunded. */
+  function move(purse: Purse, { requests, tokens, micros }: Units, grantedUs: number): void {
+    const { account } = purse
+    let money = account.budget === undefined ? 0 : micros
+    let before = purse.moved.micros
+    if (account.budget !== undefined && money !== 0) {
+      const { startUs } = periodOf(account.budget.period, grantedUs)
+      if (startUs > purse.movedStartUs) {
+        before = Math.max(before, 0)
+        purse.movedStartUs = startUs
+      } else if (startUs < purse.movedStartUs) money = Math.max(money, 0)
+    }
+    purse.moved = {
+      requests: purse.moved.requests + (account.requests === undefined ? 0 : requests),
+      tokens: purse.moved.tokens + (account.tokens === undefined ? 0 : tokens),
+      micros: before + money,
+    }
+    // What comes back may be just what was missing.
+    if (requests < 0) delete purse.denied.requests
+    if (tokens < 0) delete purse.denied.tokens
+    if (micros < 0) delete purse.denied.budget
+  }
+
+  function release(purse: Purse, nowMs: number): void {
+    const { concurrency } = purse.account
+    if (purse.used === 0) return
+    purse.used -= 1
+    delete purse.denied.concurrency
+    const all = purse.standing?.slots ?? 0
+    const mayKeep = (concurrency ?? 0) - all
+    // Kept for the next one only where there are plenty for the others.
+    if (
+      isBusy(purse) &&
+      concurrency !== undefined &&
+      mayKeep * 2 >= concurrency &&
+      purse.ready < Math.floor(mayKeep / (2 * authority.fleet))
+    ) {
+      purse.ready += 1
+      purse.readySinceMs = nowMs
+    }
+  }
+
+  // --- claims ----------------------------------------------------------------------------------------------------
+
+  function take(claim: Claim): Grant | Promise<Grant> {
+    const nowMs = clock.now()
+    let rest: Map<Group, Ask[]> | undefined
+    for (const ask of claim.asks) {
+      const purse = purseOf(ask.account)
+      if (covers(purse, ask, nowMs)) continue
+      rest ??= new Map()
+      if (!rest.has(purse.group)) rest.set(purse.group, asksOf(claim, purse.group))
+    }
+    if (rest === undefined) {
+      let toldUs = 0
+      for (const ask of claim.asks) {
+        const purse = purseOf(ask.account)
+        spend(purse, ask)
+        toldUs = Math.max(toldUs, purse.toldUs + (nowMs - purse.toldMs) * 1000)
+        renewEarly(purse, nowMs)
+      }
+      return { ok: true, origin: 'lease', nowUs: toldUs, levels: levelsOf(claim, nowMs) }
+    }
+    for (const asks of rest.values()) {
+      const refusal = deniedAlready(asks, nowMs)
+      if (refusal !== undefined) return toRefused(claim, refusal, nowMs)
+    }
+    return decideThere(claim, rest, nowMs)
+  }
+
+  function asksOf({ asks }: Claim, group: Group): Ask[] {
+    return asks.filter(({ account }) => account.subject.tag === group.tag)
+  }
+
+  /** Takes what is in hand, and asks the ledgers for the rest. What was taken goes back when a part is refused. */
+  function decideThere(claim: Claim, rest: Map<Group, Ask[]>, nowMs: number): Grant | Promise<Grant> {
+    const taken: Ask[] = []
+    for (const ask of claim.asks) {
+      const purse = purseOf(ask.account)
+      if (rest.has(purse.group)) continue
+      spend(purse, ask)
+      taken.push(ask)
+    }
+    let missing = rest.size
+    let worst: Refusal | undefined
+    let origin: Reply['origin'] = 'store'
+    let decidedUs = 0
+    let grant: Grant | undefined
+    let resolve: ((grant: Grant) => void) | undefined
+
+    function finish(): void {
+      if (worst === undefined) {
+        grant = { ok: true, origin, nowUs: decidedUs, levels: levelsOf(claim, clock.now()) }
+      } else {
+        for (const ask of taken) giveBack(ask, decidedUs)
+        grant =
+          worst.kind === 'unavailable'
+            ? { ok: false, kind: 'unavailable' }
+            : toRefused(claim, { ...worst, kind: worst.kind }, clock.now())
+      }
+      resolve?.(grant)
+    }
+
+    for (const [group, asks] of rest) {
+      group.waiting.push({
+        asks,
+        done(no, by, nowUs) {
+          missing -= 1
+          decidedUs = Math.max(decidedUs, nowUs)
+          if (no === undefined) {
+            taken.push(...asks)
+            if (by !== 'store') origin = by
+          } else worst = worse(worst, no)
+          if (missing === 0) finish()
+        },
+      })
+      serve(group, nowMs)
+    }
+    // One trip for all of them where the ledgers lie together. A claim waits for nothing, and takes along what does.
+    send()
+    if (grant !== undefined) return grant
+    return new Promise((done) => {
+      resolve = done
+    })
+  }
+
+  /** A refusal that is remembered. */
+  function deniedAlready(asks: Iterable<Ask>, nowMs: number): (Refusal & { kind: Kind }) | undefined {
+    let worst: (Refusal & { kind: Kind }) | undefined
+    for (const ask of asks) {
+      const denied = purses.get(ask.account.key)?.denied
+      if (denied === undefined) continue
+      for (const kind of KINDS) {
+        const denial = denied[kind]
+        if (denial === undefined || nowMs >= denial.untilMs || costOf(ask, kind) < denial.cost) continue
+        const waitUs =
+          kind === 'concurrency'
+            ? CONCURRENCY_WAIT_US
+            : Math.max(Math.ceil((denial.admitMs - nowMs) * 1000 + surplusUs(ask, kind, denial.cost)), 1)
+        worst = worse(worst, { ask, kind, waitUs })
+      }
+    }
+    return worst
+  }
+
+  function toRefused(claim: Claim, { ask, kind, waitUs }: Refusal & { kind: Kind }, nowMs: number): Grant {
+    return { ok: false, kind, ask, waitUs, levels: levelsOf(claim, nowMs) }
+  }
+
+  /** As last told, brought to now; what is in hand counts as there. */
+  function levelsOf({ asks }: Claim, nowMs: number): Levels[] {
+    return asks.map(({ account }) => levelsNow(purses.get(account.key), account, nowMs))
+  }
+
+  // --- visits ----------------------------------------------------------------------------------------------------
+
+  /** A lease that runs out soon is renewed before anybody has to wait for it. */
+  function renewEarly(purse: Purse, nowMs: number): void {
+    const { account, lease } = purse
+    const low =
+      (account.requests !== undefined && lease.requests * 4 < purse.pace.requests * AHEAD_S) ||
+      (account.tokens !== undefined && lease.tokens * 4 < purse.pace.tokens * AHEAD_S)
+    if (low && nowMs - purse.visitedMs > Math.max(LEAST_RENEWAL_MS, pauseOf(purse))) soil(purse, 'soon')
+  }
+
+  /** Something is to be told of this account. */
+  function soil(purse: Purse, when: 'soon' | 'later'): void {
+    purse.dirty = true
+    const { group } = purse
+    if (when === 'later') {
+      sweepLater()
+      return
+    }
+    due.add(group)
+    if (dueSoon) return
+    dueSoon = true
+    timers.soon(serveDue)
+  }
+
+  function serveDue(): void {
+    dueSoon = false
+    const nowMs = clock.now()
+    let left = VISITS_AT_ONCE
+    for (const group of due) {
+      if (left === 0) break
+      left -= 1
+      due.delete(group)
+      serve(group, nowMs)
+    }
+    send()
+    if (due.size > 0 && !dueSoon) {
+      dueSoon = true
+      timers.soon(serveDue)
+    }
+  }
+
+  /** Starts a visit for a group, unless one is under way: the next begins when it ends. */
+  function serve(group: Group, nowMs: number): void {
+    if (group.visiting) return
+    const undecided = group.waiting.filter(({ asks, done }) => {
+      // What was told to others meanwhile holds for those who waited too.
+      const refusal = deniedAlready(asks, nowMs)
+      if (refusal !== undefined) done(refusal, 'store', 0)
+      return refusal === undefined
+    })
+    const waiters = undecided.slice(0, CLAIMS_AT_ONCE)
+    group.waiting = undecided.slice(CLAIMS_AT_ONCE)
+    const wanted = new Set<Purse>()
+    for (const { asks } of waiters) for (const { account } of asks) wanted.add(purseOf(account))
+    for (const purse of group.purses.values()) if (purse.dirty) wanted.add(purse)
+    if (wanted.size === 0) return
+    group.visiting = true
+    const list = [...wanted]
+    const places = new Map(list.map((purse, at) => [purse.account.key, at]))
+    const claims = waiters.map(({ asks }) =>
+      asks.map(
+        ({ account, requests, tokens, micros }): Part => ({
+          at: places.get(account.key) as number,
+          requests,
+          tokens,
+          micros,
+        }),
+      ),
+    )
+    generation += 1
+    outbox.push({
+      group,
+      purses: list,
+      waiters,
+      visit: { generation, claims, reports: list.map((purse) => toReport(purse, nowMs)) },
+      sentMs: nowMs,
+    })
+  }
+
+  /** Everything that this replica has to say of an account; what is left of a lease goes back. */
+  function toReport(purse: Purse, nowMs: number): Report {
+    const { account } = purse
+    if (!isNothing(purse.lease)) {
+      const { requests, tokens, micros } = purse.lease
+      move(purse, { requests: -requests, tokens: -tokens, micros: -micros }, purse.toldUs)
+      purse.lease = NO_UNITS
+    }
+    leak(purse, nowMs)
+    if (purse.ready > 0 && (!isBusy(purse) || nowMs - purse.readySinceMs > DENIED_MS)) purse.ready = 0
+    const report: Report = {
+      account,
+      moved: purse.moved,
+      movedStartUs: purse.movedStartUs,
+      owed: purse.owed,
+      slots: purse.used + purse.ready,
+      ahead: closing ? NO_UNITS : aheadOf(purse, nowMs),
+    }
+    purse.moved = NO_UNITS
+    purse.owed = NO_UNITS
+    purse.dirty = false
+    purse.visitedMs = nowMs
+    return report
+  }
+
+  /** What a busy replica would like ahead of need; never so much that all together could ask for the half. */
+  function aheadOf(purse: Purse, nowMs: number): Units {
+    count(purse, nowMs)
+    if (!isBusy(purse)) return NO_UNITS
+    const { account, pace } = purse
+    const most = (capacity: number): number => Math.floor(capacity / (2 * authority.fleet))
+    const want = (capacity: number | undefined, perSecond: number): number =>
+      capacity === undefined ? 0 : Math.min(Math.ceil(perSecond * AHEAD_S), most(capacity))
+    return {
+      requests: want(account.requests?.capacity, pace.requests),
+      tokens: want(account.tokens?.capacity, pace.tokens),
+      micros: want(account.budget?.micros, pace.micros),
+    }
+  }
+
+  /**
+   * What was admitted here leaks as this replica's share of the bucket does, from when the ledgers' own is full: they
+   * refill all the while, and the same second must not be counted twice.
+   */
+  function leak(purse: Purse, nowMs: number): void {
+    const { owed, account, owedMs, fullMs } = purse
+    purse.owedMs = nowMs
+    if (isNothing(owed)) return
+    const left = (kind: 'requests' | 'tokens'): number => {
+      const rate = account[kind]
+      if (owed[kind] <= 0 || rate === undefined) return owed[kind]
+      const elapsedUs = Math.max(nowMs - Math.max(owedMs, fullMs[kind]), 0) * 1000
+      return Math.max(owed[kind] - elapsedUs / (rate.intervalUs * authority.fleet), 0)
+    }
+    purse.owed = { requests: left('requests'), tokens: left('tokens'), micros: owed.micros }
+  }
+
+  function send(): void {
+    const errands = outbox
+    outbox = []
+    if (errands.length === 0) return
+    let replies: readonly Reply[] | Promise<readonly Reply[]>
+    try {
+      replies = authority.visit(errands.map(({ visit }) => visit))
+    } catch (error) {
+      replies = Promise.reject(error)
+    }
+    if (!(replies instanceof Promise)) {
+      arriveAll(errands, replies)
+      return
+    }
+    underWay += 1
+    const over = (): void => {
+      underWay -= 1
+      if (underWay === 0) whenStill?.()
+    }
+    replies.then(
+      (list) => {
+        arriveAll(errands, list)
+        over()
+      },
+      () => {
+        arriveAll(errands, undefined)
+        over()
+      },
+    )
+  }
+
+  function arriveAll(errands: readonly Errand[], replies: readonly Reply[] | undefined): void {
+    for (const [i, errand] of errands.entries()) arrive(errand, replies?.[i])
+    send()
+  }
+
+  /** Takes in what a visit brought. Without an answer nobody decided, and what was to be told stays to be told. */
+  function arrive(errand: Errand, reply: Reply | undefined): void {
+    const { group, waiters, visit } = errand
+    const nowMs = clock.now()
+    group.visiting = false
+    if (reply === undefined || reply.answer.stale) {
+      errand.purses.forEach((purse, i) => {
+        const report = visit.reports[i]
+        if (report !== undefined && reply === undefined) keep(purse, sum(report.moved, report.owed), nowMs)
+        // Its slots may not have been heard either.
+        purse.slotsTold = Number.NaN
+        purse.dirty = true
+      })
+      for (const waiter of waiters) waiter.done(UNAVAILABLE, 'unsure', 0)
+      return
+    }
+    const { answer, origin, owed } = reply
+    errand.purses.forEach((purse, i) => {
+      const standing = answer.standings[i]
+      if (standing !== undefined) {
+        purse.standing = standing
+        purse.toldMs = nowMs
+        purse.toldUs = answer.nowUs
+        if (origin === 'store') {
+          purse.lease = standing.lease
+          purse.leaseEndsMs = isNothing(standing.lease) ? 0 : errand.sentMs + LEASE_MS
+          noteScarcity(purse, (visit.reports[i] as Report).ahead, nowMs)
+          purse.fullMs = {
+            requests: nowMs + (standing.requests ?? 0) / 1000,
+            tokens: nowMs + (standing.tokens ?? 0) / 1000,
+          }
+          purse.slotsTold = (visit.reports[i] as Report).slots
+        } else if (origin === 'unsure') {
+          // What it heard is not known, so it is told again.
+          purse.slotsTold = Number.NaN
+          purse.dirty = true
+        }
+      }
+      const debt = owed?.[i]
+      if (debt !== undefined && !isNothing(debt)) keep(purse, debt, nowMs)
+    })
+    visit.claims.forEach((parts, i) => {
+      const no = answer.refusals[i]
+      const waiter = waiters[i] as Waiter
+      if (no === undefined) {
+        for (const ask of waiter.asks) {
+          const purse = purseOf(ask.account)
+          if (ask.account.concurrency !== undefined) {
+            purse.used += 1
+            if (origin === 'store') purse.slotsTold += 1
+          }
+          noteGrant(purse, ask)
+        }
+        waiter.done(undefined, origin, answer.nowUs)
+        return
+      }
+      const ask = waiter.asks[parts.findIndex(({ at }) => at === no.at)] as Ask
+      waiter.done({ ask, kind: no.kind, waitUs: deny(ask, no, nowMs) }, origin, answer.nowUs)
+    })
+    if (group.waiting.length > 0 || closing) serve(group, nowMs)
+  }
+
+  /** Keeps what the ledgers must be told once they can be reached. */
+  function keep(purse: Purse, units: Units, nowMs: number): void {
+    leak(purse, nowMs)
+    purse.owed = sum(purse.owed, units)
+    purse.owedMs = nowMs
+  }
+
+  /** Remembers a refusal, so that the next ones cost no question. Gives the wait that is told. */
+  function deny(ask: Ask, { kind, waitUs }: No, nowMs: number): number {
+    if (kind === 'unavailable') return 0
+    const purse = purseOf(ask.account)
+    const cost = costOf(ask, kind)
+    const before = purse.denied[kind]
+    if (before !== undefined && before.untilMs > nowMs && before.cost <= cost) return waitUs
+    if (kind === 'concurrency') {
+      purse.denied[kind] = { untilMs: nowMs + DENIED_SLOTS_MS, admitMs: nowMs + waitUs / 1000, cost }
+      return waitUs
+    }
+    const waitMs = Math.max(waitUs / 1000, kind === 'budget' ? 0 : pauseOfKind(purse, kind))
+    purse.denied[kind] = { untilMs: nowMs + Math.min(waitMs, DENIED_MS), admitMs: nowMs + waitMs, cost }
+    return Math.ceil(waitMs * 1000)
+  }
+
+  /** A busy account of which little is left is not asked for unit by unit as they come back. */
+  function noteScarcity(purse: Purse, wanted: Units, nowMs: number): void {
+    for (const kind of ['requests', 'tokens'] as const) {
+      const rate = purse.account[kind]
+      const level = purse.standing?.[kind]
+      if (rate === undefined || level === undefined || wanted[kind] === 0) continue
+      if (purse.lease[kind] * 4 >= wanted[kind] || remaining(level, rate) * 2 >= wanted[kind]) continue
+      const untilMs = nowMs + pauseOfKind(purse, kind)
+      purse.denied[kind] = { untilMs, admitMs: untilMs, cost: 0 }
+    }
+  }
+
+  /** How long a busy replica leaves a scarce account alone, so that a question is worth several units. */
+  function pauseOfKind(purse: Purse, kind: 'requests' | 'tokens'): number {
+    const rate = purse.account[kind]
+    if (rate === undefined || !isBusy(purse)) return 0
+    const unitMs = rate.intervalUs / 1000
+    const perClaim = Math.max(purse.pace[kind] / Math.max(purse.pace.claims, 1), 1)
+    return Math.min(
+      LONGEST_PAUSE_MS,
+      UNITS_PER_ASK * perClaim * authority.fleet * unitMs,
+      (rate.capacity * unitMs) / 4,
+    )
+  }
+
+  function pauseOf(purse: Purse): number {
+    return Math.max(pauseOfKind(purse, 'requests'), pauseOfKind(purse, 'tokens'))
+  }
+
+  /** Whether the ledgers do not know how things stand here. */
+  function isUntold({ account, moved, owed, used, ready, slotsTold }: Purse): boolean {
+    if (!isNothing(moved) || !isNothing(owed)) return true
+    return account.concurrency !== undefined && slotsTold !== used + ready
+  }
+
+  // --- the sweep -------------------------------------------------------------------------------------------------
+
+  function sweepLater(): void {
+    if (cancelSweep !== undefined || closing) return
+    cancelSweep = timers.after(SWEEP_MS, sweep)
+  }
+
+  /** Looks at every account in hand: what is to be told, renewed, given back, confirmed, forgotten. */
+  function sweep(): void {
+    cancelSweep = undefined
+    const nowMs = clock.now()
+    for (const [key, purse] of purses) {
+      count(purse, nowMs)
+      if (purse.dirty) {
+        if (nowMs - purse.visitedMs >= FLUSH_MS) soil(purse, 'soon')
+        continue
+      }
+      const holds = !isNothing(purse.lease)
+      if (holds && nowMs >= purse.leaseEndsMs) purse.lease = NO_UNITS
+      else if (holds && nowMs >= purse.leaseEndsMs - RENEW_MS) soil(purse, 'soon')
+      if (purse.ready > 0 && nowMs - purse.readySinceMs > DENIED_MS) soil(purse, 'soon')
+      if ((purse.used + purse.ready > 0 || isUntold(purse)) && nowMs - purse.visitedMs >= CONFIRM_MS)
+        soil(purse, 'soon')
+      if (isIdle(purse, nowMs)) {
+        purses.delete(key)
+        purse.group.purses.delete(key)
+        if (purse.group.purses.size === 0 && !purse.group.visiting) groups.delete(purse.group.tag)
+      }
+    }
+    if (purses.size > 0) sweepLater()
+  }
+
+  function isIdle(purse: Purse, nowMs: number): boolean {
+    if (purse.dirty || purse.group.visiting || purse.group.waiting.length > 0) return false
+    if (purse.used + purse.ready > 0 || !isNothing(purse.lease)) return false
+    if (isUntold(purse)) return false
+    if (nowMs - purse.lastMs < IDLE_MS) return false
+    return KINDS.every((kind) => (purse.denied[kind]?.untilMs ?? 0) <= nowMs)
+  }
+
+  return {
+    take,
+
+    settle(settlements: readonly Settlement[]) {
+      const nowMs = clock.now()
+      for (const { claim, nowUs, usedTokens, usedMicros } of settlements) {
+        for (const ask of claim.asks) {
+          const purse = purseOf(ask.account)
+          const tokens = usedTokens === undefined ? 0 : usedTokens - ask.tokens
+          const micros = usedMicros === undefined ? 0 : usedMicros - ask.micros
+          const { account } = ask
+          const moves =
+            (account.tokens !== undefined && tokens !== 0) || (account.budget !== undefined && micros !== 0)
+          if (moves) move(purse, { requests: 0, tokens, micros }, nowUs)
+          const { ready } = purse
+          if (account.concurrency !== undefined) release(purse, nowMs)
+          const kept = purse.ready > ready
+          if (moves || (account.concurrency !== undefined && !kept))
+            soil(purse, isBusy(purse) ? 'later' : 'soon')
+        }
+      }
+    },
+
+    view() {
+      const nowMs = clock.now()
+      return [...purses.values()].map((purse) => ({
+        account: purse.account,
+        lease: nowMs < purse.leaseEndsMs ? purse.lease : NO_UNITS,
+        slotsUsed: purse.used,
+        slotsReady: purse.ready,
+        slotsOfAll: Math.max(purse.standing?.slots ?? 0, purse.used + purse.ready),
+        levels: levelsNow(purse, purse.account, nowMs),
+        spentMicros: purse.standing?.spentMicros ?? 0,
+        unsettled: sum(purse.moved, purse.owed),
+      }))
+    },
+
+    totals() {
+      let leased = 0
+      let slots = 0
+      const nowMs = clock.now()
+      for (const purse of purses.values()) {
+        if (nowMs < purse.leaseEndsMs) leased += purse.lease.requests
+        slots += purse.used + purse.ready
+      }
+      return { purses: purses.size, leased, slots }
+    },
+
+    async close() {
+      closing = true
+      cancelSweep?.()
+      cancelSweep = undefined
+      for (const purse of purses.values()) {
+        purse.ready = 0
+        purse.dirty = true
+        serve(purse.group, clock.now())
+      }
+      send()
+      if (underWay > 0) {
+        await new Promise<void>((resolve) => {
+          whenStill = resolve
+          timers.after(LAST_WORDS_MS, resolve)
+        })
+      }
+      await authority.close()
+    },
+  }
+}
+
+const KINDS: readonly Kind[] = ['requests', 'tokens', 'concurrency', 'budget']
+const LAST_WORDS_MS = 250
+const NOBODY: Account = {
+  subject: { kind: 'gateway', id: '', tag: '', limits: { strict: false } },
+  key: '',
+  requests: undefined,
+  tokens: undefined,
+  concurrency: undefined,
+  budget: undefined,
+  strict: false,
+}
+const UNAVAILABLE: Refusal = {
+  ask: { account: NOBODY, requests: 0, tokens: 0, micros: 0 },
+  kind: 'unavailable',
+  waitUs: 0,
+}
+
+function costOf(ask: Ask, kind: Kind): number {
+  if (kind === 'concurrency') return 1
+  return kind === 'budget' ? ask.micros : ask[kind]
+}
+
+/** How much longer a claim has to wait than one of another cost. */
+function surplusUs(ask: Ask, kind: Kind, than: number): number {
+  if (kind !== 'requests' && kind !== 'tokens') return 0
+  const rate = ask.account[kind]
+  if (rate === undefined) return 0
+  return (Math.min(ask[kind], rate.capacity) - Math.min(than, rate.capacity)) * rate.intervalUs
+}
+
+/** Nobody to count comes first, then money, then the longest wait; of equal ones the first. */
+function worse<R extends Refusal>(a: R | undefined, b: R): R {
+  if (a === undefined) return b
+  if (rank(a) !== rank(b)) return rank(a) > rank(b) ? a : b
+  return b.waitUs > a.waitUs ? b : a
+}
+
+function rank({ kind }: Refusal): number {
+  return kind === 'unavailable' ? 2 : kind === 'budget' ? 1 : 0
+}
+
+function levelsNow(purse: Purse | undefined, account: Account, nowMs: number): Levels {
+  const elapsedUs = purse === undefined ? 0 : Math.max(nowMs - purse.toldMs, 0) * 1000
+  const level = (kind: 'requests' | 'tokens'): number | undefined => {
+    const rate = account[kind]
+    if (rate === undefined) return undefined
+    const told = purse?.standing?.[kind] ?? 0
+    const inHand = purse !== undefined && nowMs < purse.leaseEndsMs ? purse.lease[kind] : 0
+    return Math.max(told - elapsedUs - inHand * rate.intervalUs, 0)
+  }
+  return { requests: level('requests'), tokens: level('tokens') }
+}

@@ -1,0 +1,420 @@
+// The ledger of an account: its buckets, its money, and what each replica has of it. This is the specification of
+// ledger.lua, operation by operation; one test runs both on the same histories. No clock, no I/O.
+//
+// A replica visits the ledgers of one tag with everything it has to say: what moved since its last visit, the slots
+// it holds, the claims that wait, and how much it would like ahead of need. Units given ahead are a lease: charged at
+// once, and booked against the burst as long as they may still be spent. While `live` units are out on lease the
+// bucket refills no further than `capacity − live`, so at any time
+//
+//     what the bucket holds + what is out on lease ≤ capacity
+//
+// and in every window of length T no more than `capacity + rate · T` can be admitted, whenever the leased units are
+// spent (docs: deploy/limits.md). A lease that expires was charged and stays so; units that come back are a refund.
+
+import type { Rate } from '../types.ts'
+import { remaining, type Tat, toTat, untilFullUs } from './bucket.ts'
+import { periodOf } from './period.ts'
+import { type Account, CONCURRENCY_WAIT_US, type Kind } from './store.ts'
+
+export interface Ledger {
+  requests: Tat | undefined
+  tokens: Tat | undefined
+  /** Micros of a USD spent or out on lease since the period began. */
+  money: { startUs: number; endUs: number; spent: number } | undefined
+  readonly leases: Map<string, Lease>
+}
+
+/** What one replica has of an account. */
+export interface Lease {
+  /** Of the visit that wrote it: an older visit that comes late changes nothing. */
+  generation: number
+  /** Its units are spendable until then, by the clock of the ledger. */
+  untilUs: number
+  requests: number
+  tokens: number
+  micros: number
+  /** Requests under way, and slots kept ready for the next ones. */
+  slots: number
+  slotsUntilUs: number
+  /** Until then the replica is known to have been refused: others leave it its share. */
+  wantsUntilUs: number
+  /** What it was refused is more than half of a bucket: nobody gets a lease until it had its chance. */
+  wantsMuch: boolean
+}
+
+export interface Units {
+  readonly requests: number
+  readonly tokens: number
+  readonly micros: number
+}
+
+/** What a replica says of one account. */
+export interface Report {
+  readonly account: Account
+  /** Charged (positive) or given back (negative) since the last visit. */
+  readonly moved: Units
+  /** The period to which moved money belongs, by its start in µs; a refund into another one is void. */
+  readonly movedStartUs: number
+  /** Charged elsewhere while the ledger could not be reached; outage.ts says what. */
+  readonly owed: Units
+  /** All slots it holds now. */
+  readonly slots: number
+  /** Units it would like ahead of need. */
+  readonly ahead: Units
+}
+
+/** One claim's part of a visit: `at` is a place in `reports`. */
+export interface Part extends Units {
+  readonly at: number
+}
+
+/** Everything a replica says to the ledgers of one tag at one time. */
+export interface Visit {
+  /** Orders the visits of a replica. */
+  readonly generation: number
+  readonly reports: readonly Report[]
+  /** Decided in this order, each all or nothing. */
+  readonly claims: readonly (readonly Part[])[]
+}
+
+/** Who visits. */
+export interface Visitor {
+  /** Unique over the fleet and over restarts; letters, digits, `-`. */
+  readonly replica: string
+  /** Replicas known to share the limits, itself included. */
+  readonly fleet: number
+}
+
+/** What became of one account. */
+export interface Standing {
+  /** µs until the bucket is full, after everything; undefined where unlimited. */
+  readonly requests: number | undefined
+  readonly tokens: number | undefined
+  readonly spentMicros: number
+  /** Units the replica has now; nothing of an earlier lease is left. */
+  readonly lease: Units
+  /** Slots held by all replicas. */
+  readonly slots: number
+}
+
+/** Why a claim was refused: the account by its place, and the wait in µs. */
+export interface No {
+  readonly at: number
+  readonly kind: Kind | 'unavailable'
+  readonly waitUs: number
+}
+
+export const NO_UNITS: Units = Object.freeze({ requests: 0, tokens: 0, micros: 0 })
+
+export function sum(a: Units, b: Units): Units {
+  if (isNothing(a)) return b
+  if (isNothing(b)) return a
+  return { requests: a.requests + b.requests, tokens: a.tokens + b.tokens, micros: a.micros + b.micros }
+}
+
+export function isNothing({ requests, tokens, micros }: Units): boolean {
+  return requests === 0 && tokens === 0 && micros === 0
+}
+
+export interface Answer {
+  /** The clock of the ledgers, µs. */
+  readonly nowUs: number
+  /** A later visit was there before: nothing was done. */
+  readonly stale: boolean
+  readonly standings: readonly Standing[]
+  /** In the order of the claims; undefined is granted. */
+  readonly refusals: readonly (No | undefined)[]
+}
+
+/** How long a lease of units lives. */
+export const LEASE_US = 1_000_000
+/** How long slots live without a word of the replica that holds them. */
+export const SLOTS_US = 6_000_000
+/** How long a refused replica counts as interested. */
+const WANTS_US = 1_000_000
+
+export function emptyLedger(): Ledger {
+  return { requests: undefined, tokens: undefined, money: undefined, leases: new Map() }
+}
+
+/** Where the ledger of an account stands while a visit goes on. */
+interface Page {
+  readonly ledger: Ledger
+  readonly report: Report
+  readonly mine: Lease
+  /** Levels in µs; 0 where unlimited. */
+  requests: number
+  tokens: number
+  spent: number
+  readonly startUs: number
+  readonly endUs: number
+  slots: number
+  /** Other replicas that were refused a moment ago. */
+  readonly others: number
+  readonly mustWait: boolean
+  /** What this visit may take at most when others were refused, and what it took; in units. */
+  readonly share: Units
+  took: { requests: number; tokens: number }
+}
+
+/** Does one visit. `ledgers` belong to the accounts of the reports, in their order, and are changed. */
+export function visit(
+  ledgers: readonly Ledger[],
+  { generation, reports, claims }: Visit,
+  { replica, fleet }: Visitor,
+  nowUs: number,
+): Answer {
+  for (const { leases } of ledgers) {
+    const lease = leases.get(replica)
+    if (lease !== undefined && lease.generation >= generation)
+      return { nowUs, stale: true, standings: [], refusals: [] }
+  }
+  const pages = reports.map((report, i) => open(ledgers[i] as Ledger, { report, replica, generation, nowUs }))
+  const refusals: (No | undefined)[] = []
+  let granted = 0
+  for (const claim of claims) {
+    const no = judge(pages, claim, granted > 0, nowUs)
+    refusals.push(no)
+    if (no === undefined) {
+      granted += 1
+      for (const part of claim) charge(pages[part.at] as Page, part)
+    } else if (fleet > 1 && (no.kind === 'requests' || no.kind === 'tokens')) {
+      noteWish(pages[no.at] as Page, claim, no, nowUs)
+    }
+  }
+  return { nowUs, stale: false, standings: pages.map((page) => close(page, replica, nowUs)), refusals }
+}
+
+/** Brings a ledger to now and takes in what the replica reports. */
+function open(
+  ledger: Ledger,
+  visited: {
+    readonly report: Report
+    readonly replica: string
+    readonly generation: number
+    readonly nowUs: number
+  },
+): Page {
+  const { report, replica, generation, nowUs } = visited
+  const { account } = report
+  const moved = sum(report.moved, report.owed)
+  const period = account.budget === undefined ? NO_PERIOD : periodOf(account.budget.period, nowUs)
+  if (ledger.money !== undefined && ledger.money.startUs !== period.startUs) {
+    ledger.money = undefined
+    for (const lease of ledger.leases.values()) lease.micros = 0
+  }
+  expire(ledger, account, nowUs)
+
+  let others = 0
+  let mustWait = false
+  let slots = report.slots
+  for (const [name, lease] of ledger.leases) {
+    if (name === replica) continue
+    slots += lease.slots
+    if (lease.wantsUntilUs <= nowUs) continue
+    others += 1
+    mustWait ||= lease.wantsMuch
+  }
+  const before = ledger.leases.get(replica)
+  const mine: Lease = {
+    generation,
+    untilUs: nowUs + LEASE_US,
+    // What it had is spent, or comes back as moved.
+    requests: 0,
+    tokens: 0,
+    micros: 0,
+    slots: report.slots,
+    slotsUntilUs: nowUs + SLOTS_US,
+    wantsUntilUs: before?.wantsUntilUs ?? 0,
+    wantsMuch: before?.wantsMuch ?? false,
+  }
+  ledger.leases.set(replica, mine)
+
+  const requests = settled(ledger, account.requests, 'requests', moved.requests, nowUs)
+  const tokens = settled(ledger, account.tokens, 'tokens', moved.tokens, nowUs)
+  // Money of another period is charged to this one and not refunded from it.
+  const money = report.movedStartUs === period.startUs ? moved.micros : Math.max(moved.micros, 0)
+  const spent = Math.max((ledger.money?.spent ?? 0) + money, 0)
+  const share = (rate: Rate | undefined, level: number): number =>
+    rate === undefined ? 0 : Math.floor(remaining(level, rate) / (1 + others))
+  return {
+    ledger,
+    report,
+    mine,
+    requests,
+    tokens,
+    spent: account.budget === undefined ? 0 : spent,
+    startUs: period.startUs,
+    endUs: period.endUs,
+    slots,
+    others,
+    mustWait,
+    share: { requests: share(account.requests, requests), tokens: share(account.tokens, tokens), micros: 0 },
+    took: { requests: 0, tokens: 0 },
+  }
+}
+
+const NO_PERIOD = { startUs: 0, endUs: 0 } as const
+
+/** The level of a bucket after what moved; no lower than what is out on lease. */
+function settled(
+  ledger: Ledger,
+  rate: Rate | undefined,
+  kind: 'requests' | 'tokens',
+  moved: number,
+  nowUs: number,
+): number {
+  if (rate === undefined) return 0
+  const level = untilFullUs(ledger[kind], nowUs) + moved * rate.intervalUs
+  return Math.max(level, live(ledger, kind) * rate.intervalUs)
+}
+
+function live(ledger: Ledger, kind: 'requests' | 'tokens'): number {
+  let units = 0
+  for (const lease of ledger.leases.values()) units += lease[kind]
+  return units
+}
+
+/** Ends leases in the order of their times. Up to each of these the bucket refilled no further than was free. */
+function expire(ledger: Ledger, account: Account, nowUs: number): void {
+  const ended = [...ledger.leases.values()]
+    .filter((lease) => lease.untilUs <= nowUs && (lease.requests > 0 || lease.tokens > 0 || lease.micros > 0))
+    .sort((a, b) => a.untilUs - b.untilUs)
+  for (const lease of ended) {
+    hold(ledger, account, lease.untilUs)
+    lease.requests = 0
+    lease.tokens = 0
+    lease.micros = 0
+  }
+  hold(ledger, account, nowUs)
+  for (const [name, lease] of ledger.leases) {
+    if (lease.slotsUntilUs <= nowUs) lease.slots = 0
+    if (isOver(lease, nowUs)) ledger.leases.delete(name)
+  }
+}
+
+/** Up to `atUs` the buckets were at least as low as what was out on lease. */
+function hold(ledger: Ledger, account: Account, atUs: number): void {
+  for (const kind of ['requests', 'tokens'] as const) {
+    const rate = account[kind]
+    if (rate === undefined) continue
+    const floor = live(ledger, kind) * rate.intervalUs
+    if (floor > untilFullUs(ledger[kind], atUs)) ledger[kind] = toTat(floor, atUs)
+  }
+}
+
+function isOver({ requests, tokens, micros, slots, wantsUntilUs }: Lease, nowUs: number): boolean {
+  return requests === 0 && tokens === 0 && micros === 0 && slots === 0 && wantsUntilUs <= nowUs
+}
+
+/** Why a claim cannot be granted: money before all else, then the longest wait; of equal ones the first. */
+function judge(
+  pages: readonly Page[],
+  claim: readonly Part[],
+  isLater: boolean,
+  nowUs: number,
+): No | undefined {
+  let no: No | undefined
+  const refuse = (at: number, kind: Kind, waitUs: number): void => {
+    if (waitUs > (no?.waitUs ?? 0)) no = { at, kind, waitUs }
+  }
+  for (const { at, micros } of claim) {
+    const { report, spent, endUs } = pages[at] as Page
+    const { budget } = report.account
+    if (budget !== undefined && spent + Math.min(micros, budget.micros) > budget.micros)
+      refuse(at, 'budget', endUs - nowUs)
+  }
+  if (no !== undefined) return no
+  for (const { at, requests, tokens } of claim) {
+    const page = pages[at] as Page
+    const { account } = page.report
+    const shared = isLater && page.others > 0
+    refuse(at, 'requests', waitOf(account.requests, page.requests, requests))
+    if (shared && account.requests !== undefined && page.took.requests + requests > page.share.requests)
+      refuse(at, 'requests', Math.ceil(account.requests.intervalUs))
+    refuse(at, 'tokens', waitOf(account.tokens, page.tokens, tokens))
+    if (shared && account.tokens !== undefined && page.took.tokens + tokens > page.share.tokens)
+      refuse(at, 'tokens', Math.ceil(account.tokens.intervalUs))
+  }
+  for (const { at } of claim) {
+    const { report, slots } = pages[at] as Page
+    const { concurrency } = report.account
+    if (concurrency !== undefined && slots >= concurrency) refuse(at, 'concurrency', CONCURRENCY_WAIT_US)
+  }
+  return no
+}
+
+/** As `take` of bucket.ts: a cost above the capacity is admitted when the bucket is full. */
+function waitOf(rate: Rate | undefined, level: number, cost: number): number {
+  if (rate === undefined) return 0
+  const excess = level + Math.min(cost, rate.capacity) * rate.intervalUs - rate.capacity * rate.intervalUs
+  return Math.max(Math.ceil(excess), 0)
+}
+
+function charge(page: Page, { requests, tokens, micros }: Part): void {
+  const { account } = page.report
+  if (account.requests !== undefined) page.requests += requests * account.requests.intervalUs
+  if (account.tokens !== undefined) page.tokens += tokens * account.tokens.intervalUs
+  if (account.budget !== undefined) page.spent += micros
+  page.took.requests += requests
+  page.took.tokens += tokens
+  if (account.concurrency === undefined) return
+  page.slots += 1
+  page.mine.slots += 1
+}
+
+/** Others leave a replica its share for a while after it was refused. */
+function noteWish(page: Page, claim: readonly Part[], { at, kind }: No, nowUs: number): void {
+  if (kind !== 'requests' && kind !== 'tokens') return
+  const rate = page.report.account[kind]
+  const cost = claim.find((part) => part.at === at)?.[kind] ?? 0
+  const isMuch = rate !== undefined && Math.min(cost, rate.capacity) * 2 > rate.capacity
+  // While the mark lasts it is only made stronger, not longer: a replica that is refused all the time writes once.
+  if (page.mine.wantsUntilUs <= nowUs || (isMuch && !page.mine.wantsMuch)) {
+    page.mine.wantsUntilUs = nowUs + WANTS_US
+    page.mine.wantsMuch = isMuch
+  }
+}
+
+/** Gives the lease, and writes everything down. */
+function close(page: Page, replica: string, nowUs: number): Standing {
+  const { ledger, report, mine } = page
+  const { account, ahead } = report
+  mine.requests = lend(page, account.requests, 'requests', ahead.requests)
+  mine.tokens = lend(page, account.tokens, 'tokens', ahead.tokens)
+  if (account.requests !== undefined) page.requests += mine.requests * account.requests.intervalUs
+  if (account.tokens !== undefined) page.tokens += mine.tokens * account.tokens.intervalUs
+  if (account.budget !== undefined && !page.mustWait) {
+    const free = Math.max(account.budget.micros - page.spent, 0)
+    mine.micros = Math.min(ahead.micros, Math.floor(free / (2 + page.others)))
+    page.spent += mine.micros
+  }
+  if (isOver(mine, nowUs)) ledger.leases.delete(replica)
+  ledger.requests = page.requests > 0 ? toTat(page.requests, nowUs) : undefined
+  ledger.tokens = page.tokens > 0 ? toTat(page.tokens, nowUs) : undefined
+  ledger.money = page.spent > 0 ? { startUs: page.startUs, endUs: page.endUs, spent: page.spent } : undefined
+  return {
+    requests: account.requests && page.requests,
+    tokens: account.tokens && page.tokens,
+    spentMicros: page.spent,
+    lease: { requests: mine.requests, tokens: mine.tokens, micros: mine.micros },
+    slots: page.slots,
+  }
+}
+
+/** Never more than half of what is there, nor than makes half of a bucket in all leases together. */
+function lend(page: Page, rate: Rate | undefined, kind: 'requests' | 'tokens', wanted: number): number {
+  if (rate === undefined || wanted <= 0 || page.mustWait) return 0
+  const free = Math.floor(remaining(page[kind], rate) / (2 + page.others))
+  const room = Math.floor(rate.capacity / 2) - live(page.ledger, kind)
+  return Math.max(Math.min(wanted, free, room), 0)
+}
+
+/** Whether a ledger says nothing that its absence would not. */
+export function isBlank(ledger: Ledger, nowUs: number): boolean {
+  if (untilFullUs(ledger.requests, nowUs) > 0 || untilFullUs(ledger.tokens, nowUs) > 0) return false
+  if (ledger.money !== undefined && ledger.money.endUs > nowUs) return false
+  for (const lease of ledger.leases.values())
+    if (lease.untilUs > nowUs || lease.slotsUntilUs > nowUs) return false
+  return true
+}
