@@ -86,6 +86,13 @@ export interface Rate {
   readonly intervalUs: number
 }
 
+/** Money to spend in a UTC calendar period. */
+export interface Budget {
+  /** Whole millionths of a US dollar. */
+  readonly micros: number
+  readonly period: 'day' | 'month'
+}
+
 /** The limits of one subject; what is absent is unlimited. */
 export interface Limits {
   readonly requests?: Rate | undefined
@@ -93,6 +100,7 @@ export interface Limits {
   readonly tokens?: Rate | undefined
   /** Requests under way at once. */
   readonly concurrency?: number | undefined
+  readonly budget?: Budget | undefined
   /** Reserve the upper bound instead of the calibrated estimate. */
   readonly strict: boolean
 }

@@ -91,8 +91,8 @@ function warningsOfAgents(agents: readonly AgentFile[], routes: ReadonlyMap<stri
     .map((route) => `no agent has a scope for the route "${route}"`)
 }
 
-function toLimits({ requests, tokens, concurrency, strict }: LimitsFile): Limits {
-  return { requests, tokens, concurrency, strict }
+function toLimits({ requests, tokens, concurrency, budget, strict }: LimitsFile): Limits {
+  return { requests, tokens, concurrency, budget, strict }
 }
 
 function toProvider(name: string, written: ProviderFile, vendors: Vendors): Provider {

@@ -4,7 +4,7 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import type { Operation, Scope } from '../types.ts'
-import { duration, leaf, type Parsed, rate, size } from './values.ts'
+import { duration, leaf, money, type Parsed, rate, size } from './values.ts'
 import type { Vendors } from './vendors.ts'
 
 /** What this gateway can serve at all: the words before the colon of a scope. */
@@ -149,7 +149,7 @@ const limitKeys = {
     .describe('Requests, as a token bucket: `30/min`, or `{ capacity: 100, refill: 50/s }`.'),
   tokens: rate().optional().describe('Input and output tokens together, as a token bucket: `200000/min`.'),
   concurrency: z.int().min(1).max(1_000_000).optional().describe('Requests under way at once.'),
-  budget: notYet('Money per UTC calendar day or month: `20 USD/day`.'),
+  budget: money().optional().describe('Money per UTC calendar day or month: `20 USD/day`, `500 USD/month`.'),
   wait: z
     .literal([0, '0s'], { error: WAIT_LATER })
     .default(0)

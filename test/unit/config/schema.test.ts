@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { hasLimits } from '../../../src/config/limits.ts'
 import { validate } from '../../../src/config/validate.ts'
 import {
   AGENT,
@@ -113,9 +114,7 @@ const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: strin
   ['redis.master', 'm', 'master'],
   ['redis.cluster', ['redis://a'], 'cluster'],
   ['redis.tls', {}, 'tls'],
-  ['limits.budget', '20 USD/day', 'budget'],
   ['limits.wait', '3s', 'wait (other than 0)'],
-  ['providers.local.limits', { budget: '20 USD/day' }, 'budget'],
   ['routes.r', { tiers: ['execution'], limits: { wait: '1s' } }, 'wait (other than 0)'],
   ['providers.local.residency', 'eu', 'residency'],
   ['providers.local.health', { path: '/health', every: '10s' }, 'health'],
@@ -147,7 +146,6 @@ test.each([
   [{ class: 'critical' }, 'critical'],
   [{ class: 'batch' }, 'batch'],
   [{ logPrompts: true }, 'logPrompts'],
-  [{ limits: { budget: '20 USD/day' } }, 'budget'],
   [{ bearers: [{ id: 'a', sha256: SHA, limits: { wait: '2s' } }] }, 'wait (other than 0)'],
 ])("says of %j in an agent's file that it is not yet there", (part, sentence) => {
   const messages = problemsOf(read(GOOD, [{ ...AGENT, ...part }])).map((problem) => problem.message)
@@ -482,6 +480,45 @@ test('no agent, bearer id or bearer is there twice', () => {
     'agent-0.yaml bearers[1].id: is the id of another bearer of this agent',
     'agent-1.yaml agent: is the name of an agent in agent-0.yaml too',
     'agent-1.yaml bearers[0].sha256: is the same bearer as one in agent-0.yaml',
+  ])
+})
+
+test('takes a budget wherever limits stand', () => {
+  const limits = { budget: '20 USD/day' }
+  const snapshot = good(
+    {
+      limits,
+      providers: { local: { ...Object(Object(GOOD.providers).local), limits } },
+      tiers: { execution: { deployments: [{ use: 'local/m', limits }] } },
+      routes: { m: { tiers: ['execution'], limits: { budget: '500.5 USD/month' } } },
+    },
+    [{ ...AGENT, limits, bearers: [{ id: 'b', sha256: SHA, limits }] }],
+  )
+  const daily = { strict: false, budget: { micros: 20_000_000, period: 'day' } }
+  for (const subject of [
+    snapshot,
+    snapshot.providers.get('local'),
+    snapshot.deployments.get('local/m'),
+    snapshot.agents.get('tester'),
+    snapshot.bearers.get(SHA),
+  ]) {
+    expect(subject?.limits).toEqual(daily)
+    expect(subject !== undefined && hasLimits(subject.limits)).toBe(true)
+  }
+  expect(snapshot.routes.get('m')?.limits.budget).toEqual({ micros: 500_500_000, period: 'month' })
+})
+
+test('says how to write a budget that cannot be read, and which key was meant', () => {
+  const agent = (limits: Value) => said(read(GOOD, [{ ...AGENT, limits }]))
+  const hint = 'is not an amount of money; write for example "20 USD/day" or "500 USD/month"'
+  for (const wrong of [20, '20', '20 EUR/day', '20 USD/week', '$20/day', { micros: 5 }]) {
+    expect(agent({ budget: wrong })).toEqual([`limits.budget: ${hint}`])
+  }
+  expect(agent({ budget: '0 USD/day' })).toEqual([
+    'limits.budget: must be more than zero, for example "20 USD/day"',
+  ])
+  expect(agent({ budgt: '20 USD/day' })).toEqual([
+    'limits.budgt: unknown key "budgt"; did you mean "budget"?',
   ])
 })
 
