@@ -352,11 +352,17 @@ export interface Attempt {
 /** Tokens of one request, as the provider counted them, or as counted from the deltas. */
 export interface Usage {
   readonly inputTokens: number
-  /** Part of inputTokens. */
+  /** Part of inputTokens: read from a cache of the provider. */
   readonly cachedTokens: number
+  /** Part of inputTokens: written to such a cache, which some take more for. */
+  readonly cacheWriteTokens: number
+  /** Part of inputTokens. */
+  readonly audioInputTokens: number
   readonly outputTokens: number
   /** Part of outputTokens. */
   readonly reasoningTokens: number
+  /** Part of outputTokens. */
+  readonly audioOutputTokens: number
   /** `provider`: its own figures; `counted`: estimated from what was seen. */
   readonly source: 'provider' | 'counted'
 }

@@ -111,5 +111,14 @@ export function allowed(maxOutputTokens?: number): Decision {
 }
 
 export function usage(inputTokens: number, outputTokens: number): Usage {
-  return { inputTokens, cachedTokens: 0, outputTokens, reasoningTokens: 0, source: 'provider' }
+  return {
+    inputTokens,
+    cachedTokens: 0,
+    outputTokens,
+    reasoningTokens: 0,
+    cacheWriteTokens: 0,
+    audioInputTokens: 0,
+    audioOutputTokens: 0,
+    source: 'provider',
+  }
 }
