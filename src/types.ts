@@ -210,6 +210,34 @@ export interface SimulatedFault {
 }
 
 /** One model at one provider: the thing that is called. */
+/** Millionths of a US dollar for one token of each kind: the same number as US dollars for a million of them. */
+export interface TokenPrice {
+  readonly input: number
+  /** Input that a cache of the provider held. */
+  readonly cached: number
+  /** Input that was written to such a cache. */
+  readonly cacheWrite: number
+  readonly output: number
+  readonly reasoning: number
+  readonly audioInput: number
+  readonly audioOutput: number
+}
+
+/** What a deployment takes for a request. */
+export interface Price extends TokenPrice {
+  /** What it takes instead, for every token of the request, where the input is longer than `overTokens`. */
+  readonly long: (TokenPrice & { readonly overTokens: number }) | undefined
+}
+
+/** Prices by glob of model names, the most specific first. */
+export type PriceList = readonly (readonly [models: string, price: Price])[]
+
+/** The most that a token can cost wherever a request may go, in millionths of a US dollar. */
+export interface PriceBound {
+  readonly input: number
+  readonly output: number
+}
+
 export interface Deployment {
   /** `provider/model`, as in headers and metrics. */
   readonly name: string
@@ -220,6 +248,10 @@ export interface Deployment {
   readonly weight: number
   /** Input + output tokens it can hold; undefined when not known. */
   readonly contextWindow: number | undefined
+  /** Undefined is unpriced, which is not the same as free. */
+  readonly price: Price | undefined
+  /** For `provider/*` without a price of its own: those of the names it may be called by. Else empty. */
+  readonly listPrices: PriceList
   readonly limits: Limits
   /** The text of a `reply` deployment. */
   readonly text: string | undefined

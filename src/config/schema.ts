@@ -379,6 +379,30 @@ function parseUse(input: unknown): Parsed<string> {
 const use = () =>
   leaf(parseUse, { title: 'provider/model', type: 'string', examples: ['local/gpt-oss-120b'] })
 
+/** US dollars per million tokens; o1-pro's output takes 600. */
+const dollars = () => z.number().min(0).max(100_000)
+
+const tokenPriceKeys = {
+  input: dollars().describe('Input tokens.'),
+  cached: dollars().optional().describe('Input tokens read from a cache. Default: `input`.'),
+  cacheWrite: dollars().optional().describe('Input tokens written to a cache. Default: `input`.'),
+  output: dollars().describe('Output tokens.'),
+  reasoning: dollars().optional().describe('Reasoning tokens. Default: `output`.'),
+  audioInput: dollars().optional().describe('Audio tokens of the input. Default: `input`.'),
+  audioOutput: dollars().optional().describe('Audio tokens of the output. Default: `output`.'),
+}
+
+const price = z.strictObject({
+  ...tokenPriceKeys,
+  long: z
+    .strictObject({
+      over: z.int().min(1).max(1_000_000_000).describe('Input tokens of the request.'),
+      ...tokenPriceKeys,
+    })
+    .optional()
+    .describe('What every token of a request costs instead when its input is longer.'),
+})
+
 const deployment = z.strictObject({
   use: use().describe('`provider/model`; `provider/*` sends the name the caller sent.'),
   weight: z.number().gt(0).max(1_000_000).default(1).describe('Share of the tier under `balance: weighted`.'),
@@ -388,7 +412,11 @@ const deployment = z.strictObject({
     .max(1_000_000_000)
     .optional()
     .describe('Input and output tokens that it holds; a request too long for one may go to a larger one.'),
-  price: notYet('US dollars per million tokens: `{ input, cached, output }`.'),
+  price: price
+    .optional()
+    .describe(
+      "US dollars per million tokens: `{ input: 1.25, cached: 0.125, output: 10 }`. Default: the vendor's list price where it is known; else the deployment is unpriced, and whoever has a budget never reaches it.",
+    ),
   prefill: z
     .literal(false, { error: (issue) => (issue.input === true ? notYetSentence('prefill') : undefined) })
     .default(false)
@@ -587,3 +615,4 @@ export type LimitsFile = z.output<typeof limitsSchema>
 export type ProviderFile = Config['providers'][string]
 export type TierFile = Config['tiers'][string]
 export type DeploymentFile = z.output<typeof deployment>
+export type PriceFile = z.output<typeof price>

@@ -130,7 +130,6 @@ const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: strin
   ['providers.local.apiKey', 'vault:kv/a', 'vault:'],
   ['providers.local.apiKey', ['env:A', 'aws-sm:b'], 'aws-sm:'],
   ['admin.token', 'vault:kv/a', 'vault:'],
-  ['tiers.execution.deployments', [{ use: 'local/m', price: { input: 1 } }], 'price'],
   ['tiers.execution.deployments', [{ use: 'local/m', prefill: true }], 'prefill'],
   ['failover.grace', '30s', 'grace'],
   ['failover.retryBudget', 0.1, 'retryBudget'],

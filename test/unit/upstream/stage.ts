@@ -67,6 +67,8 @@ export function makeDeployment(
     model: model === '*' ? undefined : model,
     weight: 1,
     contextWindow: undefined,
+    price: undefined,
+    listPrices: [],
     limits: NO_LIMITS,
     text: undefined,
     ...over,

@@ -153,6 +153,8 @@ function toDeployment(
     model,
     weight: 1,
     contextWindow: undefined,
+    price: undefined,
+    listPrices: [],
     limits: NONE,
     text,
   }
