@@ -165,6 +165,8 @@ export interface Decision {
 export interface Obligations {
   readonly deadlineMs: number | undefined
   readonly maxOutputTokens: number | undefined
+  /** The caller has a budget: nothing may be called whose price is not known. */
+  readonly pricedOnly: boolean
 }
 
 // --- where it goes ---------------------------------------------------------------------------------------
@@ -289,6 +291,8 @@ export interface Failover {
 export interface Candidate {
   readonly tier: Tier
   readonly deployment: Deployment
+  /** Why it must not be called, whatever its health; it keeps its place, so that the attempts tell of it. */
+  readonly barred: Reason | undefined
 }
 
 /** Where a request may go, best first. No deployment stands twice in a tier. */
@@ -357,6 +361,7 @@ export const REASONS = [
   'context',
   'skipped:limit',
   'skipped:unavailable',
+  'skipped:unpriced',
 ] as const
 
 export type Reason = (typeof REASONS)[number] | `${number}`
@@ -379,6 +384,8 @@ export interface Attempt {
   endedMs: number
   /** Monotonic ms of the first content, if any came. */
   firstTokenMs: number | undefined
+  /** Cost of what it used, in millionths of a US dollar; 0 for nothing, undefined for tokens without a price. */
+  costMicros: number | undefined
 }
 
 /** Tokens of one request, as the provider counted them, or as counted from the deltas. */
@@ -404,6 +411,8 @@ export interface Outcome {
   /** Who answered, also when the answer broke off. */
   readonly answeredBy: Candidate | undefined
   readonly usage: Usage | undefined
+  /** Cost of all attempts, in millionths of a US dollar; undefined when tokens were used that have no price. */
+  readonly costMicros: number | undefined
   readonly error: Error | undefined
 }
 
@@ -415,6 +424,7 @@ export interface Trail {
   route?: Route
   attempts: Attempt[]
   usage?: Usage | undefined
+  costMicros?: number | undefined
   /** The tier and deployment that answered. */
   answeredBy?: Candidate | undefined
   status?: number
@@ -438,7 +448,7 @@ export interface Hold {
 
 /** What a limiter says when it takes nothing. */
 export interface Refusal {
-  readonly kind: 'requests' | 'tokens' | 'concurrency'
+  readonly kind: 'requests' | 'tokens' | 'concurrency' | 'budget'
   readonly subject: Subject
   /** Exact wait until the same request would be admitted, in ms. */
   readonly waitMs: number
@@ -448,8 +458,11 @@ export interface Refusal {
 export interface Gate {
   /** Takes from the deployment's and its provider's buckets, all or nothing; undefined when they have none. */
   enter(deployment: Deployment, request: ModelRequest): Promise<Hold | Refusal | undefined>
-  /** Gives the slot back and settles the units; never throws. */
-  leave(hold: Hold, usage: Usage | undefined): void
+  /**
+   * Gives the slot back and settles the units and the money; never throws. Undefined `costMicros` beside a usage says
+   * that it has no price.
+   */
+  leave(hold: Hold, usage: Usage | undefined, costMicros?: number): void
 }
 
 /** The way back to the caller. A room writes here; http/reply.ts knows the wire. */

@@ -49,15 +49,14 @@ export function costMicros(price: Price, usage: Usage): number {
   )
 }
 
-/** The dearest token of each side over some prices; undefined where there is none. */
-export function toBound(prices: readonly Price[]): PriceBound | undefined {
-  if (prices.length === 0) return undefined
+/** The dearest token of each side over some prices; nothing where there is none. */
+export function toBound(prices: readonly Price[]): PriceBound {
   const all: readonly TokenPrice[] = prices.flatMap((price) =>
     price.long === undefined ? [price] : [price, price.long],
   )
   return {
-    input: Math.max(...all.flatMap((one) => [one.input, one.cached, one.cacheWrite, one.audioInput])),
-    output: Math.max(...all.flatMap((one) => [one.output, one.reasoning, one.audioOutput])),
+    input: Math.max(0, ...all.flatMap((one) => [one.input, one.cached, one.cacheWrite, one.audioInput])),
+    output: Math.max(0, ...all.flatMap((one) => [one.output, one.reasoning, one.audioOutput])),
   }
 }
 

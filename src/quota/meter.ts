@@ -12,6 +12,7 @@ import type {
   Hold,
   Limits,
   ModelRequest,
+  PriceBound,
   Rate,
   Refusal,
   Subject,
@@ -42,18 +43,25 @@ export interface Meter {
     decision: Decision,
     shared?: readonly Subject[],
     deadlineAt?: number,
+    terms?: ReserveTerms,
   ): Promise<Hold>
   /**
    * Gives the slots back and settles the tokens on `usage`. Undefined usage says that no answer began: all tokens
-   * come back (the request stays counted). An answer that broke needs its counted usage. Idempotent; never throws.
+   * come back (the request stays counted). An answer that broke needs its counted usage. `costMicros` is what it came
+   * to; undefined beside a usage says that it has no price. Idempotent; never throws.
    */
-  settle(hold: Hold, usage: Usage | undefined): void
+  settle(hold: Hold, usage: Usage | undefined, costMicros?: number): void
   /** A provider's and a deployment's own limits, attempt by attempt. */
   readonly gate: Gate
   /** `x-ratelimit-*` of the caller's bucket with the least share left, per limited kind; of a hold or of a refusal. */
   headers(of: Hold | GatewayError): readonly HeaderLine[]
   /** Reservations not settled yet, those of the gate included. */
   openHolds(): number
+}
+
+export interface ReserveTerms {
+  /** The most a token of the request can cost; undefined where nobody's money is limited. */
+  readonly priceBound: PriceBound | undefined
 }
 
 export interface MeterOptions {

@@ -100,7 +100,7 @@ describe('the bound over several prices', () => {
       input: 7,
       output: 9,
     })
-    expect(toBound([])).toBeUndefined()
+    expect(toBound([])).toEqual({ input: 0, output: 0 })
   })
 
   it('is charged for every token that there may be', () => {

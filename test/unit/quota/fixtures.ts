@@ -106,7 +106,7 @@ export function allowed(maxOutputTokens?: number): Decision {
     allow: true,
     code: 'allowed',
     matched: 'chat:*',
-    obligations: { deadlineMs: undefined, maxOutputTokens },
+    obligations: { deadlineMs: undefined, maxOutputTokens, pricedOnly: false },
   }
 }
 

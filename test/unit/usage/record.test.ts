@@ -96,6 +96,7 @@ function makeAttempt(over: Partial<Attempt> & Pick<Attempt, 'tier' | 'deployment
     startedMs: 1000,
     endedMs: 1000,
     firstTokenMs: undefined,
+    costMicros: 0,
     ...over,
   }
 }
@@ -109,7 +110,7 @@ function makeTrail(over: Partial<Trail> = {}): Trail {
       allow: true,
       code: 'allowed',
       matched: 'chat:*',
-      obligations: { deadlineMs: undefined, maxOutputTokens: undefined },
+      obligations: { deadlineMs: undefined, maxOutputTokens: undefined, pricedOnly: false },
     },
     route: makeRoute([first, second], { name: 'chosen-*' }),
     attempts: [
@@ -133,7 +134,7 @@ function makeTrail(over: Partial<Trail> = {}): Trail {
       audioOutputTokens: 0,
       source: 'provider',
     },
-    answeredBy: { tier: second, deployment: makeDeployment('b/*') },
+    answeredBy: { tier: second, deployment: makeDeployment('b/*'), barred: undefined },
     status: 200,
     ...over,
   }

@@ -115,7 +115,7 @@ function toExchange({
     ...asked.request,
   }
   return {
-    candidate: { tier: toTier(deployment), deployment },
+    candidate: { tier: toTier(deployment), deployment, barred: undefined },
     request,
     model,
     path,
