@@ -73,8 +73,13 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
       if (!decision.allow) throw toRefusal(request)
       const target = (trail.route = route.find(request))
       const deadlineAt = route.deadlineAt(target, decision, arrival)
+      const priceBound = route.priceBound(target, request, decision)
       const { signal } = arrival
-      hold = await quota.reserve(caller, request, decision, route.subjects(target), { signal, deadlineAt })
+      hold = await quota.reserve(caller, request, decision, route.subjects(target), {
+        priceBound,
+        deadlineAt,
+        signal,
+      })
       announce(reply, quota.headers(hold))
       const plan = route.plan(target, request, decision, deadlineAt)
       const outcome = await upstream.call(plan, request, reply, {
@@ -84,13 +89,14 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
       })
       trail.answeredBy = outcome.answeredBy
       trail.usage = outcome.usage // a stream that broke still used tokens
+      trail.costMicros = outcome.costMicros
       if (outcome.error !== undefined) throw outcome.error
     } catch (error) {
       trail.error = error
       if (error instanceof GatewayError) announce(reply, quota.headers(error))
       reply.fail(error) // an error body before the first byte, an error event after it
     } finally {
-      if (hold !== undefined) quota.settle(hold, trail.usage) // batched, never throws
+      if (hold !== undefined) quota.settle(hold, trail.usage, trail.costMicros) // batched, never throws
       arrival.body.release()
       counts.inflight -= 1
       trail.status = reply.status || CALLER_LEFT

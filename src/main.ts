@@ -41,7 +41,7 @@ import {
 import { createScrubber } from './secrets/scrubber.ts'
 import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
-import type { Clock, Reply } from './types.ts'
+import type { Clock, Deployment, Reply } from './types.ts'
 import { createHealth } from './upstream/health.ts'
 import { createCannedReply } from './upstream/in-process/canned-reply.ts'
 import { createSimulated } from './upstream/in-process/simulated.ts'
@@ -314,7 +314,10 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       source: gateway().snapshot.source,
       limits: limitsAt(),
       ...counts,
-      deployments: deploymentStates(gateway().snapshot, health),
+      deployments: deploymentStates(gateway().snapshot, health).map((one) => ({
+        ...one,
+        price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
+      })),
     }),
     reload,
     fail: (error) => {
@@ -511,6 +514,15 @@ function deploymentStates(snapshot: Snapshot | undefined, health: Stores['health
       ({ name }) =>
         known.get(name) ?? { deployment: name, state: 'available' as const, reason: '', holdMs: 0 },
     )
+}
+
+/** US dollars per million tokens; one that the caller names has the price of the name. */
+function toPriceShown(deployment: Deployment | undefined) {
+  if (deployment?.price !== undefined) {
+    const { input, cached, output } = deployment.price
+    return { input, cached, output }
+  }
+  return deployment === undefined || deployment.listPrices.length === 0 ? 'unpriced' : 'by model'
 }
 
 function secretAges(keyring: Keyring) {

@@ -86,6 +86,13 @@ export interface Rate {
   readonly intervalUs: number
 }
 
+/** Money to spend in a UTC calendar period. */
+export interface Budget {
+  /** Whole millionths of a US dollar. */
+  readonly micros: number
+  readonly period: 'day' | 'month'
+}
+
 /** The limits of one subject; what is absent is unlimited. */
 export interface Limits {
   readonly requests?: Rate | undefined
@@ -93,6 +100,7 @@ export interface Limits {
   readonly tokens?: Rate | undefined
   /** Requests under way at once. */
   readonly concurrency?: number | undefined
+  readonly budget?: Budget | undefined
   /** How long a request may wait for its turn instead of being refused, in ms; 0 or absent: not at all. */
   readonly waitMs?: number | undefined
   /** Reserve the upper bound instead of the calibrated estimate, and take nothing ahead of need. */
@@ -159,6 +167,8 @@ export interface Decision {
 export interface Obligations {
   readonly deadlineMs: number | undefined
   readonly maxOutputTokens: number | undefined
+  /** The caller has a budget: nothing may be called whose price is not known. */
+  readonly pricedOnly: boolean
 }
 
 // --- where it goes ---------------------------------------------------------------------------------------
@@ -204,6 +214,34 @@ export interface SimulatedFault {
 }
 
 /** One model at one provider: the thing that is called. */
+/** Millionths of a US dollar for one token of each kind: the same number as US dollars for a million of them. */
+export interface TokenPrice {
+  readonly input: number
+  /** Input that a cache of the provider held. */
+  readonly cached: number
+  /** Input that was written to such a cache. */
+  readonly cacheWrite: number
+  readonly output: number
+  readonly reasoning: number
+  readonly audioInput: number
+  readonly audioOutput: number
+}
+
+/** What a deployment takes for a request. */
+export interface Price extends TokenPrice {
+  /** What it takes instead, for every token of the request, where the input is longer than `overTokens`. */
+  readonly long: (TokenPrice & { readonly overTokens: number }) | undefined
+}
+
+/** Prices by glob of model names, the most specific first. */
+export type PriceList = readonly (readonly [models: string, price: Price])[]
+
+/** The most that a token can cost wherever a request may go, in millionths of a US dollar. */
+export interface PriceBound {
+  readonly input: number
+  readonly output: number
+}
+
 export interface Deployment {
   /** `provider/model`, as in headers and metrics. */
   readonly name: string
@@ -214,6 +252,10 @@ export interface Deployment {
   readonly weight: number
   /** Input + output tokens it can hold; undefined when not known. */
   readonly contextWindow: number | undefined
+  /** Undefined is unpriced, which is not the same as free. */
+  readonly price: Price | undefined
+  /** For `provider/*` without a price of its own: those of the names it may be called by. Else empty. */
+  readonly listPrices: PriceList
   readonly limits: Limits
   /** The text of a `reply` deployment. */
   readonly text: string | undefined
@@ -251,6 +293,8 @@ export interface Failover {
 export interface Candidate {
   readonly tier: Tier
   readonly deployment: Deployment
+  /** Why it must not be called, whatever its health; it keeps its place, so that the attempts tell of it. */
+  readonly barred: Reason | undefined
 }
 
 /** Where a request may go, best first. No deployment stands twice in a tier. */
@@ -319,6 +363,7 @@ export const REASONS = [
   'context',
   'skipped:limit',
   'skipped:unavailable',
+  'skipped:unpriced',
 ] as const
 
 export type Reason = (typeof REASONS)[number] | `${number}`
@@ -341,16 +386,24 @@ export interface Attempt {
   endedMs: number
   /** Monotonic ms of the first content, if any came. */
   firstTokenMs: number | undefined
+  /** Cost of what it used, in millionths of a US dollar; 0 for nothing, undefined for tokens without a price. */
+  costMicros: number | undefined
 }
 
 /** Tokens of one request, as the provider counted them, or as counted from the deltas. */
 export interface Usage {
   readonly inputTokens: number
-  /** Part of inputTokens. */
+  /** Part of inputTokens: read from a cache of the provider. */
   readonly cachedTokens: number
+  /** Part of inputTokens: written to such a cache, which some take more for. */
+  readonly cacheWriteTokens: number
+  /** Part of inputTokens. */
+  readonly audioInputTokens: number
   readonly outputTokens: number
   /** Part of outputTokens. */
   readonly reasoningTokens: number
+  /** Part of outputTokens. */
+  readonly audioOutputTokens: number
   /** `provider`: its own figures; `counted`: estimated from what was seen. */
   readonly source: 'provider' | 'counted'
 }
@@ -360,6 +413,8 @@ export interface Outcome {
   /** Who answered, also when the answer broke off. */
   readonly answeredBy: Candidate | undefined
   readonly usage: Usage | undefined
+  /** Cost of all attempts, in millionths of a US dollar; undefined when tokens were used that have no price. */
+  readonly costMicros: number | undefined
   readonly error: Error | undefined
 }
 
@@ -371,6 +426,7 @@ export interface Trail {
   route?: Route
   attempts: Attempt[]
   usage?: Usage | undefined
+  costMicros?: number | undefined
   /** The tier and deployment that answered. */
   answeredBy?: Candidate | undefined
   status?: number
@@ -404,8 +460,11 @@ export interface Refusal {
 export interface Gate {
   /** Takes from the deployment's and its provider's buckets, all or nothing; undefined when they have none. */
   enter(deployment: Deployment, request: ModelRequest): Promise<Hold | Refusal | undefined>
-  /** Gives the slot back and settles the units; never throws. */
-  leave(hold: Hold, usage: Usage | undefined): void
+  /**
+   * Gives the slot back and settles the units and the money; never throws. Undefined `costMicros` beside a usage says
+   * that it has no price.
+   */
+  leave(hold: Hold, usage: Usage | undefined, costMicros?: number): void
 }
 
 /** The way back to the caller. A room writes here; http/reply.ts knows the wire. */

@@ -1,10 +1,31 @@
 // Turns what was typed into what it means: maps instead of lists, defaults filled in, names resolved to the things
 // they name. Takes only what the schema and the relations have passed, so nothing here can be a user's mistake.
 
-import type { Agent, Bearer, Deployment, Limits, Provider, Route, SecretReference, Tier } from '../types.ts'
-import { matchesGlob } from './glob.ts'
+import type {
+  Agent,
+  Bearer,
+  Deployment,
+  Limits,
+  Price,
+  PriceList,
+  Provider,
+  Route,
+  SecretReference,
+  Tier,
+  TokenPrice,
+} from '../types.ts'
+import { compareSpecificity, matchesGlob } from './glob.ts'
+import { FREE, priceOf } from './money.ts'
 import { REPLY_PROVIDER } from './relations.ts'
-import type { AgentFile, Config, DeploymentFile, LimitsFile, ProviderFile, TierFile } from './schema.ts'
+import type {
+  AgentFile,
+  Config,
+  DeploymentFile,
+  LimitsFile,
+  PriceFile,
+  ProviderFile,
+  TierFile,
+} from './schema.ts'
 import { splitDeployment } from './schema.ts'
 import type { Snapshot } from './snapshot.ts'
 import type { Vendors } from './vendors.ts'
@@ -27,7 +48,10 @@ const LOOPBACK = /^(127\.|::1$|localhost$)/
 export function compile({ source, policiesPath, config, agents, vendors, warnings }: CompileInput): Snapshot {
   const providers = mapValues(config.providers, (name, written) => toProvider(name, written, vendors))
   const settings = sharedSettings(config.tiers)
-  const tiers = mapValues(config.tiers, (name, written) => toTier(name, written, providers, settings))
+  const listed = mapValues(config.providers, (_, written) => listPrices(written, vendors))
+  const tiers = mapValues(config.tiers, (name, written) =>
+    toTier(name, written, { providers, settings, listed }),
+  )
   const routes = mapValues(config.routes, (name, written): Route => {
     const route = Array.isArray(written)
       ? { tiers: written, limits: NO_LIMITS, deadline: undefined }
@@ -73,7 +97,12 @@ export function compile({ source, policiesPath, config, agents, vendors, warning
     routes,
     agents: new Map(agents.map((written) => [written.agent, toAgent(written)])),
     bearers: new Map(agents.flatMap(toBearers).map((bearer) => [bearer.sha256, bearer])),
-    warnings: [...warnings, ...warningsOf(config, vendors), ...warningsOfAgents(agents, routes)],
+    warnings: [
+      ...warnings,
+      ...warningsOf(config, vendors),
+      ...warningsOfAgents(agents, routes),
+      ...(hasBudgets(config, agents) ? warningsOfPrices(routes) : []),
+    ],
   })
 }
 
@@ -91,8 +120,37 @@ function warningsOfAgents(agents: readonly AgentFile[], routes: ReadonlyMap<stri
     .map((route) => `no agent has a scope for the route "${route}"`)
 }
 
-function toLimits({ requests, tokens, concurrency, strict, wait }: LimitsFile): Limits {
-  return { requests, tokens, concurrency, strict, waitMs: wait > 0 ? wait : undefined }
+function hasBudgets(config: Config, agents: readonly AgentFile[]): boolean {
+  const routes = Object.values(config.routes).map((route) =>
+    Array.isArray(route) ? undefined : route.limits,
+  )
+  const deployments = Object.values(config.tiers)
+    .flatMap((tier) => tier.deployments ?? [])
+    .map((one) => (typeof one === 'string' ? undefined : one.limits))
+  const providers = Object.values(config.providers).map((provider) => provider.limits)
+  const callers = agents.flatMap((agent) => [agent.limits, ...agent.bearers.map((bearer) => bearer.limits)])
+  return [config.limits, ...routes, ...deployments, ...providers, ...callers].some(
+    (limits) => limits?.budget !== undefined,
+  )
+}
+
+/** What nobody with a budget can reach. */
+function warningsOfPrices(routes: ReadonlyMap<string, Route>): string[] {
+  const called = [...routes.values()].flatMap((route) => route.tiers.flatMap((tier) => tier.deployments))
+  return [
+    ...new Set(
+      called
+        .filter(({ price, listPrices }) => price === undefined && listPrices.length === 0)
+        .map(
+          ({ name }) =>
+            `deployment ${name} is unpriced, so whoever has a budget never reaches it; give it a price (0 if it costs nothing)`,
+        ),
+    ),
+  ]
+}
+
+function toLimits({ requests, tokens, concurrency, budget, strict, wait }: LimitsFile): Limits {
+  return { requests, tokens, concurrency, budget, strict, waitMs: wait > 0 ? wait : undefined }
 }
 
 function toProvider(name: string, written: ProviderFile, vendors: Vendors): Provider {
@@ -133,41 +191,91 @@ function toFault(written: ProviderFile['fault']) {
   )
 }
 
+type SharedSettings = Pick<DeploymentFile, 'limits' | 'price' | 'contextWindow'>
+
 /** What is said of a deployment in any tier holds in all of them. */
-function sharedSettings(
-  tiers: Config['tiers'],
-): ReadonlyMap<string, Pick<DeploymentFile, 'limits' | 'contextWindow'>> {
-  const settings = new Map<string, Pick<DeploymentFile, 'limits' | 'contextWindow'>>()
+function sharedSettings(tiers: Config['tiers']): ReadonlyMap<string, SharedSettings> {
+  const settings = new Map<string, SharedSettings>()
   for (const written of Object.values(tiers).flatMap((tier) => tier.deployments ?? [])) {
     if (typeof written === 'string') continue
     const before = settings.get(written.use)
     settings.set(written.use, {
       limits: before?.limits ?? written.limits,
+      price: before?.price ?? written.price,
       contextWindow: before?.contextWindow ?? written.contextWindow,
     })
   }
   return settings
 }
 
-function toTier(
-  name: string,
-  written: TierFile,
-  providers: ReadonlyMap<string, Provider>,
-  settings: ReturnType<typeof sharedSettings>,
-): Tier {
+/** List prices hold for who is really called: a proxy that speaks a vendor's format has prices of its own. */
+function listPrices(written: ProviderFile, vendors: Vendors): PriceList {
+  const called = originOf(written.baseUrl ?? vendors[written.format]?.baseUrl)
+  if (called === undefined) return []
+  const list = Object.values(vendors).find((vendor) => originOf(vendor.baseUrl) === called)?.prices ?? []
+  return list.toSorted(([a], [b]) => compareSpecificity(a, b))
+}
+
+function originOf(baseUrl: string | undefined): string | undefined {
+  return baseUrl !== undefined && URL.canParse(baseUrl) ? new URL(baseUrl).origin : undefined
+}
+
+/** What was written goes before what is known; what answers from this process costs nothing. */
+function toPrices(
+  written: PriceFile | undefined,
+  kind: Provider['kind'],
+  { list, model }: { readonly list: PriceList; readonly model: string | undefined },
+): Pick<Deployment, 'price' | 'listPrices'> {
+  if (written !== undefined) return { price: toPrice(written), listPrices: [] }
+  if (kind === 'simulated') return { price: FREE, listPrices: [] }
+  if (model === undefined) return { price: undefined, listPrices: list }
+  return { price: priceOf({ price: undefined, listPrices: list }, model), listPrices: [] }
+}
+
+function toPrice(written: PriceFile): Price {
+  const { long } = written
+  return {
+    ...toTokenPrice(written),
+    long: long && { ...toTokenPrice(long), overTokens: long.over },
+  }
+}
+
+function toTokenPrice(written: Omit<PriceFile, 'long'>): TokenPrice {
+  const { input, output } = written
+  return {
+    input,
+    cached: written.cached ?? input,
+    cacheWrite: written.cacheWrite ?? input,
+    output,
+    reasoning: written.reasoning ?? output,
+    audioInput: written.audioInput ?? input,
+    audioOutput: written.audioOutput ?? output,
+  }
+}
+
+interface TierParts {
+  readonly providers: ReadonlyMap<string, Provider>
+  readonly settings: ReadonlyMap<string, SharedSettings>
+  /** List prices by provider. */
+  readonly listed: ReadonlyMap<string, PriceList>
+}
+
+function toTier(name: string, written: TierFile, { providers, settings, listed }: TierParts): Tier {
   const deployments = (written.deployments ?? []).map((item): Deployment => {
     const { use, weight } = typeof item === 'string' ? { use: item, weight: 1 } : item
     const halves = splitDeployment(use)
     if (!halves) throw new TypeError(`deployment of tier ${name} was not validated`)
     const provider = known(providers, halves.provider)
+    const said = settings.get(use)
     return {
       name: use,
       kind: provider.kind,
       provider,
       model: halves.model,
       weight,
-      contextWindow: settings.get(use)?.contextWindow,
-      limits: toLimits(settings.get(use)?.limits ?? NO_LIMITS),
+      contextWindow: said?.contextWindow,
+      ...toPrices(said?.price, provider.kind, { list: known(listed, provider.name), model: halves.model }),
+      limits: toLimits(said?.limits ?? NO_LIMITS),
       text: undefined,
     }
   })
@@ -194,6 +302,8 @@ function toReply(tier: string, text: string): Deployment {
     model: undefined,
     weight: 1,
     contextWindow: undefined,
+    price: FREE,
+    listPrices: [],
     limits: toLimits(NO_LIMITS),
     text,
   }

@@ -143,13 +143,13 @@ function tierRelations(name: string, tier: Raw, providers: Raw): Finding[] {
   return findings
 }
 
-/** Limits and context window belong to the deployment: said once they hold everywhere, said twice they must agree. */
+/** Limits, price and context window belong to the deployment: said once they hold everywhere, said twice they must agree. */
 function sharedDeployments(tiers: Raw): Finding[] {
   const first = new Map<string, { tier: string; value: string }>()
   const findings: Finding[] = []
   for (const [name, tier] of entries(tiers)) {
     for (const { use, path, options } of deploymentsOf(name, record(tier))) {
-      for (const key of ['limits', 'contextWindow']) {
+      for (const key of ['limits', 'price', 'contextWindow']) {
         if (options[key] === undefined) continue
         const value = canonical(options[key])
         const other = first.get(`${key} ${use}`)

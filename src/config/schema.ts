@@ -4,7 +4,7 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import type { Operation, Scope } from '../types.ts'
-import { duration, leaf, type Parsed, rate, size } from './values.ts'
+import { duration, leaf, money, type Parsed, rate, size } from './values.ts'
 import type { Vendors } from './vendors.ts'
 
 /** What this gateway can serve at all: the words before the colon of a scope. */
@@ -147,7 +147,7 @@ const limitKeys = {
     .describe('Requests, as a token bucket: `30/min`, or `{ capacity: 100, refill: 50/s }`.'),
   tokens: rate().optional().describe('Input and output tokens together, as a token bucket: `200000/min`.'),
   concurrency: z.int().min(1).max(1_000_000).optional().describe('Requests under way at once.'),
-  budget: notYet('Money per UTC calendar day or month: `20 USD/day`.'),
+  budget: money().optional().describe('Money per UTC calendar day or month: `20 USD/day`, `500 USD/month`.'),
   wait: duration({ min: '0s', max: '10m' })
     .prefault('0s')
     .describe('How long a request may queue for its turn, instead of a 429 at once.'),
@@ -376,6 +376,30 @@ function parseUse(input: unknown): Parsed<string> {
 const use = () =>
   leaf(parseUse, { title: 'provider/model', type: 'string', examples: ['local/gpt-oss-120b'] })
 
+/** US dollars per million tokens; o1-pro's output takes 600. */
+const dollars = () => z.number().min(0).max(100_000)
+
+const tokenPriceKeys = {
+  input: dollars().describe('Input tokens.'),
+  cached: dollars().optional().describe('Input tokens read from a cache. Default: `input`.'),
+  cacheWrite: dollars().optional().describe('Input tokens written to a cache. Default: `input`.'),
+  output: dollars().describe('Output tokens.'),
+  reasoning: dollars().optional().describe('Reasoning tokens. Default: `output`.'),
+  audioInput: dollars().optional().describe('Audio tokens of the input. Default: `input`.'),
+  audioOutput: dollars().optional().describe('Audio tokens of the output. Default: `output`.'),
+}
+
+const price = z.strictObject({
+  ...tokenPriceKeys,
+  long: z
+    .strictObject({
+      over: z.int().min(1).max(1_000_000_000).describe('Input tokens of the request.'),
+      ...tokenPriceKeys,
+    })
+    .optional()
+    .describe('What every token of a request costs instead when its input is longer.'),
+})
+
 const deployment = z.strictObject({
   use: use().describe('`provider/model`; `provider/*` sends the name the caller sent.'),
   weight: z.number().gt(0).max(1_000_000).default(1).describe('Share of the tier under `balance: weighted`.'),
@@ -385,7 +409,11 @@ const deployment = z.strictObject({
     .max(1_000_000_000)
     .optional()
     .describe('Input and output tokens that it holds; a request too long for one may go to a larger one.'),
-  price: notYet('US dollars per million tokens: `{ input, cached, output }`.'),
+  price: price
+    .optional()
+    .describe(
+      "US dollars per million tokens: `{ input: 1.25, cached: 0.125, output: 10 }`. Default: the vendor's list price where it is known; else the deployment is unpriced, and whoever has a budget never reaches it.",
+    ),
   prefill: z
     .literal(false, { error: (issue) => (issue.input === true ? notYetSentence('prefill') : undefined) })
     .default(false)
@@ -584,3 +612,4 @@ export type LimitsFile = z.output<typeof limitsSchema>
 export type ProviderFile = Config['providers'][string]
 export type TierFile = Config['tiers'][string]
 export type DeploymentFile = z.output<typeof deployment>
+export type PriceFile = z.output<typeof price>

@@ -2,19 +2,12 @@
 // Pure parsers, and the zod types made from them; no message repeats a value, because a value may be a secret.
 
 import { z } from 'zod'
-import type { Rate } from '../types.ts'
+import type { Budget, Rate } from '../types.ts'
 
 /** What a parser says: the value, or why not, in words for the operator. */
 export type Parsed<T> =
   | { readonly ok: true; readonly value: T }
   | { readonly ok: false; readonly message: string }
-
-/** Money to spend in a UTC calendar period. */
-export interface Budget {
-  /** Millionths of a US dollar. */
-  readonly micros: number
-  readonly period: 'day' | 'month'
-}
 
 /** Smallest and largest value that is allowed, as an operator would write them. */
 export interface Bounds {

@@ -1,5 +1,7 @@
 // The table of formats that `config/` is handed: it judges a provider by this, and names no vendor itself.
 
+import type { PriceList } from '../types.ts'
+
 /** How the account of a vendor is found when there is no configuration file. */
 export interface VendorEnvironment {
   /** Environment variable that holds the key. */
@@ -24,6 +26,8 @@ export interface Vendor {
   /** Said at start and by `check` for each provider of this format. */
   readonly warning?: string
   readonly environment?: VendorEnvironment
+  /** List prices of its models, in any order; they hold where the vendor's own address is called. */
+  readonly prices?: PriceList
 }
 
 /** By the word an operator writes as `format`. */

@@ -156,14 +156,16 @@ function readUsage(message: Record<string, unknown>): Usage | undefined {
   const inputTokens = count(usage.prompt_tokens)
   const outputTokens = count(usage.completion_tokens)
   if (inputTokens === undefined && outputTokens === undefined) return undefined
-  const inputDetails = usage.prompt_tokens_details
-  const outputDetails = usage.completion_tokens_details
-  const cached = isObject(inputDetails) ? count(inputDetails.cached_tokens) : undefined
+  const input = isObject(usage.prompt_tokens_details) ? usage.prompt_tokens_details : {}
+  const output = isObject(usage.completion_tokens_details) ? usage.completion_tokens_details : {}
   return {
     inputTokens: inputTokens ?? 0,
-    cachedTokens: cached ?? count(usage.prompt_cache_hit_tokens) ?? 0,
+    cachedTokens: count(input.cached_tokens) ?? count(usage.prompt_cache_hit_tokens) ?? 0,
+    cacheWriteTokens: count(input.cache_write_tokens) ?? 0,
+    audioInputTokens: count(input.audio_tokens) ?? 0,
     outputTokens: outputTokens ?? 0,
-    reasoningTokens: (isObject(outputDetails) ? count(outputDetails.reasoning_tokens) : undefined) ?? 0,
+    reasoningTokens: count(output.reasoning_tokens) ?? 0,
+    audioOutputTokens: count(output.audio_tokens) ?? 0,
     source: 'provider',
   }
 }

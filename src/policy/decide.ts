@@ -2,6 +2,7 @@
 // on the model name as sent, before anybody knows whether there is such a route.
 
 import { matchesGlob } from '../config/glob.ts'
+import { limitsMoney } from '../config/limits.ts'
 import { GatewayError } from '../errors.ts'
 import type { Agent, Caller, Decision, ModelRequest, Obligations, Operation, Scope } from '../types.ts'
 
@@ -29,7 +30,7 @@ export function createPolicy({ operations }: { operations: ReadonlySet<Operation
         allow: scope !== undefined,
         code: scope === undefined ? 'scope_denied' : 'allowed',
         matched,
-        obligations: toObligations(agent),
+        obligations: toObligations(caller),
       })
     },
     allows(agent, operation, model) {
@@ -62,6 +63,10 @@ function toText(scope: Scope): string {
   return `${scope.operation}:${scope.models}`
 }
 
-function toObligations(agent: Agent): Obligations {
-  return Object.freeze({ deadlineMs: agent.deadlineMs, maxOutputTokens: agent.maxOutputTokens })
+function toObligations({ agent, bearer }: Caller): Obligations {
+  return Object.freeze({
+    deadlineMs: agent.deadlineMs,
+    maxOutputTokens: agent.maxOutputTokens,
+    pricedOnly: limitsMoney(agent.limits, bearer.limits),
+  })
 }

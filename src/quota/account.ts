@@ -31,14 +31,14 @@ export function createAccounts(): Accounts {
 
 /** Names the state of a subject and puts its rates on their grid. */
 export function toAccount(subject: Subject): Account {
-  const { requests, tokens, concurrency, strict } = subject.limits
+  const { requests, tokens, concurrency, budget, strict } = subject.limits
   return {
     subject,
     key: `${PREFIX}:{${encode(subject.tag)}}:b:${subject.kind}:${encode(subject.id)}`,
     requests: exactly(requests),
     tokens: exactly(tokens),
     concurrency,
-    budget: undefined,
+    budget,
     strict,
   }
 }

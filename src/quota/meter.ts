@@ -2,6 +2,7 @@
 // each attempt. It decides how much a request may cost; whether that fits is the store's.
 
 import { IMAGE_TOKENS } from '../config/limits.ts'
+import { boundMicros, priceOf, toBound } from '../config/money.ts'
 import { GatewayError } from '../errors.ts'
 import type {
   Caller,
@@ -12,6 +13,7 @@ import type {
   Hold,
   Limits,
   ModelRequest,
+  PriceBound,
   Rate,
   Refusal,
   Subject,
@@ -21,7 +23,7 @@ import { createAccounts } from './account.ts'
 import { remaining } from './bucket.ts'
 import { createPacing } from './pacing.ts'
 import type { Account, Ask, Claim, Grant, Levels, Refused, Store, Timers } from './store.ts'
-import { durationText, refusalText } from './words.ts'
+import { budgetRefusalText, durationText, refusalText } from './words.ts'
 
 export interface HeaderLine {
   /** Lower case. */
@@ -46,9 +48,10 @@ export interface Meter {
   ): Promise<Hold>
   /**
    * Gives the slots back and settles the tokens on `usage`. Undefined usage says that no answer began: all tokens
-   * come back (the request stays counted). An answer that broke needs its counted usage. Idempotent; never throws.
+   * come back (the request stays counted). An answer that broke needs its counted usage. `costMicros` is what it came
+   * to; undefined beside a usage says that it has no price. Idempotent; never throws.
    */
-  settle(hold: Hold, usage: Usage | undefined): void
+  settle(hold: Hold, usage: Usage | undefined, costMicros?: number): void
   /** A provider's and a deployment's own limits, attempt by attempt. */
   readonly gate: Gate
   /** `x-ratelimit-*` of the caller's bucket with the least share left, per limited kind; of a hold or of a refusal. */
@@ -59,6 +62,8 @@ export interface Meter {
 
 /** What a reservation must know besides what it costs. */
 export interface Terms {
+  /** The most a token of the request can cost; undefined where nobody's money is limited. */
+  readonly priceBound?: PriceBound | undefined
   /** Aborts when the caller goes away: nobody waits for somebody who left. */
   readonly signal?: AbortSignal | undefined
   /** Monotonic ms at which the request is over. */
@@ -93,6 +98,7 @@ const MOST_CHOICES = 128
 /** Bytes of JSON a token takes: 3 errs to the safe side for prose and code in most tokenizers. */
 const BYTES_PER_TOKEN = 3
 const LONGEST_WAIT_MS = 60_000
+const DAY_MS = 86_400_000
 const UNAVAILABLE_WAIT_MS = 1_000
 
 /** The hold of all who have no limits: nothing to settle. */
@@ -108,13 +114,18 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   const pacing = createPacing({ clock, timers })
   const gated = new WeakMap<Deployment, readonly Account[]>()
 
-  function toAsks(subjects: readonly Account[], request: ModelRequest, outputTokens: number): Ask[] {
-    return subjects.map((account) => ({
-      account,
-      requests: 1,
-      tokens: inputTokens(request, account.subject.limits) + outputTokens,
-      micros: 0,
-    }))
+  function toAsks(subjects: readonly Account[], request: ModelRequest, most: Most): Ask[] {
+    const { outputTokens, bound } = most
+    return subjects.map((account) => {
+      const input = inputTokens(request, account.subject.limits)
+      const hasMoney = account.budget !== undefined && bound !== undefined
+      return {
+        account,
+        requests: 1,
+        tokens: input + outputTokens,
+        micros: hasMoney ? boundMicros(bound, { inputTokens: input, outputTokens }) : 0,
+      }
+    })
   }
 
   function keep(claim: Claim, grant: Extract<Grant, { ok: true }>, agent?: string): Hold {
@@ -122,13 +133,15 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     return Object.freeze({ id: claim.id })
   }
 
-  function settle(hold: Hold, usage: Usage | undefined): void {
+  function settle(hold: Hold, usage: Usage | undefined, costMicros?: number): void {
     const reservation = open.get(hold.id)
     if (reservation === undefined) return
     open.delete(hold.id)
     const usedTokens = usage === undefined ? 0 : toUnits(usage.inputTokens) + toUnits(usage.outputTokens)
     const { claim, agent, nowUs } = reservation
-    store.settle([{ claim, nowUs, usedTokens, usedMicros: undefined }])
+    // What has no price cannot be settled: the reservation stays.
+    const usedMicros = usage === undefined ? (costMicros ?? 0) : costMicros
+    store.settle([{ claim, nowUs, usedTokens, usedMicros }])
     if (agent !== undefined) pacing.nudge(agent)
   }
 
@@ -149,6 +162,11 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     return known
   }
 
+  /** Periods end at midnight UTC, whatever this machine's clock thinks of the hour. */
+  function endOfPeriodMs(waitUs: number): number {
+    return Math.round((clock.wall() + waitUs / 1000) / DAY_MS) * DAY_MS
+  }
+
   function limited(subjects: readonly Subject[]): Account[] {
     const found: Account[] = []
     for (const subject of subjects) {
@@ -162,7 +180,11 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     async enter(deployment, request): Promise<Hold | Refusal | undefined> {
       const subjects = accountsOf(deployment)
       if (subjects.length === 0) return undefined
-      const asks = toAsks(subjects, request, reserved.get(request) ?? outputTokens(request, undefined))
+      const price = priceOf(deployment, request.model)
+      const asks = toAsks(subjects, request, {
+        outputTokens: reserved.get(request) ?? outputTokens(request, undefined),
+        bound: price && toBound([price]),
+      })
       const claim: Claim = { id: ids(), asks }
       const grant = await store.take(claim)
       if (grant.ok) return keep(claim, grant)
@@ -176,12 +198,13 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   }
 
   return {
-    async reserve(caller, request, decision, shared = [], { signal, deadlineAt = Infinity } = {}) {
+    async reserve(caller, request, decision, shared = [], terms = {}) {
+      const { priceBound: bound, signal, deadlineAt = Infinity } = terms
       const output = outputTokens(request, decision.obligations.maxOutputTokens)
       reserved.set(request, output)
       const subjects = [...limited(caller.subjects), ...limited(shared)]
       if (subjects.length === 0) return NO_HOLD
-      const claim: Claim = { id: ids(), asks: toAsks(subjects, request, output) }
+      const claim: Claim = { id: ids(), asks: toAsks(subjects, request, { outputTokens: output, bound }) }
       const lineMs = longestWaitMs(subjects)
       const grant =
         lineMs === 0
@@ -203,7 +226,9 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
         })
       const error = new GatewayError(
         toCode(grant),
-        refusalText(grant, caller.agent.name),
+        grant.kind === 'budget'
+          ? budgetRefusalText(grant.ask.account.subject, caller.agent.name, endOfPeriodMs(grant.waitUs))
+          : refusalText(grant, caller.agent.name),
         // Spent money does not come back by waiting a little: there is nothing to retry.
         grant.kind === 'budget'
           ? {}
@@ -223,6 +248,12 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
 
     openHolds: () => open.size,
   }
+}
+
+/** What a request can cost at most, as far as it is known before it is sent. */
+interface Most {
+  readonly outputTokens: number
+  readonly bound: PriceBound | undefined
 }
 
 /** How long a request may queue at most, whichever limit it is for. */

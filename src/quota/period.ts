@@ -1,6 +1,8 @@
 // Budgets run by the UTC calendar. Arithmetic only, in µs since 1970: ledger.lua does the same.
 
-export type Period = 'day' | 'month'
+import type { Budget } from '../types.ts'
+
+type Period = Budget['period']
 
 const DAY_US = 86_400_000_000
 

@@ -2,9 +2,8 @@
 // (what may a request cost?) → leases.ts (a Store: what this replica has in hand) → outage.ts (who decides while
 // Redis is away) → redis.ts or memory.ts (an Authority: keeps the ledgers of ledger.ts).
 
-import type { Rate, Subject } from '../types.ts'
+import type { Budget, Rate, Subject } from '../types.ts'
 import type { Answer, Units, Visit } from './ledger.ts'
-import type { Period } from './period.ts'
 
 /** A limited subject with the name of its state; made once per subject by account.ts. */
 export interface Account {
@@ -17,7 +16,7 @@ export interface Account {
   /** Slots at once; undefined is unlimited. */
   readonly concurrency: number | undefined
   /** Micros of a USD in a UTC day or month. */
-  readonly budget: { readonly micros: number; readonly period: Period } | undefined
+  readonly budget: Budget | undefined
   /** Every request is decided at the ledger, none ahead of need. */
   readonly strict: boolean
 }

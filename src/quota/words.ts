@@ -1,6 +1,6 @@
 // Limits in words and in header values. Pure text; what is true of a bucket is decided elsewhere.
 
-import type { Rate, Subject } from '../types.ts'
+import type { Budget, Rate, Subject } from '../types.ts'
 import type { Refused } from './store.ts'
 
 const UNITS = [
@@ -43,6 +43,26 @@ export function refusalText({ kind, ask, waitUs }: Refused, agent: string): stri
       ? requests && rateText(requests, 'requests')
       : tokens && rateText(tokens, 'input and output tokens')
   return `${whose} is limited to ${rate}; this request fits in ${waitText(waitUs / 1000)}.`
+}
+
+/**
+ * What a caller is told when the money of `subject` does not cover the request: whose, how much, and from when on there
+ * is more (`endsAtMs`, Unix ms, the end of the period). It is final, so it holds none of the words that clients take for
+ * a reason to come back at once, and no number that they take for an HTTP status (wire §0.3).
+ */
+export function budgetRefusalText(subject: Subject, agent: string, endsAtMs: number): string {
+  const { budget } = subject.limits
+  const amount = budget === undefined ? '' : ` of ${budgetText(budget)}`
+  const shown = STATUS_LIKE.test(amount) ? '' : amount
+  const from = new Date(endsAtMs).toISOString().slice(0, 16).replace('T', ' ')
+  return `${subjectText(subject, agent)} has too little left of its budget${shown} for this request; the next ${budget?.period ?? 'period'} begins at ${from} UTC.`
+}
+
+const STATUS_LIKE = /429|50[0-4]|52[0-9]/
+
+/** `20 USD/day`, as it is written in the configuration. */
+function budgetText({ micros, period }: Budget): string {
+  return `${micros / 1e6} USD/${period}`
 }
 
 function counted(requests: number): string {

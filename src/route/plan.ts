@@ -2,7 +2,8 @@
 // and randomness are handed in, nothing is called.
 
 import { compareSpecificity, matchesGlob } from '../config/glob.ts'
-import { hasLimits } from '../config/limits.ts'
+import { hasLimits, limitsMoney } from '../config/limits.ts'
+import { priceOf, toBound } from '../config/money.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
 import { withholdUsage } from '../formats/stage.ts'
@@ -13,6 +14,8 @@ import type {
   Deployment,
   ModelRequest,
   Plan,
+  PriceBound,
+  Reason,
   Route,
   Subject,
   Tier,
@@ -35,6 +38,8 @@ export interface Router {
   has(model: string): boolean
   /** Limited subjects of the route and the gateway: shared by all who use them. */
   subjects(route: Route): readonly Subject[]
+  /** The most a token of the request can cost wherever it may go; undefined where nobody's money is limited. */
+  priceBound(route: Route, request: ModelRequest, decision: Decision): PriceBound | undefined
   /** Monotonic ms at which the request must be over: the nearest of all deadlines that apply to it. */
   deadlineAt(route: Route, decision: Decision, arrival: Arrival): number
   /** Where the request may go, best first. */
@@ -87,6 +92,12 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
 
     subjects: (route) => subjects.get(route.name) ?? [],
 
+    priceBound(route, request, decision) {
+      if (!isPricedOnly(route, decision)) return undefined
+      const deployments = route.tiers.flatMap((tier) => tier.deployments)
+      return toBound(deployments.flatMap((deployment) => priceOf(deployment, request.model) ?? []))
+    },
+
     deadlineAt(route, decision, arrival) {
       const longestMs = Math.min(
         snapshot.failover.deadlineMs,
@@ -98,6 +109,7 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
     },
 
     plan(route, request, decision, deadlineAt) {
+      const pricedOnly = isPricedOnly(route, decision)
       const tiers: { tier: Tier; candidates: Candidate[] }[] = []
       let callable = 0
       for (const tier of route.tiers) {
@@ -106,8 +118,11 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
           (deployment) => deployment.kind === 'reply' || accepts(deployment, request),
         )
         if (deployments.length === 0) continue
-        if (deployments.some((deployment) => deployment.kind !== 'reply')) callable += 1
-        tiers.push({ tier, candidates: order(deployments).map((deployment) => ({ tier, deployment })) })
+        const candidates = order(deployments).map(
+          (deployment): Candidate => ({ tier, deployment, barred: bar(deployment, request, pricedOnly) }),
+        )
+        if (candidates.some(isCallable)) callable += 1
+        tiers.push({ tier, candidates })
       }
       return {
         route,
@@ -118,6 +133,10 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
         stages: request.stream && !request.includeUsage ? WITHHOLD_USAGE : NO_STAGES,
       }
     },
+  }
+
+  function isPricedOnly(route: Route, decision: Decision): boolean {
+    return decision.obligations.pricedOnly || limitsMoney(route.limits, snapshot.limits)
   }
 
   function toSubjects(route: Route): readonly Subject[] {
@@ -148,6 +167,16 @@ function accepts(deployment: Deployment, request: ModelRequest): boolean {
   if (request.restrictedFields.length === 0) return true
   const allowed = deployment.provider?.allowFields
   return allowed !== undefined && request.restrictedFields.every((field) => allowed.has(field))
+}
+
+/** Money cannot be counted without a price, whether the budget is the caller's or the account's own. */
+function bar(deployment: Deployment, request: ModelRequest, pricedOnly: boolean): Reason | undefined {
+  const counts = pricedOnly || limitsMoney(deployment.limits, deployment.provider?.limits)
+  return counts && priceOf(deployment, request.model) === undefined ? 'skipped:unpriced' : undefined
+}
+
+function isCallable({ deployment, barred }: Candidate): boolean {
+  return deployment.kind !== 'reply' && barred === undefined
 }
 
 /** The cap to write into the request: the agent's, unless the caller asked for less already. */

@@ -1,6 +1,7 @@
 // Call: walks a plan until somebody answers. One attempt at a time, each judged by attempt.ts; nothing is tried
 // after the first byte, after the deadline, or for a caller who has gone.
 
+import { costMicros, priceOf } from '../config/money.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Format } from '../formats/format.ts'
 import type {
@@ -75,11 +76,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       if (outcome.error !== undefined && hands.attempts.length > 0) {
         reply.header('x-sluice-attempts', toAttemptsHeader(hands.attempts))
       }
-      return outcome
+      return { ...outcome, costMicros: sum(hands.attempts) }
     },
   }
 
-  async function walkPlan(job: Job): Promise<Outcome> {
+  async function walkPlan(job: Job): Promise<Ended> {
     const { plan } = job
     const walk = createWalk(plan)
     for (const place of plan.tiers) {
@@ -88,7 +89,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         if (outcome !== undefined) return outcome
       }
     }
-    for (const candidate of leastBadFirst(plan)) {
+    for (const candidate of leastBadFirst(walk)) {
       if (walk.calls > 0) break
       const outcome = await tryCandidate(candidate, walk, { ...job, force: true })
       if (outcome !== undefined) return outcome
@@ -97,9 +98,10 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** Calls one candidate, again where that is worth it; undefined when the next one is to be tried. */
-  async function tryCandidate(candidate: Candidate, walk: Walk, job: Job): Promise<Outcome | undefined> {
+  async function tryCandidate(candidate: Candidate, walk: Walk, job: Job): Promise<Ended | undefined> {
     const { plan, hands } = job
     const { deployment, tier } = candidate
+    if (candidate.barred !== undefined) return skip(candidate, job, candidate.barred)
     const isReply = deployment.kind === 'reply'
     let retriesLeft = tier.retries
     let keysLeft = (deployment.provider?.keys.length ?? 0) - 1
@@ -115,7 +117,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       ) {
         return undefined
       }
-      const entered = await enter(candidate, job)
+      const entered = await enter(candidate, walk, job)
       if (entered === undefined) return undefined
       if (!isReply) walk.called(tier.name)
 
@@ -128,6 +130,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         startedMs: clock.now(),
         endedMs: 0,
         firstTokenMs: undefined,
+        costMicros: 0,
       }
       hands.attempts.push(attempt)
       const last = isReply || !hasFallback(candidate, walk, plan)
@@ -135,7 +138,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         (error: unknown) => {
           // A defect of ours: what was taken comes back all the same.
           attempt.endedMs = clock.now()
-          leave(candidate, entered, { outcome: 'left', usage: undefined }, job)
+          leave(candidate, entered, { outcome: 'left', usage: undefined }, { ...job, attempt })
           throw error
         },
       )
@@ -145,7 +148,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       else if (result.outcome === 'refuse') attempt.reason = `${result.status}`
       // 499: the caller left, which is nobody's failure.
       else attempt.reason = result.outcome === 'answered' ? '200' : '499'
-      leave(candidate, entered, result, job)
+      attempt.costMicros = costOf(deployment, job.request, usageOf(result))
+      leave(candidate, entered, result, { ...job, attempt })
 
       switch (result.outcome) {
         case 'answered':
@@ -186,11 +190,12 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** Asks health, keys and limits; undefined when the candidate is skipped, with the reason noted. */
-  async function enter(candidate: Candidate, job: Job): Promise<Entered | undefined> {
+  async function enter(candidate: Candidate, walk: Walk, job: Job): Promise<Entered | undefined> {
     const { deployment } = candidate
     if (deployment.kind === 'reply') return { entry: 'go', key: undefined, hold: undefined }
     let taken = takePlace(candidate, job)
-    if (taken === undefined && candidate.tier.patienceMs > 0) taken = await takePatiently(candidate, job)
+    if (taken === undefined && candidate.tier.patienceMs > 0)
+      taken = await takePatiently(candidate, walk, job)
     if (taken === undefined) return skip(candidate, job, 'skipped:unavailable')
     const { key, entry } = taken
     let hold: Hold | Refusal | undefined
@@ -221,11 +226,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** Who is held back is worth a wait within the tier's patience when nobody else of the tier can answer. */
-  async function takePatiently(candidate: Candidate, job: Job) {
+  async function takePatiently(candidate: Candidate, walk: Walk, job: Job) {
     const { tier, deployment } = candidate
     const untilMs = Math.min(clock.now() + tier.patienceMs, job.plan.deadlineAt - LEAST_TIME_MS)
     for (;;) {
-      const others = tier.deployments.some((other) => other !== deployment && health.isAvailable(other.name))
+      const others = walk.othersInTier(candidate).some((other) => health.isAvailable(other.name))
       // Where the hold is over, somebody else is probing: a short look, again and again.
       const waitMs = Math.ceil(holdMs(deployment)) + PROBE_LOOK_MS
       if (others || clock.now() + waitMs > untilMs || job.hands.signal.aborted) return undefined
@@ -253,6 +258,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       startedMs: now,
       endedMs: now,
       firstTokenMs: undefined,
+      costMicros: 0,
     })
     return undefined
   }
@@ -300,11 +306,16 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** Tells health, keys and limits how it went. */
-  function leave({ deployment }: Candidate, entered: Entered, result: Result, { hands, request }: Job): void {
+  function leave(
+    { deployment }: Candidate,
+    entered: Entered,
+    result: Result,
+    { hands, request, attempt }: Job & { attempt: Attempt },
+  ): void {
     if (deployment.kind === 'reply') return
     const { provider } = deployment
     const { entry, key, hold } = entered
-    if (hold !== undefined) hands.gate.leave(hold, 'usage' in result ? result.usage : undefined)
+    if (hold !== undefined) hands.gate.leave(hold, usageOf(result), attempt.costMicros)
     switch (result.outcome) {
       case 'answered':
         return health.succeeded(deployment.name, entry)
@@ -342,9 +353,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** When everybody is held back by our own breakers: those whose hold ends first are asked first. */
-  function leastBadFirst(plan: Plan): readonly Candidate[] {
-    return plan.tiers
-      .flatMap((place) => place.candidates)
+  function leastBadFirst({ candidates }: Walk): readonly Candidate[] {
+    return candidates
       .filter(({ deployment }) => deployment.kind !== 'reply' && !health.isAvailable(deployment.name))
       .sort((a, b) => health.holdMs(a.deployment.name) - health.holdMs(b.deployment.name))
   }
@@ -372,24 +382,24 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   function toFailure(walk: Walk, { plan, request, hands, limitWaitMs }: Job): GatewayError {
     const { attempts } = hands
     if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return tooLate()
-    if (walk.tooLongFor !== undefined && !mightHaveFit(walk.tooLongFor, plan, attempts)) {
-      return toContextError(walk, plan, request)
+    if (walk.tooLongFor !== undefined && !mightHaveFit(walk.tooLongFor, walk, attempts)) {
+      return toContextError(walk, request)
     }
     const list = attempts.map(({ tier, called, reason }) => `${tier} ${called}: ${reason}`).join('; ')
-    const waitMs = Math.min(shortestHoldMs(plan), limitWaitMs)
+    const waitMs = Math.min(shortestHoldMs(walk), limitWaitMs)
     const retryAfterMs = Number.isFinite(waitMs) ? waitMs : 1000
     return new GatewayError('upstream_failed', `No provider could answer (${list}).`, { retryAfterMs })
   }
 
   /** The shortest hold among those that are held back; Infinity where nobody is. */
-  function shortestHoldMs(plan: Plan): number {
-    const deployments = plan.tiers.flatMap((place) =>
-      place.candidates.map((candidate) => candidate.deployment),
-    )
-    const holds = deployments.map(holdMs)
+  function shortestHoldMs({ candidates }: Walk): number {
+    const holds = candidates.map(({ deployment }) => holdMs(deployment))
     return Math.min(...holds.filter((ms) => ms > 0))
   }
 }
+
+/** What came of a walk, before it is counted. */
+type Ended = Omit<Outcome, 'costMicros'>
 
 type Failure = Extract<Result, { outcome: 'retry' }>
 
@@ -413,6 +423,8 @@ interface Entered {
 // --- where a walk stands ---------------------------------------------------------------------------------------
 
 interface Walk {
+  /** Who may be called, in order. */
+  readonly candidates: readonly Candidate[]
   /** Calls to providers so far. */
   readonly calls: number
   called(tier: string): void
@@ -427,10 +439,11 @@ interface Walk {
 }
 
 function createWalk(plan: Plan): Walk {
-  const candidates = plan.tiers.flatMap((place) => place.candidates)
+  const candidates = plan.tiers.flatMap((place) => place.candidates).filter(isAllowed)
   const tiers = new Set<string>()
   let calls = 0
   return {
+    candidates,
     get calls() {
       return calls
     },
@@ -443,7 +456,7 @@ function createWalk(plan: Plan): Walk {
       const at = plan.tiers.findIndex((place) => place.tier === tier)
       return plan.tiers
         .slice(at + 1)
-        .filter((place) => place.candidates.some((c) => c.deployment.kind !== 'reply')).length
+        .filter((place) => place.candidates.some((c) => c.deployment.kind !== 'reply' && isAllowed(c))).length
     },
     behind: (candidate) => candidates.slice(candidates.indexOf(candidate) + 1),
     othersInTier: ({ tier, deployment }) =>
@@ -453,14 +466,40 @@ function createWalk(plan: Plan): Walk {
   }
 }
 
+function isAllowed({ barred }: Candidate): boolean {
+  return barred === undefined
+}
+
+// --- what it used ----------------------------------------------------------------------------------------------
+
+function usageOf(result: Result): Usage | undefined {
+  return 'usage' in result ? result.usage : undefined
+}
+
+function costOf(deployment: Deployment, request: ModelRequest, usage: Usage | undefined): number | undefined {
+  if (usage === undefined) return 0
+  const price = priceOf(deployment, request.model)
+  return price && costMicros(price, usage)
+}
+
+/** The cost of them all; unknown as soon as that of one is. */
+function sum(attempts: readonly Attempt[]): number | undefined {
+  let micros = 0
+  for (const attempt of attempts) {
+    if (attempt.costMicros === undefined) return undefined
+    micros += attempt.costMicros
+  }
+  return micros
+}
+
 // --- outcomes and errors ---------------------------------------------------------------------------------------
 
-function failed(error: GatewayError): Outcome {
+function failed(error: GatewayError): Ended {
   return { answeredBy: undefined, usage: undefined, error }
 }
 
 /** What was used until the caller went belongs to the one who was answering. */
-function left(usage?: Usage, candidate?: Candidate): Outcome {
+function left(usage?: Usage, candidate?: Candidate): Ended {
   return {
     answeredBy: usage === undefined ? undefined : candidate,
     usage,
@@ -494,11 +533,11 @@ function toPassedError({ status, fault }: Extract<Result, { outcome: 'refuse' }>
 }
 
 /** Clients look for these very words to compact their history (wire §4.3); both numbers must be there. */
-function toContextError(walk: Walk, plan: Plan, request: ModelRequest): GatewayError {
+function toContextError(walk: Walk, request: ModelRequest): GatewayError {
   const told = /maximum context length is \d+ tokens/i.test(walk.tooLongMessage)
     ? walk.tooLongMessage
     : undefined
-  const windows = plan.tiers.flatMap((place) => place.candidates.map((c) => c.deployment.contextWindow ?? 0))
+  const windows = walk.candidates.map(({ deployment }) => deployment.contextWindow ?? 0)
   const asked = Math.ceil(request.textBytes / 4)
   const largest = Math.max(...windows) || Math.max(1, asked - 1)
   const message =
@@ -534,12 +573,10 @@ function isAboutRequest({ reason }: Failure, deployment: Deployment, request: Mo
 const NO_SUCH_OPERATION: ReadonlySet<Reason> = new Set(['404', '405', '501', 'malformed'])
 
 /** Whether a window that is known to be larger only failed to be asked: then the prompt may still be held by it. */
-function mightHaveFit(tooLongFor: Deployment, plan: Plan, attempts: readonly Attempt[]): boolean {
+function mightHaveFit(tooLongFor: Deployment, walk: Walk, attempts: readonly Attempt[]): boolean {
   const troubled = new Set(attempts.filter(({ reason }) => reason !== 'context').map((one) => one.deployment))
-  return plan.tiers.some((place) =>
-    place.candidates.some(
-      ({ deployment }) => troubled.has(deployment.name) && isLarger(deployment, tooLongFor),
-    ),
+  return walk.candidates.some(
+    ({ deployment }) => troubled.has(deployment.name) && isLarger(deployment, tooLongFor),
   )
 }
 

@@ -178,7 +178,16 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
 
   function toCounted(outputTokens: number): Usage {
     const inputTokens = Math.ceil(request.textBytes / 4) + request.images * IMAGE_TOKENS
-    return { inputTokens, cachedTokens: 0, outputTokens, reasoningTokens: 0, source: 'counted' }
+    return {
+      inputTokens,
+      cachedTokens: 0,
+      cacheWriteTokens: 0,
+      audioInputTokens: 0,
+      outputTokens,
+      reasoningTokens: 0,
+      audioOutputTokens: 0,
+      source: 'counted',
+    }
   }
 
   // --- whole replies and errors ------------------------------------------------------------------------------

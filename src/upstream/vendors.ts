@@ -1,7 +1,8 @@
 // What is known of vendors' accounts, as data: where they are, what format they speak, which variable holds a key.
-// The only place outside formats/ that names one.
+// With prices.ts, which it takes its lists from, the only place outside formats/ that names one.
 
 import { START_TIERS, type Start, type Vendors } from '../config/vendors.ts'
+import { ANTHROPIC_PRICES, GEMINI_PRICES, OPENAI_PRICES } from './prices.ts'
 
 const COMPATIBLE = 'is called at its OpenAI-compatible endpoint until its own format comes'
 
@@ -16,6 +17,7 @@ export const VENDORS: Vendors = {
       models: { sovereign: 'gpt-5.1', fast: 'gpt-5-mini' },
       catchAll: true,
     },
+    prices: OPENAI_PRICES,
   },
   anthropic: {
     baseUrl: 'https://api.anthropic.com/v1',
@@ -27,6 +29,7 @@ export const VENDORS: Vendors = {
       provider: 'anthropic',
       models: { sovereign: 'claude-opus-4-5' },
     },
+    prices: ANTHROPIC_PRICES,
   },
   gemini: {
     baseUrl: 'https://generativelanguage.googleapis.com/v1beta/openai',
@@ -34,6 +37,7 @@ export const VENDORS: Vendors = {
     kind: 'http',
     warning: `format gemini ${COMPATIBLE}`,
     environment: { variable: 'GEMINI_API_KEY', provider: 'google', models: { fast: 'gemini-3-flash' } },
+    prices: GEMINI_PRICES,
   },
   azure: { baseUrl: undefined, wireFormat: 'openai', kind: 'http', notYet: true },
   vertex: { baseUrl: undefined, wireFormat: 'openai', kind: 'http', notYet: true },

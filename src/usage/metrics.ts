@@ -67,6 +67,19 @@ export const METRICS = {
     labels: ['agent', 'deployment', 'kind'],
     description: 'Tokens used: input, cached (part of input), output, reasoning (part of output).',
   },
+  cost: {
+    name: 'sluice_cost_usd_total',
+    kind: 'counter',
+    labels: ['agent', 'deployment'],
+    description:
+      'US dollars that tokens cost, by the price of the deployment; those without a price are not in it.',
+  },
+  unpriced: {
+    name: 'sluice_unpriced_requests_total',
+    kind: 'counter',
+    labels: ['deployment'],
+    description: 'Calls that used tokens of which nobody said what they cost.',
+  },
   refusals: {
     name: 'sluice_limit_refusals_total',
     kind: 'counter',
@@ -127,6 +140,8 @@ export interface Instruments {
   readonly attemptSeconds: Histogram<Catalogue['attemptSeconds']>
   readonly failovers: Counter<Catalogue['failovers']>
   readonly tokens: Counter<Catalogue['tokens']>
+  readonly cost: Counter<Catalogue['cost']>
+  readonly unpriced: Counter<Catalogue['unpriced']>
   readonly refusals: Counter<Catalogue['refusals']>
   readonly secretLoads: Counter<Catalogue['secretLoads']>
   /** The label of an agent: its name, or `other` beyond the first 2,000. */
@@ -183,6 +198,8 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
     attemptSeconds: histogram(METRICS.attemptSeconds),
     failovers: counter(METRICS.failovers),
     tokens: counter(METRICS.tokens),
+    cost: counter(METRICS.cost),
+    unpriced: counter(METRICS.unpriced),
     refusals: counter(METRICS.refusals),
     secretLoads: counter(METRICS.secretLoads),
     agentLabel(agent) {

@@ -80,6 +80,8 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
       if (outcome !== 'skipped') {
         instruments.attemptSeconds.record((attempt.endedMs - attempt.startedMs) / 1000, { deployment })
       }
+      if (attempt.costMicros === undefined) instruments.unpriced.add(1, { deployment })
+      else if (attempt.costMicros > 0) instruments.cost.add(toUsd(attempt.costMicros), { agent, deployment })
       const next = attempts[i + 1]
       if (next !== undefined && next.tier !== attempt.tier) {
         instruments.failovers.add(1, { route, from: attempt.tier, to: next.tier, reason })
@@ -103,7 +105,7 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
   }
 
   function write(arrival: Arrival, trail: Trail, endedMs: number): void {
-    const { request, caller, usage, answeredBy, attempts } = trail
+    const { request, caller, usage, costMicros, answeredBy, attempts } = trail
     const first = attempts.find((attempt) => attempt.firstTokenMs !== undefined)?.firstTokenMs
     const code = toCode(trail)
     const line = {
@@ -133,6 +135,9 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
       outputTokens: usage?.outputTokens,
       cachedTokens: usage?.cachedTokens,
       usageSource: usage?.source,
+      // Unknown is told apart from nothing: then there is no number at all.
+      costUsd: costMicros === undefined ? undefined : toUsd(costMicros),
+      unpriced: attempts.some((attempt) => attempt.costMicros === undefined) || undefined,
       address: arrival.address,
     }
     // A defect of ours is told with its cause; everything else is the ordinary course of things.
@@ -162,6 +167,10 @@ function overheadMs(arrival: Arrival, attempts: readonly Attempt[], endedMs: num
   let ms = endedMs - arrival.startedMs
   for (const attempt of attempts) ms -= attempt.endedMs - attempt.startedMs
   return Math.max(0, ms)
+}
+
+function toUsd(micros: number): number {
+  return micros / 1e6
 }
 
 function round(ms: number): number {

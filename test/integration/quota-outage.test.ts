@@ -437,6 +437,25 @@ describe('what was admitted here while Redis was away', () => {
     expect(count).toBeLessThanOrEqual(40 + refilled + 1)
   })
 
+  it('leaks at the share that was decided on, also where nobody was heard of yet', async () => {
+    const port = await freePort()
+    const url = `redis://127.0.0.1:${port}`
+    const replicas = await Promise.all([openStore(url, { replicas: 2 }), openStore(url, { replicas: 2 })])
+    const agent = agentSubject('a', { requests: perSecond(20, 100) })
+    const startedAt = performance.now()
+    let total = 0
+    const ask = async (times: number): Promise<void> => {
+      for (const { store } of replicas) total += await admitted(store, anew(agent), times)
+    }
+    for (; performance.now() < startedAt + 2_000; await sleep(200)) await ask(100)
+    expect(total).toBeGreaterThanOrEqual(130)
+    await openRedis(port)
+    await until(() => replicas.every(({ outage }) => outage.up), 1_500)
+    await until(() => replicas.every(({ store }) => store.view()[0]?.unsettled.requests === 0), 250)
+    await ask(100)
+    expect(total).toBeLessThanOrEqual(100 + (performance.now() - startedAt) / 50)
+  })
+
   it('does not leak twice: what Redis itself refilled meanwhile is no reason to owe it less', async () => {
     const server = await openRedis()
     const proxy = await openProxy(server.port)

@@ -29,7 +29,7 @@ async function setUp() {
   const request = makeRequest({ model: 'm', messages: [] })
   const body = request.body ?? Buffer.alloc(0)
   const exchange: Exchange = {
-    candidate: { deployment, tier: makeTier('t', [deployment]) },
+    candidate: { deployment, tier: makeTier('t', [deployment]), barred: undefined },
     request,
     model: 'm',
     path: '/chat/completions',

@@ -80,7 +80,7 @@ function vendorNames(text: string): string[] {
 }
 
 function mayNameVendors(path: string): boolean {
-  return path.startsWith('formats/') || path === 'upstream/vendors.ts'
+  return path.startsWith('formats/') || /^upstream\/(?:vendors|prices)\.ts$/.test(path)
 }
 
 function roomOf(path: string): string | undefined {

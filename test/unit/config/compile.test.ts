@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { AGENT, at, GOOD, good, SHA } from './configurations.ts'
+import { FREE, priceOf } from '../../../src/config/money.ts'
+import { AGENT, at, GOOD, good, read, SHA, said, type Value } from './configurations.ts'
 
 /** Everything reachable in a value, each once, with the way to it. */
 function* reachable(
@@ -108,4 +109,114 @@ test('a provider is called by the wire format of its vendor', () => {
     format: 'openai',
     baseUrl: 'https://generativelanguage.googleapis.com/v1beta/openai',
   })
+})
+
+const OPENAI = { format: 'openai', apiKey: 'env:A' }
+
+function pricesOf(providers: Value, deployments: readonly unknown[]) {
+  const tiers = { t: { deployments }, last: { reply: 'Nobody.' } }
+  return good({ providers, tiers, routes: { m: ['t', 'last'] } }).deployments
+}
+
+test('a deployment takes its written price, with what is absent as its input or output', () => {
+  const price = { input: 1, cached: 0.1, output: 4, long: { over: 1000, input: 2, output: 6, reasoning: 9 } }
+  const own = pricesOf({ openai: OPENAI }, [
+    { use: 'openai/gpt-5.1', price },
+    { use: 'openai/*', price },
+  ])
+  const each = {
+    input: 1,
+    cached: 0.1,
+    cacheWrite: 1,
+    output: 4,
+    reasoning: 4,
+    audioInput: 1,
+    audioOutput: 4,
+  }
+  const long = { input: 2, cached: 2, cacheWrite: 2, output: 6, reasoning: 9, audioInput: 2, audioOutput: 6 }
+  for (const name of ['openai/gpt-5.1', 'openai/*']) {
+    expect(own.get(name)).toMatchObject({
+      price: { ...each, long: { ...long, overTokens: 1000 } },
+      listPrices: [],
+    })
+  }
+})
+
+test('without one it takes the list price of the vendor whose address is called', () => {
+  const deployments = pricesOf(
+    {
+      openai: OPENAI,
+      direct: { ...OPENAI, baseUrl: 'https://api.openai.com/v1/' },
+      compatible: { ...OPENAI, baseUrl: 'https://generativelanguage.googleapis.com/v1beta/openai' },
+      proxy: { ...OPENAI, baseUrl: 'https://proxy.example/v1' },
+      local: { format: 'openai', baseUrl: 'http://127.0.0.1:8080/v1' },
+    },
+    ['openai/gpt-5.1', 'direct/gpt-5.1', 'compatible/gemini-2.5-pro', 'proxy/gpt-5.1', 'local/gpt-5.1'],
+  )
+  const gpt = { price: { input: 1.25, cached: 0.125, output: 10 }, listPrices: [] }
+  expect(deployments.get('openai/gpt-5.1')).toMatchObject(gpt)
+  expect(deployments.get('direct/gpt-5.1')).toMatchObject(gpt)
+  expect(deployments.get('compatible/gemini-2.5-pro')).toMatchObject({ price: { input: 1.25, output: 10 } })
+  for (const name of ['proxy/gpt-5.1', 'local/gpt-5.1']) {
+    expect(deployments.get(name), name).toMatchObject({ price: undefined, listPrices: [] })
+  }
+})
+
+test('a model that is in no list is unpriced; one that the caller names is looked up by its name', () => {
+  const deployments = pricesOf({ openai: OPENAI }, ['openai/unheard-of', 'openai/*'])
+  expect(deployments.get('openai/unheard-of')).toMatchObject({ price: undefined, listPrices: [] })
+  const any = deployments.get('openai/*')
+  expect(any?.price).toBeUndefined()
+  expect(any && priceOf(any, 'gpt-4o-2024-05-13')).toMatchObject({ input: 5 })
+  expect(any && priceOf(any, 'gpt-4o-2024-11-20')).toMatchObject({ input: 2.5 })
+  expect(any && priceOf(any, 'unheard-of')).toBeUndefined()
+})
+
+test('what answers from this process costs nothing, unless a price is written to rehearse one', () => {
+  const lab = { format: 'simulated' }
+  const deployments = pricesOf({ lab }, ['lab/a', { use: 'lab/b', price: { input: 1, output: 2 } }, 'lab/*'])
+  for (const name of ['lab/a', 'lab/*', 'reply/last'])
+    expect(deployments.get(name)?.price, name).toEqual(FREE)
+  expect(deployments.get('lab/b')?.price).toMatchObject({ input: 1, output: 2 })
+})
+
+test('a price holds in every tier that names the deployment, and cannot be said in two ways', () => {
+  const tiers = (first: unknown, second: unknown) => ({
+    ...GOOD,
+    tiers: { execution: { deployments: [first] }, again: { deployments: [second] } },
+  })
+  const priced = (input: number) => ({ use: 'local/m', price: { input, output: 5 } })
+  const shared = good(tiers(priced(1), 'local/m'))
+  expect(shared.tiers.get('again')?.deployments[0]?.price).toMatchObject({ input: 1, output: 5 })
+  expect(said(read(tiers(priced(1), priced(2))))).toEqual([
+    'tiers.again.deployments[0].price: differs from what tier "execution" says of the same deployment; price belongs to the deployment, so say it once',
+  ])
+})
+
+test('a price says what is wrong with it', () => {
+  const tier = (price: unknown) =>
+    said(read(at(GOOD, ['tiers', 'execution'], { deployments: [{ use: 'local/m', price }] })))
+  const path = 'tiers.execution.deployments[0].price'
+  expect(tier({ input: 1 })).toEqual([`${path}.output: is missing`])
+  expect(tier({ input: -1, output: 1 })).toEqual([`${path}.input: must be at least 0`])
+  expect(tier({ input: 1, output: 2, cache: 1 })).toEqual([
+    `${path}.cache: unknown key "cache"; did you mean "cached"?`,
+  ])
+  expect(tier({ input: '1 USD', output: 2 })).toEqual([`${path}.input: must be a number`])
+})
+
+test('says which deployments are unpriced where somebody has a budget', () => {
+  const budget = { limits: { budget: '1 USD/day' } }
+  const unpriced =
+    'deployment local/gpt-oss-120b is unpriced, so whoever has a budget never reaches it; give it a price (0 if it costs nothing)'
+  expect(good({ ...GOOD, ...budget }).warnings).toEqual([unpriced])
+  expect(good(GOOD, [{ ...AGENT, ...budget }]).warnings).toEqual([unpriced])
+  expect(good(GOOD, [{ ...AGENT, bearers: [{ id: 'b', sha256: SHA, ...budget }] }]).warnings).toEqual([
+    unpriced,
+  ])
+  const free = { use: 'local/gpt-oss-120b', price: { input: 0, output: 0 } }
+  expect(good({ ...at(GOOD, ['tiers', 'execution'], { deployments: [free] }), ...budget }).warnings).toEqual(
+    [],
+  )
+  expect(good(GOOD).warnings).toEqual([])
 })

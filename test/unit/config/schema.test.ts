@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { hasLimits } from '../../../src/config/limits.ts'
 import { validate } from '../../../src/config/validate.ts'
 import {
   AGENT,
@@ -113,8 +114,6 @@ const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: strin
   ['redis.master', 'm', 'master'],
   ['redis.cluster', ['redis://a'], 'cluster'],
   ['redis.tls', {}, 'tls'],
-  ['limits.budget', '20 USD/day', 'budget'],
-  ['providers.local.limits', { budget: '20 USD/day' }, 'budget'],
   ['providers.local.residency', 'eu', 'residency'],
   ['providers.local.health', { path: '/health', every: '10s' }, 'health'],
   ['providers.local.quirks', ['x'], 'quirks'],
@@ -129,7 +128,6 @@ const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: strin
   ['providers.local.apiKey', 'vault:kv/a', 'vault:'],
   ['providers.local.apiKey', ['env:A', 'aws-sm:b'], 'aws-sm:'],
   ['admin.token', 'vault:kv/a', 'vault:'],
-  ['tiers.execution.deployments', [{ use: 'local/m', price: { input: 1 } }], 'price'],
   ['tiers.execution.deployments', [{ use: 'local/m', prefill: true }], 'prefill'],
   ['failover.grace', '30s', 'grace'],
   ['failover.retryBudget', 0.1, 'retryBudget'],
@@ -145,7 +143,6 @@ test.each([
   [{ class: 'critical' }, 'critical'],
   [{ class: 'batch' }, 'batch'],
   [{ logPrompts: true }, 'logPrompts'],
-  [{ limits: { budget: '20 USD/day' } }, 'budget'],
 ])("says of %j in an agent's file that it is not yet there", (part, sentence) => {
   const messages = problemsOf(read(GOOD, [{ ...AGENT, ...part }])).map((problem) => problem.message)
   expect(messages).toEqual([`${sentence} is not yet supported by this version`])
@@ -479,6 +476,45 @@ test('no agent, bearer id or bearer is there twice', () => {
     'agent-0.yaml bearers[1].id: is the id of another bearer of this agent',
     'agent-1.yaml agent: is the name of an agent in agent-0.yaml too',
     'agent-1.yaml bearers[0].sha256: is the same bearer as one in agent-0.yaml',
+  ])
+})
+
+test('takes a budget wherever limits stand', () => {
+  const limits = { budget: '20 USD/day' }
+  const snapshot = good(
+    {
+      limits,
+      providers: { local: { ...Object(Object(GOOD.providers).local), limits } },
+      tiers: { execution: { deployments: [{ use: 'local/m', limits }] } },
+      routes: { m: { tiers: ['execution'], limits: { budget: '500.5 USD/month' } } },
+    },
+    [{ ...AGENT, limits, bearers: [{ id: 'b', sha256: SHA, limits }] }],
+  )
+  const daily = { strict: false, budget: { micros: 20_000_000, period: 'day' } }
+  for (const subject of [
+    snapshot,
+    snapshot.providers.get('local'),
+    snapshot.deployments.get('local/m'),
+    snapshot.agents.get('tester'),
+    snapshot.bearers.get(SHA),
+  ]) {
+    expect(subject?.limits).toEqual(daily)
+    expect(subject !== undefined && hasLimits(subject.limits)).toBe(true)
+  }
+  expect(snapshot.routes.get('m')?.limits.budget).toEqual({ micros: 500_500_000, period: 'month' })
+})
+
+test('says how to write a budget that cannot be read, and which key was meant', () => {
+  const agent = (limits: Value) => said(read(GOOD, [{ ...AGENT, limits }]))
+  const hint = 'is not an amount of money; write for example "20 USD/day" or "500 USD/month"'
+  for (const wrong of [20, '20', '20 EUR/day', '20 USD/week', '$20/day', { micros: 5 }]) {
+    expect(agent({ budget: wrong })).toEqual([`limits.budget: ${hint}`])
+  }
+  expect(agent({ budget: '0 USD/day' })).toEqual([
+    'limits.budget: must be more than zero, for example "20 USD/day"',
+  ])
+  expect(agent({ budgt: '20 USD/day' })).toEqual([
+    'limits.budgt: unknown key "budgt"; did you mean "budget"?',
   ])
 })
 

@@ -15,6 +15,9 @@ const usage = (over: Partial<Usage> = {}): Usage => ({
   cachedTokens: 0,
   outputTokens: 10,
   reasoningTokens: 0,
+  cacheWriteTokens: 0,
+  audioInputTokens: 0,
+  audioOutputTokens: 0,
   source: 'provider',
   ...over,
 })
@@ -110,6 +113,10 @@ describe('a recorded reply', () => {
     refusal: { ...ANSWER, usage: FULL },
     'content-filter': { ...ANSWER, usage: FULL },
     'x-groq-usage': { ...ANSWER, usage: FULL },
+    audio: {
+      ...ANSWER,
+      usage: usage({ cachedTokens: 8, cacheWriteTokens: 4, audioInputTokens: 5, audioOutputTokens: 7 }),
+    },
     embeddings: { ...ANSWER, usage: usage({ outputTokens: 0 }) },
     'error-in-choice.openrouter': { usage: undefined, failure: 'in_band', error: 'Provider disconnected' },
     'error-in-200': { usage: undefined, failure: 'in_band', error: 'The engine is on fire.' },

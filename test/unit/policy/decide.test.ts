@@ -85,7 +85,17 @@ describe('a request', () => {
   it('carries what the agent is bound to', () => {
     const limits = { deadline: '120s', maxOutput: 4096 }
     const { obligations } = decide(caller(['chat:*'], [], limits), 'm')
-    expect(obligations).toEqual({ deadlineMs: 120_000, maxOutputTokens: 4096 })
+    expect(obligations).toEqual({ deadlineMs: 120_000, maxOutputTokens: 4096, pricedOnly: false })
+  })
+
+  it('may only go where there is a price when the agent or the bearer has a budget', () => {
+    const poor = caller(['chat:*'], [], { budget: '1 USD/day' })
+    expect(decide(poor, 'm').obligations.pricedOnly).toBe(true)
+    const { agent, bearer } = caller(['chat:*'])
+    const limits = { strict: false, budget: { micros: 1, period: 'month' } } as const
+    expect(decide({ agent, bearer: { ...bearer, limits }, subjects: [] }, 'm').obligations.pricedOnly).toBe(
+      true,
+    )
   })
 
   it('has a decision that nobody can change afterwards', () => {

@@ -117,12 +117,21 @@ export function allowed(maxOutputTokens?: number): Decision {
     allow: true,
     code: 'allowed',
     matched: 'chat:*',
-    obligations: { deadlineMs: undefined, maxOutputTokens },
+    obligations: { deadlineMs: undefined, maxOutputTokens, pricedOnly: false },
   }
 }
 
 export function usage(inputTokens: number, outputTokens: number): Usage {
-  return { inputTokens, cachedTokens: 0, outputTokens, reasoningTokens: 0, source: 'provider' }
+  return {
+    inputTokens,
+    cachedTokens: 0,
+    outputTokens,
+    reasoningTokens: 0,
+    cacheWriteTokens: 0,
+    audioInputTokens: 0,
+    audioOutputTokens: 0,
+    source: 'provider',
+  }
 }
 
 /** A store over ledgers in this process: what a gateway without Redis has. */

@@ -55,6 +55,8 @@ function deployment(own: Partial<Limits>, provider: Partial<Limits>): Deployment
     model: 'gemini-3-flash',
     weight: 1,
     contextWindow: undefined,
+    price: undefined,
+    listPrices: [],
     limits: limits(own),
     text: undefined,
   }

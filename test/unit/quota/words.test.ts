@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { toAccount, toShare } from '../../../src/quota/account.ts'
-import { durationText } from '../../../src/quota/words.ts'
+import { budgetRefusalText, durationText } from '../../../src/quota/words.ts'
 import { agentSubject, limits, perSecond } from './fixtures.ts'
 
 describe('a duration in a header', () => {
@@ -18,6 +18,35 @@ describe('a duration in a header', () => {
   ])('of %d µs reads %s', (us, text) => {
     expect(durationText(us)).toBe(text)
   })
+})
+
+describe('the refusal of a budget', () => {
+  const ENDS = Date.UTC(2026, 10, 26)
+  const budget = (usd: number, period: 'day' | 'month' = 'day') => ({ micros: usd * 1e6, period })
+
+  it('says whose it is, how much, and when the next period begins', () => {
+    const agent = agentSubject('planner', { budget: budget(20) })
+    expect(budgetRefusalText(agent, 'planner', ENDS)).toBe(
+      'Agent planner has too little left of its budget of 20 USD/day for this request; the next day begins at 2026-11-26 00:00 UTC.',
+    )
+    const bearer = { ...agentSubject('laptop', { budget: budget(0.5, 'month') }), kind: 'bearer' as const }
+    expect(budgetRefusalText(bearer, 'planner', ENDS)).toBe(
+      'Bearer laptop of agent planner has too little left of its budget of 0.5 USD/month for this request; the next month begins at 2026-11-26 00:00 UTC.',
+    )
+    const gateway = { ...agentSubject('gateway', { budget: budget(9) }), kind: 'gateway' as const }
+    expect(budgetRefusalText(gateway, 'planner', ENDS)).toMatch(/^This gateway has too little left/)
+  })
+
+  it.each([20, 429, 500, 502, 503, 504, 1500, 0.524])(
+    'of %d USD has nothing that a client retries on',
+    (usd) => {
+      const text = budgetRefusalText(agentSubject('planner', { budget: budget(usd) }), 'planner', ENDS)
+      expect(text).not.toMatch(
+        /rate.?limit|overloaded|server error|try again|timeout|resource exhausted|retry|429|500|502|503|504|524/i,
+      )
+      expect(text).toContain('budget')
+    },
+  )
 })
 
 describe('the key of an account', () => {

@@ -40,7 +40,7 @@ function decision(obligations: Partial<Obligations> = {}): Decision {
     allow: true,
     code: 'allowed',
     matched: 'chat:*',
-    obligations: { deadlineMs: undefined, maxOutputTokens: undefined, ...obligations },
+    obligations: { deadlineMs: undefined, maxOutputTokens: undefined, pricedOnly: false, ...obligations },
   }
 }
 
@@ -269,5 +269,86 @@ describe('what is limited', () => {
       from.subjects(from.find(makeRequest({ model }))).map(({ kind, id }) => `${kind} ${id}`)
     expect(subjects('m')).toEqual(['gateway gateway', 'route m'])
     expect(subjects('free')).toEqual(['gateway gateway'])
+  })
+})
+
+describe('where money is limited', () => {
+  const priced = { input: 2, cached: 0.5, output: 8 }
+  const budget = { limits: { budget: '1 USD/day' } }
+  const OPENAI = { format: 'openai', apiKey: 'env:A' }
+  const written = (over: Value = {}) => ({
+    providers: { ...PROVIDERS, openai: OPENAI },
+    tiers: {
+      one: { deployments: ['a/one'] },
+      two: { deployments: [{ use: 'b/two', price: priced }] },
+      any: { deployments: ['openai/*'] },
+      last: { reply: 'Nobody.' },
+    },
+    routes: { m: ['one', 'two', 'last'], '*': ['any', 'two'], bare: ['one'] },
+    ...over,
+  })
+  const barredIn = (from: Router, said = decision(), model = 'm') =>
+    planFor(from, makeRequest({ model }), said).tiers.flatMap(({ candidates }) =>
+      candidates.flatMap(({ deployment, barred }) =>
+        barred === undefined ? [] : [`${deployment.name} ${barred}`],
+      ),
+    )
+  const open = router(good(written()))
+
+  it('nobody is barred and nothing bounded while nobody has a budget', () => {
+    expect(barredIn(open)).toEqual([])
+    expect(open.priceBound(open.find(makeRequest()), makeRequest(), decision())).toBeUndefined()
+  })
+
+  it.each<[string, Router, Partial<Obligations>]>([
+    ["the caller's", open, { pricedOnly: true }],
+    ["the gateway's", router(good(written(budget))), {}],
+    [
+      "the route's",
+      router(good(written({ routes: { m: { tiers: ['one', 'two', 'last'], ...budget } } }))),
+      {},
+    ],
+  ])(
+    'a budget of %s bars who is unpriced, who keeps his place; free is not unpriced',
+    (_, from, obligations) => {
+      expect(barredIn(from, decision(obligations))).toEqual(['a/one skipped:unpriced'])
+      expect(names(planFor(from, makeRequest(), decision(obligations)))).toEqual([
+        ['a/one'],
+        ['b/two'],
+        ['reply/last'],
+      ])
+    },
+  )
+
+  it('a budget of a provider or of a deployment bars its own, whoever calls', () => {
+    const provider = { ...PROVIDERS, openai: OPENAI, a: { ...PROVIDERS.a, ...budget } }
+    expect(barredIn(router(good(written({ providers: provider }))))).toEqual(['a/one skipped:unpriced'])
+    const tiers = { ...written().tiers, one: { deployments: [{ use: 'a/one', ...budget }] } }
+    expect(barredIn(router(good(written({ tiers }))))).toEqual(['a/one skipped:unpriced'])
+  })
+
+  it('a model that the caller names is barred by its own price', () => {
+    const poor = decision({ pricedOnly: true })
+    expect(barredIn(open, poor, 'gpt-4o')).toEqual([])
+    expect(barredIn(open, poor, 'unheard-of')).toEqual(['openai/* skipped:unpriced'])
+    expect(barredIn(open, decision(), 'unheard-of')).toEqual([])
+  })
+
+  it('a tier of which all are barred gives the request no call more', () => {
+    const tiers = Object.fromEntries([1, 2, 3, 4, 5].map((n) => [`t${n}`, { deployments: [`a/m${n}`] }]))
+    const from = router(good(written({ tiers, routes: { m: Object.keys(tiers) } })))
+    expect(planFor(from).attempts).toBe(5)
+    expect(planFor(from, makeRequest(), decision({ pricedOnly: true })).attempts).toBe(3)
+  })
+
+  it('is bounded by the dearest token of all who may be called', () => {
+    const bound = (model: string, from = open) => {
+      const request = makeRequest({ model })
+      return from.priceBound(from.find(request), request, decision({ pricedOnly: true }))
+    }
+    expect(bound('m')).toEqual({ input: 2, output: 8 })
+    expect(bound('gpt-4o')).toEqual({ input: 2.5, output: 10 })
+    expect(bound('unheard-of')).toEqual({ input: 2, output: 8 })
+    expect(bound('bare')).toEqual({ input: 0, output: 0 })
   })
 })

@@ -1,8 +1,9 @@
 // The walk along a plan: who is called, how often, what follows from each end, and what is left behind.
 
 import { describe, expect, it } from 'vitest'
+import { FREE } from '../../../src/config/money.ts'
 import { GatewayError } from '../../../src/errors.ts'
-import type { Refusal, Subject } from '../../../src/types.ts'
+import type { Plan, Refusal, Subject } from '../../../src/types.ts'
 import { toAttemptsHeader } from '../../../src/upstream/call.ts'
 import {
   answerStatus,
@@ -712,5 +713,117 @@ describe('a call without a format', () => {
     expect(world.health.isAvailable('o/m')).toBe(true)
     expect(world.time.pending).toBe(0)
     expect(stage.attempts[0]?.endedMs).toBeGreaterThan(0)
+  })
+})
+
+describe('money', () => {
+  const priced = makeDeployment('b/two', { price: { ...FREE, input: 2, output: 8 } })
+  const spend = { tier: makeTier('spend', [priced]), usage: { inputTokens: 7, outputTokens: 2 } }
+  const costs = (stage: CallStage) => stage.attempts.map(({ costMicros }) => costMicros)
+
+  it('is what was used at the price of who answered, summed over the attempts', async () => {
+    const stage = createCallStage({ plan: makePlan([first, spend.tier]) })
+    expect(await play(stage, { 'a/one': says(503) })).toMatchObject({ usage: spend.usage, costMicros: 30 })
+    expect(costs(stage)).toEqual([0, 30])
+    expect(stage.costs).toEqual([0, 30])
+  })
+
+  it('is unknown, and not nothing, where tokens were used that have no price', async () => {
+    const stage = createCallStage({ plan: makePlan([first]) })
+    expect(await play(stage, {})).toMatchObject({ usage: spend.usage, costMicros: undefined })
+    expect(costs(stage)).toEqual([undefined])
+    expect(stage.costs).toEqual([undefined])
+  })
+
+  it('is nothing where nobody was called or nobody began', async () => {
+    expect(await play(createCallStage({ plan: makePlan([first]) }), { 'a/one': says(503) })).toMatchObject({
+      usage: undefined,
+      costMicros: 0,
+    })
+    const late = createCallStage({ plan: makePlan([first], { deadlineAt: START_MS }) })
+    expect(await late.over()).toMatchObject({ costMicros: 0 })
+  })
+
+  it.each([
+    ['a stream that broke', (_: CallStage, call: ScriptedCall) => call.failed()],
+    ['a caller who left', (stage: CallStage) => stage.leave()],
+  ])('of %s is that of what was counted until then', async (_, end) => {
+    const stage = createCallStage({ plan: makePlan([spend.tier]) })
+    const call = await stage.nth(0)
+    beginAnswer(call)
+    end(stage, call)
+    const outcome = await stage.over()
+    const { inputTokens, outputTokens, source } = outcome?.usage ?? {}
+    expect({ source, outputTokens }).toEqual({ source: 'counted', outputTokens: 1 })
+    expect(outcome?.costMicros).toBe((inputTokens ?? 0) * 2 + 8)
+    expect(stage.costs).toEqual([outcome?.costMicros])
+  })
+
+  it('of a model that the caller named is at the price of that name', async () => {
+    const any = makeDeployment('any/*', { listPrices: [['m', { ...FREE, output: 5 }]] })
+    expect(await play(createCallStage({ plan: makePlan([makeTier('any', [any])]) }), {})).toMatchObject({
+      costMicros: 10,
+    })
+    const other = createCallStage({
+      plan: makePlan([makeTier('any', [any])]),
+      body: { model: 'other', stream: true },
+    })
+    expect(await play(other, {})).toMatchObject({ costMicros: undefined })
+  })
+})
+
+describe('who is barred', () => {
+  function barring(plan: Plan, name: string): Plan {
+    const tiers = plan.tiers.map(({ tier, candidates }) => ({
+      tier,
+      candidates: candidates.map((one) =>
+        one.deployment.name === name ? { ...one, barred: 'skipped:unpriced' as const } : one,
+      ),
+    }))
+    return { ...plan, tiers }
+  }
+
+  it('is passed over in his place, and said so', async () => {
+    const stage = createCallStage({ plan: barring(makePlan([first, second]), 'a/one') })
+    await play(stage, {})
+    expect(who(stage)).toEqual(['b/two'])
+    expect(reasons(stage)).toEqual(['a/one=skipped:unpriced', 'b/two=200'])
+    expect(stage.gate.map((event) => ('enter' in event ? event.enter : ''))).toEqual(['b/two', ''])
+  })
+
+  it('is not called even when nobody else is left: that is a 503', async () => {
+    const world = createWorld()
+    const stage = createCallStage({ plan: barring(makePlan([first]), 'a/one'), world })
+    expect(await stage.over()).toMatchObject({
+      error: {
+        code: 'upstream_failed',
+        message: 'No provider could answer (first a/one: skipped:unpriced).',
+      },
+    })
+    for (let i = 0; i < 20; i += 1) {
+      const entry = world.health.enter('a/one')
+      if (entry !== 'held') world.health.failed('a/one', entry, { reason: '503', retryAfterMs: undefined })
+    }
+    const again = createCallStage({ plan: barring(makePlan([first]), 'a/one'), world })
+    expect(await again.over()).toMatchObject({ error: { code: 'upstream_failed' } })
+    expect([...stage.calls, ...again.calls]).toEqual([])
+  })
+
+  it('is nobody to fall back on: who stands before him is not cut for his first token', async () => {
+    const stage = createCallStage({ plan: barring(makePlan([first, second]), 'b/two') })
+    const call = await stage.nth(0)
+    call.started()
+    await stage.time.advanceAsync(FIRST_TOKEN_MS + 1)
+    expect(await stage.over()).toBeUndefined()
+    answerWell(call)
+    expect(await stage.over()).toMatchObject({ answeredBy: { deployment: one } })
+  })
+
+  it('does not make a prompt fit that is too long for the others', async () => {
+    const large = makeDeployment('b/two', { contextWindow: 1_000_000 })
+    const plan = barring(makePlan([first, makeTier('large', [large])]), 'b/two')
+    expect(await play(createCallStage({ plan }), { 'a/one': tooLong })).toMatchObject({
+      error: { code: 'context_length_exceeded' },
+    })
   })
 })

@@ -38,8 +38,24 @@ function headed(stage: RunStage, status = 200): RunStage {
   return stage
 }
 
-const COUNTED = { source: 'counted', cachedTokens: 0, reasoningTokens: 0 }
-const TOLD = { source: 'provider', inputTokens: 7, outputTokens: 2, cachedTokens: 0, reasoningTokens: 0 }
+const COUNTED = {
+  source: 'counted',
+  cachedTokens: 0,
+  reasoningTokens: 0,
+  cacheWriteTokens: 0,
+  audioInputTokens: 0,
+  audioOutputTokens: 0,
+}
+const TOLD = {
+  source: 'provider',
+  inputTokens: 7,
+  outputTokens: 2,
+  cachedTokens: 0,
+  reasoningTokens: 0,
+  cacheWriteTokens: 0,
+  audioInputTokens: 0,
+  audioOutputTokens: 0,
+}
 
 describe('before the first content', () => {
   it.each([

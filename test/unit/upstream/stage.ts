@@ -67,6 +67,8 @@ export function makeDeployment(
     model: model === '*' ? undefined : model,
     weight: 1,
     contextWindow: undefined,
+    price: undefined,
+    listPrices: [],
     limits: NO_LIMITS,
     text: undefined,
     ...over,
@@ -109,7 +111,7 @@ export function makePlan(tiers: readonly Tier[], over: Partial<Plan> = {}): Plan
     route: makeRoute(tiers),
     tiers: tiers.map((tier) => ({
       tier,
-      candidates: tier.deployments.map((deployment): Candidate => ({ tier, deployment })),
+      candidates: tier.deployments.map((deployment): Candidate => ({ tier, deployment, barred: undefined })),
     })),
     attempts: Math.max(3, tiers.length),
     deadlineAt: START_MS + 600_000,
@@ -357,7 +359,7 @@ export function createRun(options: RunOptions = {}): RunStage {
   const result = runAttempt({
     kind,
     exchange: createExchange({
-      candidate: { tier, deployment },
+      candidate: { tier, deployment, barred: undefined },
       request,
       format,
       key: undefined,
@@ -418,6 +420,8 @@ export interface CallStage {
   leave(): void
   /** What the gate was told, in order. */
   readonly gate: readonly GateEvent[]
+  /** What each attempt came to, as the gate was told. */
+  readonly costs: readonly (number | undefined)[]
 }
 
 export type GateEvent =
@@ -460,6 +464,7 @@ export function createCallStage(options: CallOptions): CallStage {
   const reply = createReply()
   const attempts: Attempt[] = []
   const gateEvents: GateEvent[] = []
+  const costs: (number | undefined)[] = []
   const request = makeRequest(options.body ?? { stream: true })
   const left = new AbortController()
   const gate: Gate = {
@@ -467,7 +472,10 @@ export function createCallStage(options: CallOptions): CallStage {
       gateEvents.push({ enter: deployment.name })
       return options.admit === undefined ? { id: deployment.name } : options.admit(deployment)
     },
-    leave: ({ id }, usage) => void gateEvents.push({ leave: id, usage }),
+    leave({ id }, usage, costMicros) {
+      gateEvents.push({ leave: id, usage })
+      costs.push(costMicros)
+    },
   }
   const upstream = createUpstream({
     kinds: { http: kind, simulated: kind, reply: kind },
@@ -499,6 +507,7 @@ export function createCallStage(options: CallOptions): CallStage {
     keys,
     outcome,
     gate: gateEvents,
+    costs,
     async over() {
       await settle()
       return settled

@@ -30,6 +30,8 @@ function createBook() {
     attemptSeconds: histogram('attemptSeconds'),
     failovers: counter('failovers'),
     tokens: counter('tokens'),
+    cost: counter('cost'),
+    unpriced: counter('unpriced'),
     refusals: counter('refusals'),
     secretLoads: counter('secretLoads'),
     agentLabel: (agent) => agent,
@@ -96,6 +98,7 @@ function makeAttempt(over: Partial<Attempt> & Pick<Attempt, 'tier' | 'deployment
     startedMs: 1000,
     endedMs: 1000,
     firstTokenMs: undefined,
+    costMicros: 0,
     ...over,
   }
 }
@@ -109,7 +112,7 @@ function makeTrail(over: Partial<Trail> = {}): Trail {
       allow: true,
       code: 'allowed',
       matched: 'chat:*',
-      obligations: { deadlineMs: undefined, maxOutputTokens: undefined },
+      obligations: { deadlineMs: undefined, maxOutputTokens: undefined, pricedOnly: false },
     },
     route: makeRoute([first, second], { name: 'chosen-*' }),
     attempts: [
@@ -121,10 +124,27 @@ function makeTrail(over: Partial<Trail> = {}): Trail {
         startedMs: 1010,
         endedMs: 1110,
       }),
-      makeAttempt({ tier: 'second', deployment: 'b/*', startedMs: 1120, endedMs: 1920, firstTokenMs: 1320 }),
+      makeAttempt({
+        tier: 'second',
+        deployment: 'b/*',
+        startedMs: 1120,
+        endedMs: 1920,
+        firstTokenMs: 1320,
+        costMicros: 1234,
+      }),
     ],
-    usage: { inputTokens: 7, cachedTokens: 3, outputTokens: 20, reasoningTokens: 5, source: 'provider' },
-    answeredBy: { tier: second, deployment: makeDeployment('b/*') },
+    usage: {
+      inputTokens: 7,
+      cachedTokens: 3,
+      outputTokens: 20,
+      reasoningTokens: 5,
+      cacheWriteTokens: 0,
+      audioInputTokens: 0,
+      audioOutputTokens: 0,
+      source: 'provider',
+    },
+    costMicros: 1234,
+    answeredBy: { tier: second, deployment: makeDeployment('b/*'), barred: undefined },
     status: 200,
     ...over,
   }
@@ -161,6 +181,8 @@ describe('the record of a request', () => {
           outputTokens: 20,
           cachedTokens: 3,
           usageSource: 'provider',
+          costUsd: 0.001234,
+          unpriced: undefined,
         }),
       },
     ])
@@ -223,6 +245,7 @@ describe('the record of a request', () => {
       'attemptSeconds',
       'failovers',
       'tokens',
+      'cost',
       'refusals',
     ] as const) {
       expect(book[name]?.length).toBeGreaterThan(0)
@@ -230,6 +253,30 @@ describe('the record of a request', () => {
         expect(Object.keys(labels).sort()).toEqual([...METRICS[name].labels].sort())
       }
     }
+  })
+
+  it('counts the money of each deployment for its agent', () => {
+    const { recorder, book } = createStage()
+    const costs = [
+      { tier: 'first', deployment: 'a/*', costMicros: 1_000_000 },
+      { tier: 'second', deployment: 'b/*', costMicros: 500 },
+      { tier: 'second', deployment: 'free/m', costMicros: 0 },
+    ]
+    recorder.record(makeArrival(), makeTrail({ attempts: costs.map(makeAttempt), costMicros: 1_000_500 }))
+    expect(book.cost).toEqual([
+      { value: 1, labels: { agent: 'tester', deployment: 'a/*' } },
+      { value: 0.0005, labels: { agent: 'tester', deployment: 'b/*' } },
+    ])
+    expect(book.unpriced).toBeUndefined()
+  })
+
+  it('says unpriced, and no number, where tokens have no price', () => {
+    const { recorder, book, lines } = createStage()
+    const attempts = [makeAttempt({ tier: 'second', deployment: 'b/*', costMicros: undefined })]
+    recorder.record(makeArrival(), makeTrail({ attempts, costMicros: undefined }))
+    expect(book.unpriced).toEqual([{ value: 1, labels: { deployment: 'b/*' } }])
+    expect(book.cost).toBeUndefined()
+    expect(lines[0]?.fields).toMatchObject({ unpriced: true, costUsd: undefined })
   })
 
   it('measures the whole, the first token, and the time that was ours', () => {

@@ -115,7 +115,7 @@ function toExchange({
     ...asked.request,
   }
   return {
-    candidate: { tier: toTier(deployment), deployment },
+    candidate: { tier: toTier(deployment), deployment, barred: undefined },
     request,
     model,
     path,
@@ -153,6 +153,8 @@ function toDeployment(
     model,
     weight: 1,
     contextWindow: undefined,
+    price: undefined,
+    listPrices: [],
     limits: NONE,
     text,
   }
