@@ -65,9 +65,10 @@ function makeArrival(): Arrival {
     startedMs: 1000,
     timeoutMs: undefined,
     signal: new AbortController().signal,
+    end: () => {},
     address: '10.1.2.3',
     traceparent: undefined,
-    body: { read: () => Promise.reject(new Error('read')), release: () => {} },
+    body: { read: () => Promise.reject(new Error('read')), release: () => {}, stop: () => {} },
   }
 }
 
