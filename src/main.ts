@@ -24,6 +24,7 @@ import { buildGateway, type Gateway, type Stores } from './gateway.ts'
 import { createApp } from './http/app.ts'
 import { toErrorResponse } from './http/error-body.ts'
 import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/listen.ts'
+import { createRevocations } from './identity/revocations.ts'
 import { createMemoryStore } from './quota/memory.ts'
 import { createMeter } from './quota/meter.ts'
 import { createOutageStore, type OutageStore } from './quota/outage.ts'
@@ -55,6 +56,8 @@ import { createRecorder } from './usage/record.ts'
 const VERSION = readVersion()
 /** A change is seen after two equal looks, so within twice this. */
 const WATCH_MS = 400
+/** Open requests of an expired bearer are looked for this often. */
+const EXPIRY_MS = 500
 /** How long answers that the end of a drain cuts have to leave. */
 const LAST_WORDS_MS = 500
 /** A signal this soon after the first is its echo: a group gets it, and npm in that group passes its own on. */
@@ -168,6 +171,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   teach([snapshot])
   for (const warning of snapshot.warnings) log.warn(warning)
 
+  const revocations = createRevocations({
+    clock,
+    log,
+    count: (source) => instruments.revocations.add(1, { source }),
+  })
+  revocations.use(snapshot)
+  const expiry = createSweep(clock, EXPIRY_MS)
+  expiry.add(revocations)
   const store = createStore(snapshot, { keyring, log, limits })
   await limits.outage?.start()
   const transport = createTransport()
@@ -187,6 +198,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       reply: createCannedReply({ clock }),
     },
     quota: createMeter({ store, clock, ids: createIds('h') }),
+    revocations,
     usage: createRecorder({ log, instruments, clock, describe }),
     scrub: (text) => scrubber.text(text),
     userAgent: `sluice/${VERSION}`,
@@ -285,6 +297,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     for (const warning of [...needsRestart(gateway().snapshot, snapshot), ...snapshot.warnings])
       log.warn(warning)
     current.gateway = buildGateway(snapshot, stores)
+    revocations.use(snapshot)
     trusted = toBlockList(snapshot.listen.trustedProxies)
     front.maxConnections = snapshot.listen.maxConnections
     log.level = snapshot.log.level
@@ -389,6 +402,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   back.close()
   back.closeAllConnections()
   sweep.stop()
+  expiry.stop()
   await store.close()
   await transport.close()
   await provider.shutdown()

@@ -87,6 +87,12 @@ export const METRICS = {
   },
   inflight: { name: 'sluice_inflight', kind: 'gauge', labels: [], description: 'Requests under way.' },
   streams: { name: 'sluice_streams', kind: 'gauge', labels: [], description: 'Streamed answers under way.' },
+  revocations: {
+    name: 'sluice_revocations_total',
+    kind: 'counter',
+    labels: ['source'],
+    description: 'Bearers revoked: file, taken out of a file here; fleet, told by another replica.',
+  },
   secretAge: {
     name: 'sluice_secret_age_seconds',
     kind: 'gauge',
@@ -128,6 +134,7 @@ export interface Instruments {
   readonly failovers: Counter<Catalogue['failovers']>
   readonly tokens: Counter<Catalogue['tokens']>
   readonly refusals: Counter<Catalogue['refusals']>
+  readonly revocations: Counter<Catalogue['revocations']>
   readonly secretLoads: Counter<Catalogue['secretLoads']>
   /** The label of an agent: its name, or `other` beyond the first 2,000. */
   agentLabel(agent: string): string
@@ -184,6 +191,7 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
     failovers: counter(METRICS.failovers),
     tokens: counter(METRICS.tokens),
     refusals: counter(METRICS.refusals),
+    revocations: counter(METRICS.revocations),
     secretLoads: counter(METRICS.secretLoads),
     agentLabel(agent) {
       if (agents.has(agent)) return agent

@@ -31,6 +31,7 @@ function createBook() {
     failovers: counter('failovers'),
     tokens: counter('tokens'),
     refusals: counter('refusals'),
+    revocations: counter('revocations'),
     secretLoads: counter('secretLoads'),
     agentLabel: (agent) => agent,
   }
