@@ -9,6 +9,7 @@ import { Server as Listener } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
 import { MeterProvider } from '@opentelemetry/sdk-metrics'
+import { Redis } from 'ioredis'
 import pino from 'pino'
 import { createAdmin, type ReloadAnswer } from './admin/app.ts'
 import { runCommand } from './cli/commands.ts'
@@ -25,6 +26,7 @@ import { createApp } from './http/app.ts'
 import { toErrorResponse } from './http/error-body.ts'
 import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/listen.ts'
 import { createRevocations } from './identity/revocations.ts'
+import { createSharedRevocations } from './identity/shared-revocations.ts'
 import { createMemoryStore } from './quota/memory.ts'
 import { createMeter } from './quota/meter.ts'
 import { createOutageStore, type OutageStore } from './quota/outage.ts'
@@ -55,7 +57,7 @@ import { createRecorder } from './usage/record.ts'
 
 const VERSION = readVersion()
 /** A change is seen after two equal looks, so within twice this. */
-const WATCH_MS = 400
+const WATCH_MS = 300
 /** Open requests of an expired bearer are looked for this often. */
 const EXPIRY_MS = 500
 /** How long answers that the end of a drain cuts have to leave. */
@@ -180,7 +182,17 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const expiry = createSweep(clock, EXPIRY_MS)
   expiry.add(revocations)
   const store = createStore(snapshot, { keyring, log, limits })
-  await limits.outage?.start()
+  const shared =
+    snapshot.redis &&
+    createSharedRevocations({
+      connection: connectionTo(keyring.value(snapshot.redis.url) ?? snapshot.redis.url),
+      revocations,
+      clock,
+      timers,
+      random: Math.random,
+      log,
+    })
+  await Promise.all([limits.outage?.start(), shared?.start()])
   const transport = createTransport()
   const phase: { now: Phase['now'] } = { now: 'starting' }
   const nextId = createIds('req_')
@@ -403,7 +415,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   back.closeAllConnections()
   sweep.stop()
   expiry.stop()
-  await store.close()
+  await Promise.all([store.close(), shared?.close()])
   await transport.close()
   await provider.shutdown()
   log.info('stopped')
@@ -501,6 +513,27 @@ function createStore(
   deps.limits.redis = createRedisStore({ ...options, url: deps.keyring.value(url) ?? url })
   deps.limits.outage = createOutageStore({ ...options, redis: deps.limits.redis, shadow, onOutage, replicas })
   return deps.limits.outage
+}
+
+/** Connections to Redis for what is not on the path of a request: they fail at once, and never give up. */
+function connectionTo(url: string): () => Redis {
+  return () =>
+    new Redis(url, {
+      lazyConnect: true,
+      connectionName: 'sluice-revocations',
+      disableClientInfo: true,
+      // A command that has no answer is sent again by whoever knows whether that is right (reliability §1.4).
+      autoResendUnfulfilledCommands: false,
+      autoResubscribe: false,
+      maxRetriesPerRequest: 0,
+      enableOfflineQueue: false,
+      connectTimeout: 1000,
+      disconnectTimeout: 1000,
+      commandTimeout: 1000,
+      socketTimeout: 2000,
+      reconnectOnError: (error) => error.message.includes('READONLY'),
+      retryStrategy: (times) => Math.min(25 * 2 ** Math.min(times, 10), 500) * (0.8 + 0.4 * Math.random()),
+    })
 }
 
 // --- what operators see ------------------------------------------------------------------------------------------

@@ -5,8 +5,10 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { createCaller } from '../support/caller.ts'
+import { createCaller, eventually } from '../support/caller.ts'
 import { agentPolicy, makeBearer, simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { freePort } from '../support/ports.ts'
+import { startRedis, type TestRedis } from '../support/redis.ts'
 import {
   answer,
   createScriptedProvider,
@@ -126,6 +128,115 @@ describe('in one process without Redis, a bearer that leaves its file', () => {
     await expectEnded(hers)
     expect((await hers.end).endedMs - writtenMs).toBeLessThan(2_000)
   })
+})
+
+describe('over three replicas, a bearer that leaves the file of one', () => {
+  let redis: TestRedis
+  let fleet: readonly TestGateway[]
+
+  beforeAll(async () => {
+    redis = await startRedis()
+  })
+  afterAll(() => redis.stop())
+  beforeEach(async () => {
+    await redis.command('FLUSHALL')
+    fleet = await Promise.all([replica(), replica(), replica()])
+  })
+
+  const replica = () =>
+    start({ config: simpleConfig({ provider: provider.url, over: { redis: { url: redis.url } } }) })
+  const everywhere = (name: Name, refused: boolean) =>
+    Promise.all(
+      fleet.map((at, n) => eventually(async () => (await refuses(at, name)) === refused, `on ${n}`, 3_000)),
+    )
+
+  it('is refused on all of them in under a second, and its streams end there', async () => {
+    provider.script((request) => (request.body.includes('"stream":true') ? ENDLESS : answer()))
+    const hers = []
+    for (const at of fleet) hers.push(await openStream(at, 'ann'))
+    const his = []
+    for (const at of fleet) his.push(await openStream(at, 'bob'))
+
+    const [first, second, third] = fleet as [TestGateway, TestGateway, TestGateway]
+    first.removePolicy('ann')
+    const fromMs = performance.now()
+    expect((await first.reload()).status).toBe(200)
+    await everywhere('ann', true)
+    expect(performance.now() - fromMs).toBeLessThan(1_000)
+    for (const stream of hers) {
+      await expectEnded(stream)
+      expect((await stream.end).endedMs - fromMs).toBeLessThan(1_000)
+    }
+    expect(his.map((stream) => stream.isOver())).toEqual([false, false, false])
+    expect(await Promise.all(fleet.map((at) => refuses(at, 'bob')))).toEqual([false, false, false])
+
+    // The others still list her: neither a reload of the old file nor a start with it lets her in again.
+    second.writePolicy('ann', { ...policies.ann, role: 'as old as before' })
+    expect((await second.reload()).status).toBe(200)
+    const late = await replica()
+    expect(await Promise.all([second, third, late].map((at) => refuses(at, 'ann')))).toEqual([
+      true,
+      true,
+      true,
+    ])
+    await late.waitForLog(
+      ({ msg, agent, source }) => msg === 'bearer revoked' && agent === 'ann' && source === 'fleet',
+    )
+
+    first.writePolicy('ann', policies.ann)
+    expect((await first.reload()).status).toBe(200)
+    fleet = [...fleet, late]
+    await everywhere('ann', false)
+    expect(his.map((stream) => stream.isOver())).toEqual([false, false, false])
+    for (const at of fleet) {
+      for (const secret of Object.values(bearers.ann)) expect(at.stdout()).not.toContain(secret)
+    }
+  })
+
+  it('is refused in under a second although nothing can be pushed', async () => {
+    // Nobody may subscribe or publish; those who have are thrown out.
+    await redis.command('ACL', 'SETUSER', 'default', 'resetchannels')
+    try {
+      await Promise.all(
+        fleet.map((at) => at.waitForLog(({ msg }) => msg === 'revocations are not pushed, only polled')),
+      )
+      provider.script((request) => (request.body.includes('"stream":true') ? ENDLESS : answer()))
+      const hers = await openStream(fleet[2] as TestGateway, 'ann')
+      fleet[0]?.removePolicy('ann')
+      await fleet[0]?.reload()
+      const fromMs = performance.now()
+      await everywhere('ann', true)
+      await expectEnded(hers)
+      expect(performance.now() - fromMs).toBeLessThan(1_000)
+    } finally {
+      await redis.command('ACL', 'SETUSER', 'default', 'allchannels')
+    }
+  })
+})
+
+it('without Redis a bearer is revoked where it leaves the file, and everywhere once Redis is back', async () => {
+  const port = await freePort()
+  let redis = await startRedis({ port })
+  try {
+    const config = simpleConfig({ provider: provider.url, over: { redis: { url: redis.url } } })
+    const [one, two] = await Promise.all([start({ config }), start({ config })])
+    provider.script((request) => (request.body.includes('"stream":true') ? ENDLESS : answer()))
+    const [here, there] = [await openStream(one, 'ann'), await openStream(two, 'ann')]
+    await redis.kill9()
+    await one.waitForLog(({ msg }) => String(msg).startsWith('revocations are not shared'))
+    one.removePolicy('ann')
+    expect((await one.reload()).status).toBe(200)
+    await expectEnded(here)
+    expect([await refuses(one, 'ann'), await refuses(two, 'ann')]).toEqual([true, false])
+    expect(there.isOver()).toBe(false)
+
+    redis = await startRedis({ port })
+    await expectEnded(there)
+    expect(await refuses(two, 'ann')).toBe(true)
+    await one.waitForLog(({ msg }) => msg === 'revocations are shared again')
+  } finally {
+    await redis.stop()
+  }
 })
 
 it('a bearer that expires takes its open streams with it, within a second', async () => {
