@@ -10,9 +10,11 @@ import { readHead } from '../src/http/head.ts'
 import { ENDPOINTS } from '../src/http/operations.ts'
 import { readRequest } from '../src/http/request.ts'
 import { createIdentity } from '../src/identity/identify.ts'
+import { createRevocations } from '../src/identity/revocations.ts'
 import { createPolicy } from '../src/policy/decide.ts'
 import { createRouter } from '../src/route/plan.ts'
 import { createScrubber } from '../src/secrets/scrubber.ts'
+import type { Arrival } from '../src/types.ts'
 import { toEdits } from '../src/upstream/exchange.ts'
 import { VENDORS } from '../src/upstream/vendors.ts'
 
@@ -45,7 +47,9 @@ const loaded = validate({
 if (!loaded.ok) throw new Error('the configuration of the bench is wrong')
 const { snapshot } = loaded
 const clock = { now: () => performance.now(), wall: () => Date.now() }
-const identity = createIdentity({ snapshot, clock })
+const revocations = createRevocations({ clock, log: { info: () => {} }, count: () => {} })
+revocations.use(snapshot)
+const identity = createIdentity({ snapshot, revocations })
 const policy = createPolicy({ operations: snapshot.operations })
 const router = createRouter({ snapshot, health: { isAvailable: () => true }, random: Math.random })
 const scrubber = createScrubber({ isBearerDigest: () => false })
@@ -77,6 +81,21 @@ const rawHeaders = [
 const head = { method: 'POST', target: '/v1/chat/completions', httpVersion: '1.1', rawHeaders }
 const request = readRequest(endpoint, small, new Set())
 const caller = identity.identify(bearer)
+const toArrival = (id: number): Arrival => ({
+  id: String(id),
+  endpoint,
+  bearer,
+  startedMs: 0,
+  timeoutMs: undefined,
+  signal: new AbortController().signal,
+  end: () => {},
+  address: '127.0.0.1',
+  traceparent: undefined,
+  body: { read: () => Promise.reject(new Error('not here')), release: () => {}, stop: () => {} },
+})
+const open = Array.from({ length: 10_000 }, (_, id) => toArrival(id))
+for (const arrival of open) identity.enter(arrival)
+let turn = 0
 const frame = Buffer.from(
   'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]}\n\n',
 )
@@ -95,6 +114,13 @@ const line = JSON.stringify({
 const steps: Record<string, () => unknown> = {
   'read the head': () => readHead(head),
   'identify (SHA-256)': () => identity.identify(bearer),
+  'identify, enter and leave': () => {
+    const arrival = open[turn % open.length] as Arrival
+    turn += 1
+    identity.leave(arrival)
+    identity.enter(arrival)
+  },
+  'look for expired, 10,000 open': () => revocations.check(),
   'scan 1.5 KB': () => scanObject(small),
   'scan 19 KB': () => scanObject(large),
   'read the request, 1.5 KB': () => readRequest(endpoint, small, new Set()),

@@ -75,6 +75,12 @@ export class GatewayError extends Error {
   }
 }
 
+/** Why a request was given up before its end: the error its signal was aborted with, else that the caller left. */
+export function toEndError(signal: AbortSignal): GatewayError {
+  const reason: unknown = signal.reason
+  return reason instanceof GatewayError ? reason : new GatewayError('client_closed', 'The caller went away.')
+}
+
 /** Any thrown value as a GatewayError: what is not ours is `internal`, with the original as its cause. */
 export function toGatewayError(error: unknown): GatewayError {
   return error instanceof GatewayError

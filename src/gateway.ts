@@ -7,6 +7,7 @@ import { formats } from './formats/index.ts'
 import type { Phase } from './http/listen.ts'
 import { createHttp, type Http } from './http/room.ts'
 import { createIdentity, type Identity } from './identity/identify.ts'
+import type { Revocations } from './identity/revocations.ts'
 import { createPolicy, type Policy, toRefusal } from './policy/decide.ts'
 import type { HeaderLine, Meter } from './quota/meter.ts'
 import { createRouter, type Router } from './route/plan.ts'
@@ -29,6 +30,7 @@ export interface Stores extends Omit<UpstreamDeps, 'formats'> {
   readonly clock: Clock
   readonly phase: Phase
   readonly quota: Meter
+  readonly revocations: Revocations
   readonly usage: Recorder
   /** Requests and streams under way. */
   readonly counts: { inflight: number; streams: number }
@@ -37,7 +39,7 @@ export interface Stores extends Omit<UpstreamDeps, 'formats'> {
 export function buildGateway(snapshot: Snapshot, stores: Stores): Gateway {
   return createGateway(snapshot, {
     http: createHttp({ snapshot, phase: stores.phase }),
-    identity: createIdentity({ snapshot, clock: stores.clock }),
+    identity: createIdentity({ snapshot, revocations: stores.revocations }),
     policy: createPolicy({ operations: snapshot.operations }),
     quota: stores.quota,
     route: createRouter({ snapshot, health: stores.health, random: stores.random }),
@@ -67,7 +69,7 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
     let hold: Hold | undefined
     counts.inflight += 1
     try {
-      const caller = (trail.caller = identity.identify(arrival.bearer))
+      const caller = (trail.caller = identity.enter(arrival))
       const request = (trail.request = http.readRequest(arrival, await http.readBody(arrival)))
       const decision = (trail.decision = policy.decide(caller, request))
       if (!decision.allow) throw toRefusal(request)
@@ -98,6 +100,7 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
     } finally {
       if (hold !== undefined) quota.settle(hold, trail.usage, trail.costMicros) // batched, never throws
       arrival.body.release()
+      identity.leave(arrival)
       counts.inflight -= 1
       trail.status = reply.status || CALLER_LEFT
       usage.record(arrival, trail) // never throws

@@ -9,6 +9,7 @@ import { Server as Listener } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
 import { MeterProvider } from '@opentelemetry/sdk-metrics'
+import { Redis } from 'ioredis'
 import pino from 'pino'
 import { createAdmin, type ReloadAnswer } from './admin/app.ts'
 import { runCommand } from './cli/commands.ts'
@@ -24,6 +25,8 @@ import { buildGateway, type Gateway, type Stores } from './gateway.ts'
 import { createApp } from './http/app.ts'
 import { toErrorResponse } from './http/error-body.ts'
 import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/listen.ts'
+import { createRevocations } from './identity/revocations.ts'
+import { createSharedRevocations } from './identity/shared-revocations.ts'
 import { createLeaseStore, type LeaseStore } from './quota/leases.ts'
 import { createMemoryAuthority } from './quota/memory.ts'
 import { createMeter } from './quota/meter.ts'
@@ -55,7 +58,9 @@ import { createRecorder } from './usage/record.ts'
 
 const VERSION = readVersion()
 /** A change is seen after two equal looks, so within twice this. */
-const WATCH_MS = 400
+const WATCH_MS = 300
+/** Open requests of an expired bearer are looked for this often. */
+const EXPIRY_MS = 500
 /** How long answers that the end of a drain cuts have to leave. */
 const LAST_WORDS_MS = 500
 /** A signal this soon after the first is its echo: a group gets it, and npm in that group passes its own on. */
@@ -166,8 +171,26 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   teach([snapshot])
   for (const warning of snapshot.warnings) log.warn(warning)
 
+  const revocations = createRevocations({
+    clock,
+    log,
+    count: (source) => instruments.revocations.add(1, { source }),
+  })
+  revocations.use(snapshot)
+  const expiry = createSweep(clock, EXPIRY_MS)
+  expiry.add(revocations)
   const store = createStore(snapshot, { keyring, log, limits })
-  await limits.outage?.start()
+  const shared =
+    snapshot.redis &&
+    createSharedRevocations({
+      connection: connectionTo(keyring.value(snapshot.redis.url) ?? snapshot.redis.url),
+      revocations,
+      clock,
+      timers,
+      random: Math.random,
+      log,
+    })
+  await Promise.all([limits.outage?.start(), shared?.start()])
   const transport = createTransport()
   const phase: { now: Phase['now'] } = { now: 'starting' }
   const nextId = createIds('req_')
@@ -185,6 +208,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       reply: createCannedReply({ clock }),
     },
     quota: createMeter({ store, clock, timers: systemTimers, ids: createIds('h') }),
+    revocations,
     usage: createRecorder({ log, instruments, clock, describe }),
     scrub: (text) => scrubber.text(text),
     userAgent: `sluice/${VERSION}`,
@@ -283,6 +307,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     for (const warning of [...needsRestart(gateway().snapshot, snapshot), ...snapshot.warnings])
       log.warn(warning)
     current.gateway = buildGateway(snapshot, stores)
+    revocations.use(snapshot)
     trusted = toBlockList(snapshot.listen.trustedProxies)
     front.maxConnections = snapshot.listen.maxConnections
     log.level = snapshot.log.level
@@ -390,7 +415,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   back.close()
   back.closeAllConnections()
   sweep.stop()
-  await store.close()
+  expiry.stop()
+  await Promise.all([store.close(), shared?.close()])
   await transport.close()
   await provider.shutdown()
   log.info('stopped')
@@ -502,6 +528,27 @@ function createStore(
     replicas,
   })
   return createLeaseStore({ authority: limits.outage, clock, timers: systemTimers, leases: true })
+}
+
+/** Connections to Redis for what is not on the path of a request: they fail at once, and never give up. */
+function connectionTo(url: string): () => Redis {
+  return () =>
+    new Redis(url, {
+      lazyConnect: true,
+      connectionName: 'sluice-revocations',
+      disableClientInfo: true,
+      // A command that has no answer is sent again by whoever knows whether that is right (reliability §1.4).
+      autoResendUnfulfilledCommands: false,
+      autoResubscribe: false,
+      maxRetriesPerRequest: 0,
+      enableOfflineQueue: false,
+      connectTimeout: 1000,
+      disconnectTimeout: 1000,
+      commandTimeout: 1000,
+      socketTimeout: 2000,
+      reconnectOnError: (error) => error.message.includes('READONLY'),
+      retryStrategy: (times) => Math.min(25 * 2 ** Math.min(times, 10), 500) * (0.8 + 0.4 * Math.random()),
+    })
 }
 
 // --- what operators see ------------------------------------------------------------------------------------------

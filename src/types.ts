@@ -29,8 +29,10 @@ export interface Arrival {
   readonly startedMs: number
   /** `x-sluice-timeout-ms` of the caller, in ms. */
   readonly timeoutMs: number | undefined
-  /** Aborts when the caller goes away. */
+  /** Aborts when the caller goes away, or when the request is ended from our side: its reason is then the error. */
   readonly signal: AbortSignal
+  /** Ends the request from our side: what is under way for it stops at once, and the caller is told this. Idempotent. */
+  readonly end: (cause: Error) => void
   /** Address of the caller behind trusted proxies; for the log only, never for a decision. */
   readonly address: string
   readonly traceparent: string | undefined
@@ -44,6 +46,8 @@ export interface BodySource {
   read(bounds: { readonly maxBytes: number; readonly budgetBytes: number }): Promise<Buffer>
   /** Gives its bytes back to the budget; idempotent. */
   release(): void
+  /** Makes a `read` that is under way reject with this; no effect before and after. */
+  stop(cause: Error): void
 }
 
 /** Where a top-level member's value stands in a body: `[start, end)` in bytes. */
@@ -368,7 +372,10 @@ export const REASONS = [
 
 export type Reason = (typeof REASONS)[number] | `${number}`
 
-/** `answered`; `retry`: another may be tried; `refuse`: the caller's fault; `broken`: cut after its first byte; `left`: the caller went. */
+/**
+ * `answered`; `retry`: another may be tried; `refuse`: the caller's fault; `broken`: cut after its first byte; `left`:
+ * the caller went, or was sent away.
+ */
 export type AttemptOutcome = 'answered' | 'retry' | 'refuse' | 'broken' | 'left' | 'skipped'
 
 /** One call to one deployment, or the reason there was none. */

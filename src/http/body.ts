@@ -40,6 +40,7 @@ export function createBodySource(
 ): BodySource {
   const { budget, clock, sweep } = deps
   let held = 0
+  let stop = (_cause: Error): void => {}
 
   function release(): void {
     budget.heldBytes -= held
@@ -59,6 +60,7 @@ export function createBodySource(
 
   return {
     release,
+    stop: (cause) => stop(cause),
     read({ maxBytes, budgetBytes }) {
       return new Promise((resolve, reject) => {
         // What counts is what is really here: a length that is only announced would let one caller shut out all others.
@@ -82,7 +84,8 @@ export function createBodySource(
           },
         }
 
-        function finish(error: GatewayError | undefined): void {
+        function finish(error: Error | undefined): void {
+          stop = () => {}
           sweep.remove(watched)
           req.off('data', onData)
           req.off('end', onEnd)
@@ -109,6 +112,7 @@ export function createBodySource(
         function onClose(): void {
           finish(new GatewayError('client_closed', 'The caller went away.'))
         }
+        stop = finish
         sweep.add(watched)
         req.on('data', onData)
         req.on('end', onEnd)

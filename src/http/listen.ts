@@ -151,20 +151,25 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       reply.header('allow', endpoint.method)
       throw new GatewayError('method_not_allowed', `This endpoint takes ${endpoint.method}.`)
     }
-    const left = new AbortController()
+    const ended = new AbortController()
     res.on('close', () => {
-      if (!res.writableFinished) left.abort()
+      if (!res.writableFinished) ended.abort()
     })
+    const body = createBodySource(req, res, head, deps)
     const arrival: Arrival = Object.freeze({
       id,
       endpoint,
       bearer: head.bearer,
       startedMs: deps.clock.now(),
       timeoutMs: head.timeoutMs,
-      signal: left.signal,
+      signal: ended.signal,
+      end(cause: Error) {
+        ended.abort(cause)
+        body.stop(cause)
+      },
       address: addressOf(req, head),
       traceparent: head.traceparent,
-      body: createBodySource(req, res, head, deps),
+      body,
     })
     void deps.handle(arrival, reply)
   }

@@ -6,15 +6,26 @@ import { checksumIsRight, hasSluicePrefix } from '../config/bearer.ts'
 import { hasLimits } from '../config/limits.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
-import type { Agent, Bearer, Caller, Clock, Subject } from '../types.ts'
+import type { Agent, Arrival, Bearer, Caller, Subject } from '../types.ts'
+import type { Revocations } from './revocations.ts'
 
 export interface Identity {
   /** @throws GatewayError invalid_api_key (401) */
   identify(bearer: string | undefined): Caller
+  /** The same for a request that takes time: until `leave` it ends when its bearer does. */
+  enter(arrival: Arrival): Caller
+  /** The request is over; no effect on one that was not let in. */
+  leave(arrival: Arrival): void
 }
 
 /** Callers are made once per Snapshot, so that a request allocates none. */
-export function createIdentity({ snapshot, clock }: { snapshot: Snapshot; clock: Clock }): Identity {
+export function createIdentity({
+  snapshot,
+  revocations,
+}: {
+  snapshot: Snapshot
+  revocations: Revocations
+}): Identity {
   const callers = new Map<string, Caller>()
   // One subject of an agent for all its bearers: what is known of a limit is kept by the object.
   const subjects = new Map<Agent, Subject>()
@@ -26,13 +37,19 @@ export function createIdentity({ snapshot, clock }: { snapshot: Snapshot; clock:
     callers.set(digest, toCaller(agent, bearer, own))
   }
   return {
-    identify(bearer) {
-      const caller = bearer === undefined ? undefined : find(bearer)
-      if (caller === undefined) throw unknown()
-      const { expiresMs } = caller.bearer
-      if (expiresMs !== undefined && clock.wall() >= expiresMs) throw unknown()
+    identify,
+    enter(arrival) {
+      const caller = identify(arrival.bearer)
+      revocations.enter(arrival, caller.bearer)
       return caller
     },
+    leave: revocations.leave,
+  }
+
+  function identify(bearer: string | undefined): Caller {
+    const caller = bearer === undefined ? undefined : find(bearer)
+    if (caller === undefined || revocations.refuses(caller.bearer)) throw unknown()
+    return caller
   }
 
   function find(bearer: string): Caller | undefined {

@@ -3,7 +3,7 @@
 
 import { IMAGE_TOKENS } from '../config/limits.ts'
 import { boundMicros, priceOf, toBound } from '../config/money.ts'
-import { GatewayError } from '../errors.ts'
+import { GatewayError, toEndError } from '../errors.ts'
 import type {
   Caller,
   Clock,
@@ -219,7 +219,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
               signal,
             })
       if (grant.ok) return keep(claim, grant, caller.agent.name)
-      if (signal?.aborted === true) throw new GatewayError('client_closed', 'The caller went away.')
+      if (signal?.aborted === true) throw toEndError(signal)
       if (grant.kind === 'unavailable')
         throw new GatewayError('limits_unavailable', 'The gateway cannot count requests at the moment.', {
           retryAfterMs: UNAVAILABLE_WAIT_MS,

@@ -2,7 +2,7 @@
 // after the first byte, after the deadline, or for a caller who has gone.
 
 import { costMicros, priceOf } from '../config/money.ts'
-import { GatewayError, toGatewayError } from '../errors.ts'
+import { GatewayError, toEndError, toGatewayError } from '../errors.ts'
 import type { Format } from '../formats/format.ts'
 import type {
   Attempt,
@@ -94,7 +94,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       const outcome = await tryCandidate(candidate, walk, { ...job, force: true })
       if (outcome !== undefined) return outcome
     }
-    return failed(toFailure(walk, job))
+    return job.hands.signal.aborted ? left(job.hands.signal) : failed(toFailure(walk, job))
   }
 
   /** Calls one candidate, again where that is worth it; undefined when the next one is to be tried. */
@@ -106,7 +106,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     let retriesLeft = tier.retries
     let keysLeft = (deployment.provider?.keys.length ?? 0) - 1
     for (;;) {
-      if (hands.signal.aborted) return left()
+      if (hands.signal.aborted) return left(hands.signal)
       if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return failed(tooLate())
       if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return undefined
       const tiersLeft = walk.tiersBehind(candidate)
@@ -146,7 +146,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       attempt.outcome = result.outcome
       if (result.outcome === 'retry' || result.outcome === 'broken') attempt.reason = result.reason
       else if (result.outcome === 'refuse') attempt.reason = `${result.status}`
-      // 499: the caller left, which is nobody's failure.
+      // 499: the caller left or was sent away, which is nobody's failure.
       else attempt.reason = result.outcome === 'answered' ? '200' : '499'
       attempt.costMicros = costOf(deployment, job.request, usageOf(result))
       leave(candidate, entered, result, { ...job, attempt })
@@ -155,7 +155,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         case 'answered':
           return { answeredBy: candidate, usage: result.usage, error: undefined }
         case 'left':
-          return left(result.usage, candidate)
+          return left(hands.signal, result.usage, candidate)
         case 'refuse':
           return failed(toPassedError(result))
         case 'broken':
@@ -499,11 +499,11 @@ function failed(error: GatewayError): Ended {
 }
 
 /** What was used until the caller went belongs to the one who was answering. */
-function left(usage?: Usage, candidate?: Candidate): Ended {
+function left(signal: AbortSignal, usage?: Usage, candidate?: Candidate): Ended {
   return {
     answeredBy: usage === undefined ? undefined : candidate,
     usage,
-    error: new GatewayError('client_closed', 'The caller went away.'),
+    error: toEndError(signal),
   }
 }
 

@@ -100,6 +100,12 @@ export const METRICS = {
   },
   inflight: { name: 'sluice_inflight', kind: 'gauge', labels: [], description: 'Requests under way.' },
   streams: { name: 'sluice_streams', kind: 'gauge', labels: [], description: 'Streamed answers under way.' },
+  revocations: {
+    name: 'sluice_revocations_total',
+    kind: 'counter',
+    labels: ['source'],
+    description: 'Bearers revoked: file, taken out of a file here; fleet, told by another replica.',
+  },
   secretAge: {
     name: 'sluice_secret_age_seconds',
     kind: 'gauge',
@@ -143,6 +149,7 @@ export interface Instruments {
   readonly cost: Counter<Catalogue['cost']>
   readonly unpriced: Counter<Catalogue['unpriced']>
   readonly refusals: Counter<Catalogue['refusals']>
+  readonly revocations: Counter<Catalogue['revocations']>
   readonly secretLoads: Counter<Catalogue['secretLoads']>
   /** The label of an agent: its name, or `other` beyond the first 2,000. */
   agentLabel(agent: string): string
@@ -201,6 +208,7 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
     cost: counter(METRICS.cost),
     unpriced: counter(METRICS.unpriced),
     refusals: counter(METRICS.refusals),
+    revocations: counter(METRICS.revocations),
     secretLoads: counter(METRICS.secretLoads),
     agentLabel(agent) {
       if (agents.has(agent)) return agent

@@ -354,6 +354,26 @@ describe('bodies', () => {
     socket.destroy()
   })
 
+  it('of a request that is ended from our side are read no further, and the caller is told why', async () => {
+    const started = promise<Arrival>()
+    const door = await open(async (arrival, reply) => {
+      const body = arrival.body.read(BOUNDS)
+      started.keep(arrival)
+      reply.send(200, 'application/json', await body)
+    })
+    const socket = await dial(door.port, requestBytes({ framing: ['Content-Length: 100000'] }))
+    const arrival = await started.kept
+    const cause = new GatewayError('invalid_api_key', 'gone')
+    arrival.end(cause)
+    expect(arrival.signal.reason).toBe(cause)
+    const [answer] = (await once(socket, 'data')) as [Buffer]
+    expectRefusal(parseResponses(answer).responses[0], 401, 'invalid_api_key')
+    expect(door.budget.heldBytes).toBe(0)
+    arrival.end(new Error('again'))
+    expect(arrival.signal.reason).toBe(cause)
+    socket.destroy()
+  })
+
   it('beyond the budget of all together are a 503, and nothing stays booked', async () => {
     const door = await open(async (arrival, reply) => {
       const body = arrival.body.read({ maxBytes: 1_000_000, budgetBytes: 150_000 })

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { bearerSha256, mintBearer } from '../../../src/config/bearer.ts'
 import { GatewayError } from '../../../src/errors.ts'
 import { createIdentity, type Identity } from '../../../src/identity/identify.ts'
+import { createRevocations } from '../../../src/identity/revocations.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
 import { GOOD, good } from '../config/configurations.ts'
 
@@ -26,7 +27,9 @@ function create(wallMs = Date.UTC(2026, 10, 21, 12)) {
       ],
     },
   ])
-  return { time, snapshot, identity: createIdentity({ snapshot, clock: time.clock }) }
+  const revocations = createRevocations({ clock: time.clock, log: { info: () => {} }, count: () => {} })
+  revocations.use(snapshot)
+  return { time, snapshot, identity: createIdentity({ snapshot, revocations }) }
 }
 
 function refusal(identity: Identity, bearer: string | undefined): GatewayError {

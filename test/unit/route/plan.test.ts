@@ -198,9 +198,10 @@ function toArrival(over: Partial<Arrival>): Arrival {
     startedMs: 0,
     timeoutMs: undefined,
     signal: new AbortController().signal,
+    end: () => {},
     address: '127.0.0.1',
     traceparent: undefined,
-    body: { read: () => Promise.reject(new Error('not here')), release: () => {} },
+    body: { read: () => Promise.reject(new Error('not here')), release: () => {}, stop: () => {} },
     ...over,
   }
 }

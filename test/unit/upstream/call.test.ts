@@ -673,6 +673,46 @@ describe('the gate of a deployment', () => {
   })
 })
 
+describe('a request that is ended from our side', () => {
+  const cause = new GatewayError('invalid_api_key', 'revoked')
+
+  it("in a stream ends with its cause at once, with what was used until then, and is nobody's failure", async () => {
+    const stage = createCallStage({ plan: makePlan([first, second]) })
+    const call = await stage.nth(0)
+    call.started()
+    call.head(200, STREAM)
+    call.data(HELLO)
+    stage.leave(cause)
+    expect(call.aborted).toBe(true)
+    expect(await stage.over()).toMatchObject({ error: cause, usage: { outputTokens: 1 } })
+    expect(reasons(stage)).toEqual(['a/one=499'])
+    expect(stage.health.isAvailable('a/one')).toBe(true)
+  })
+
+  it('before the answer calls nobody else', async () => {
+    const stage = createCallStage({ plan: makePlan([first, second]) })
+    const call = await stage.nth(0)
+    call.started()
+    stage.leave(cause)
+    expect(call.aborted).toBe(true)
+    expect(await stage.over()).toMatchObject({ error: cause })
+    expect(who(stage)).toEqual(['a/one'])
+  })
+
+  it('after the last attempt has failed still ends with its cause', async () => {
+    const patient = makeTier('patient', [one], { retries: 1, patienceMs: 3000 })
+    const stage = createCallStage({ plan: makePlan([patient]) })
+    const call = await stage.nth(0)
+    call.started()
+    call.head(429, { 'retry-after': '2' })
+    call.end()
+    await stage.over()
+    stage.leave(cause)
+    expect(await stage.over()).toMatchObject({ error: cause })
+    expect(stage.calls).toHaveLength(1)
+  })
+})
+
 describe('the deadline', () => {
   it('lets nothing begin behind it', async () => {
     const stage = createCallStage({ plan: makePlan([first, second], { deadlineAt: START_MS + 3 }) })

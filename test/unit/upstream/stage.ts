@@ -417,7 +417,8 @@ export interface CallStage {
   over(): Promise<Outcome | undefined>
   /** Waits for the call of that number and gives it. */
   nth(index: number): Promise<ScriptedCall>
-  leave(): void
+  /** The caller goes, or is sent away for a cause. */
+  leave(cause?: Error): void
   /** What the gate was told, in order. */
   readonly gate: readonly GateEvent[]
   /** What each attempt came to, as the gate was told. */
@@ -518,7 +519,7 @@ export function createCallStage(options: CallOptions): CallStage {
       if (call === undefined) throw new Error(`call ${index} was not made; ${calls.length} were`)
       return call
     },
-    leave: () => left.abort(),
+    leave: (cause) => left.abort(cause),
   }
 }
 

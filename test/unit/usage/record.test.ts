@@ -33,6 +33,7 @@ function createBook() {
     cost: counter('cost'),
     unpriced: counter('unpriced'),
     refusals: counter('refusals'),
+    revocations: counter('revocations'),
     secretLoads: counter('secretLoads'),
     agentLabel: (agent) => agent,
   }
@@ -67,9 +68,10 @@ function makeArrival(): Arrival {
     startedMs: 1000,
     timeoutMs: undefined,
     signal: new AbortController().signal,
+    end: () => {},
     address: '10.1.2.3',
     traceparent: undefined,
-    body: { read: () => Promise.reject(new Error('read')), release: () => {} },
+    body: { read: () => Promise.reject(new Error('read')), release: () => {}, stop: () => {} },
   }
 }
 
