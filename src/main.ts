@@ -17,6 +17,7 @@ import { BEARER_PREFIX, bearerSha256, checksumIsRight, hasSluicePrefix, mintBear
 import { fromEnvironment } from './config/environment.ts'
 import { formatProblem, type Problem } from './config/problems.ts'
 import { createReader, type Reader } from './config/reader.ts'
+import type { RedisServers } from './config/redis-servers.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import type { Loaded } from './config/validate.ts'
 import { GatewayError } from './errors.ts'
@@ -37,6 +38,8 @@ import {
   referencesOf,
   verifySecrets,
 } from './secrets/keyring.ts'
+import { resolveRedis } from './secrets/redis-access.ts'
+import { resolveReference } from './secrets/reference.ts'
 import { createScrubber } from './secrets/scrubber.ts'
 import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
@@ -84,10 +87,9 @@ async function main(args: readonly string[]): Promise<number> {
     version: VERSION,
     serve,
     verifySecrets: async (snapshot) =>
-      (await verifySecrets(snapshot, surroundings())).map((problem) => ({
-        file: snapshot.source,
-        ...problem,
-      })),
+      [...(await verifySecrets(snapshot, surroundings())), ...(await verifyRedis(snapshot))].map(
+        (problem) => ({ file: snapshot.source, ...problem }),
+      ),
     randomBytes: (count) => randomBytes(count),
     now: () => clock.wall(),
     fetch,
@@ -168,7 +170,10 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   teach([snapshot])
   for (const warning of snapshot.warnings) log.warn(warning)
 
-  const store = createStore(snapshot, { keyring, log, limits })
+  const access = snapshot.redis && (await resolveRedis(snapshot.redis, keyring.value, around(snapshot)))
+  if (access !== undefined && access.servers === undefined)
+    return cannotStart(access.problems.map(({ path, message }) => `${path}: ${message}`))
+  const store = createStore(snapshot, { servers: access?.servers, log, limits })
   await limits.outage?.start()
   const transport = createTransport()
   const phase: { now: Phase['now'] } = { now: 'starting' }
@@ -472,19 +477,32 @@ function surroundings() {
   return { env: process.env, uid: process.getuid?.() ?? 0, groupReadable: false }
 }
 
+function around(snapshot: Snapshot) {
+  return { ...surroundings(), groupReadable: snapshot.secrets.groupReadable }
+}
+
+/** What would keep the start from reaching Redis, beyond references without a value. */
+async function verifyRedis(snapshot: Snapshot) {
+  if (snapshot.redis === undefined) return []
+  const values = new Map<string, string | undefined>()
+  for (const { reference } of referencesOf(snapshot))
+    values.set(reference, (await resolveReference(reference, around(snapshot))).value)
+  return (await resolveRedis(snapshot.redis, (reference) => values.get(reference), around(snapshot))).problems
+}
+
 function createStore(
   snapshot: Snapshot,
   deps: {
-    keyring: Keyring
+    servers: RedisServers | undefined
     log: pino.Logger
     limits: { redis: RedisStore | undefined; outage: OutageStore | undefined }
   },
 ) {
   const shadow = createMemoryStore({ clock })
-  if (snapshot.redis === undefined) return shadow
-  const { url, onOutage, replicas } = snapshot.redis
+  if (snapshot.redis === undefined || deps.servers === undefined) return shadow
+  const { onOutage, replicas } = snapshot.redis
   const options = { timers: systemTimers, log: deps.log, random: Math.random }
-  deps.limits.redis = createRedisStore({ ...options, url: deps.keyring.value(url) ?? url })
+  deps.limits.redis = createRedisStore({ ...options, servers: deps.servers })
   deps.limits.outage = createOutageStore({ ...options, redis: deps.limits.redis, shadow, onOutage, replicas })
   return deps.limits.outage
 }

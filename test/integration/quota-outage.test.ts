@@ -9,7 +9,7 @@ import { createRedisStore } from '../../src/quota/redis.ts'
 import { type Grant, systemTimers } from '../../src/quota/store.ts'
 import type { Clock, Subject } from '../../src/types.ts'
 import { freePort } from '../support/ports.ts'
-import { startRedis, type TestRedis } from '../support/redis.ts'
+import { serversAt, startRedis, type TestRedis } from '../support/redis.ts'
 import { agentSubject, claimOn, perMinute, perSecond } from '../unit/quota/fixtures.ts'
 
 const clock: Clock = { now: () => performance.now(), wall: () => Date.now() }
@@ -20,7 +20,7 @@ async function openStore(
   some: { onOutage?: 'local' | 'deny'; replicas?: number; start?: boolean } = {},
 ) {
   const log = { info: () => {}, warn: () => {} }
-  const redis = createRedisStore({ url, timers: systemTimers, log, random: Math.random })
+  const redis = createRedisStore({ servers: serversAt(url), timers: systemTimers, log, random: Math.random })
   const changes: boolean[] = []
   const store = createOutageStore({
     redis,

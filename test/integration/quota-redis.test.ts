@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { toAccount } from '../../src/quota/account.ts'
 import { createRedisStore, type RedisStore } from '../../src/quota/redis.ts'
 import { type Claim, systemTimers } from '../../src/quota/store.ts'
-import { startRedis, type TestRedis } from '../support/redis.ts'
+import { serversAt, startRedis, type TestRedis } from '../support/redis.ts'
 import { type Admission, excessUnits } from '../unit/quota/checker.ts'
 import { agentSubject, claimOn, perMinute, perSecond } from '../unit/quota/fixtures.ts'
 
@@ -17,7 +17,7 @@ const logged: string[] = []
 async function openStore(url = server.url, timeoutMs?: number): Promise<RedisStore> {
   const keep = (fields: unknown, message: string): void => void logged.push(JSON.stringify(fields) + message)
   const store = createRedisStore({
-    url,
+    servers: serversAt(url),
     timers: systemTimers,
     log: { info: keep, warn: keep },
     random: Math.random,
@@ -236,7 +236,7 @@ describe('the store in Redis', () => {
     expect(await server.command('INFO', 'keyspace')).toContain('db3:keys=1')
 
     const wrong = createRedisStore({
-      url: `redis://sluice:sk-canary-2@127.0.0.1:${server.port}`,
+      servers: serversAt(`redis://sluice:sk-canary-2@127.0.0.1:${server.port}`),
       timers: systemTimers,
       log: { info: () => {}, warn: (fields, message) => void logged.push(JSON.stringify(fields) + message) },
       random: Math.random,
