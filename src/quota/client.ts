@@ -150,8 +150,9 @@ export function createRedisClient(servers: RedisServers, options: RedisClientOpt
       start: () =>
         watch.subscribe('+switch-master', {
           message: (text) => {
-            if (text.startsWith(`${master} `) && !client.status.startsWith('reconnect'))
-              client.disconnect(true)
+            if (!text.startsWith(`${master} `)) return
+            listening.leave()
+            if (!client.status.startsWith('reconnect')) client.disconnect(true)
           },
         }),
     }
@@ -423,6 +424,8 @@ function createListening(open: () => Redis, timers: Timers, delayMs: () => numbe
         else connection?.unsubscribe(channel).catch(ignore)
       }
     },
+    /** Goes elsewhere, or to the same place again. */
+    leave: () => connection?.disconnect(),
     close,
   }
 }
