@@ -80,6 +80,7 @@ export function createRedisClient(servers: RedisServers, options: RedisClientOpt
       : new Redis({ ...toRedis(servers), retryStrategy: retry, sentinelRetryStrategy: retry })
 
   let listener: (ready: boolean) => void = () => {}
+  let onceReady = (): void => {}
   let ready = false
   let closed = false
   let complained = false
@@ -90,6 +91,7 @@ export function createRedisClient(servers: RedisServers, options: RedisClientOpt
     ready = now
     if (now) complained = false
     listener(now)
+    if (now) onceReady()
   }
 
   function loadScripts(node: Redis): void {
@@ -211,15 +213,11 @@ export function createRedisClient(servers: RedisServers, options: RedisClientOpt
     },
     connect() {
       return new Promise((resolve) => {
-        const done = (connected: boolean): void => {
+        const cancel = timers.after(CONNECT_MS, () => resolve(ready))
+        onceReady = () => {
           cancel()
-          client.off('ready', check)
-          resolve(connected)
+          resolve(true)
         }
-        const cancel = timers.after(CONNECT_MS, () => done(ready))
-        // Behind the listeners above, and in a cluster behind the connections to its nodes.
-        const check = (): void => void (ready ? done(true) : closed || timers.soon(check))
-        client.on('ready', check)
         watching?.start()
         client.connect().catch(ignore)
       })
@@ -349,7 +347,7 @@ function toSubscription(servers: RedisServers, client: Redis | Cluster, random: 
 
 /** Never fails; a node that is away is found again by its slots. */
 async function connectMaster(node: Redis): Promise<void> {
-  if (node.options.readOnly || node.status === 'ready') return
+  if (node.options.readOnly || node.status === 'ready' || node.status === 'end') return
   if (node.status === 'wait') return node.connect().catch(ignore)
   await new Promise<void>((resolve) => {
     node.once('ready', resolve)

@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { type RedisServers, type TlsMaterial, toServers } from '../../src/config/redis-servers.ts'
 import { RedisCallError, type RedisClient } from '../../src/quota/client.ts'
 import { createAuthority } from '../support/certificates.ts'
+import { documentedUser, refusedTo, usedCommands } from '../support/documented-acl.ts'
 import { freePort } from '../support/ports.ts'
 import { serversAt, startRedis, type TestRedis } from '../support/redis.ts'
 import { closeClients, MARK, markCall, next, openClient, toScript } from '../support/redis-client.ts'
@@ -119,12 +120,16 @@ describe('Sentinel', () => {
   const passwords = { data: 'data-canary-1', sentinel: 'sentinel-canary-1' }
   beforeAll(async () => {
     set = await startSentinelSet({ passwords })
+    for (const one of set.sentinels) await watcher.create(one)
+    for (const one of [set.master, set.replica]) await user.create(within(one))
   })
   afterAll(() => set?.stop())
 
-  const servers = (sentinel = passwords.sentinel): RedisServers => {
-    const sentinels = set.sentinels.map(({ port }) => `redis://:${sentinel}@127.0.0.1:${port}`)
-    const master = `redis://:${passwords.data}@${set.name}/2`
+  // As the page tells operators to set it up.
+  const [user, watcher] = [documentedUser('redis'), documentedUser('sentinel')]
+  const servers = (password = watcher.password): RedisServers => {
+    const sentinels = set.sentinels.map(({ port }) => `redis://${watcher.name}:${password}@127.0.0.1:${port}`)
+    const master = `redis://${user.userinfo}@${set.name}/2`
     const outcome = toServers({ kind: 'sentinel', sentinels, master }, undefined, (text) => text)
     if (!outcome.ok) throw new Error(JSON.stringify(outcome.problems))
     return outcome.servers
@@ -206,6 +211,8 @@ describe('Sentinel', () => {
     await client.publish('slc:news', 'moved')
     expect(await heardOf).toBe('moved')
     expect(logged.join()).not.toContain('canary')
+    for (const one of set.sentinels) expect(await refusedTo(watcher, one)).toEqual([])
+    expect(await refusedTo(user, heir)).toEqual([])
   })
 })
 
@@ -213,11 +220,13 @@ describe('Cluster', () => {
   let set: ClusterSet
   beforeAll(async () => {
     set = await startCluster({ replica: true })
+    for (const one of [...set.masters, set.replica]) if (one) await user.create(one)
   })
   afterAll(() => set?.stop())
 
+  const user = documentedUser('cluster')
   const servers = (): RedisServers => {
-    const cluster = set.masters.map(({ port }) => `redis://127.0.0.1:${port}`)
+    const cluster = set.masters.map(({ port }) => `redis://${user.userinfo}@127.0.0.1:${port}`)
     const outcome = toServers({ kind: 'cluster', cluster }, undefined, (text) => text)
     if (!outcome.ok) throw new Error(JSON.stringify(outcome.problems))
     return outcome.servers
@@ -284,7 +293,7 @@ describe('Cluster', () => {
 
   it('refuses a call of two new keys while their slot moves, and has run none of it', async () => {
     const { client } = await openClient(servers())
-    const both = toScript("redis.call('INCR', KEYS[1]) return redis.call('INCR', KEYS[2])")
+    const both = toScript("redis.call('ZADD', KEYS[1], 1, 'a') return redis.call('ZADD', KEYS[2], 1, 'a')")
     const key = await keyOn(0, 'pair')
     const call = { keys: [key, `${key}2`], args: [] }
     const attempts: unknown[] = []
@@ -355,6 +364,19 @@ describe('Cluster', () => {
     const runs = await runsIn(replica, dying)
     expect([...runs.values()].filter((count) => count !== 1)).toEqual([])
     for (const [mark, what] of outcome) if (what === 'refused') expect(runs.has(mark)).toBe(false)
+  })
+
+  it('needs the commands that the page allows in a cluster, and no other', async () => {
+    const used = new Set<string>()
+    for (const one of [set.masters[1], set.masters[2], set.replica]) {
+      if (one === undefined) continue
+      expect(await refusedTo(user, one)).toEqual([])
+      for (const command of await usedCommands(one)) used.add(command)
+    }
+    const alone = documentedUser('redis').commands
+    const more = user.commands.filter((command) => !alone.includes(command) && !used.has(command))
+    // Sent when the map of slots is read at a replica, which is left to chance.
+    expect(more.filter((command) => command !== 'readonly')).toEqual([])
   })
 })
 

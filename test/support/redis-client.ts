@@ -37,8 +37,14 @@ export function closeClients(): void {
   for (const client of open.splice(0)) client.close()
 }
 
-/** Counts runs by their mark in a hash: a mark with a count of two ran twice. */
-export const MARK: Script = toScript("return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)")
+/**
+ * Counts runs by their mark in a hash: a mark with a count of two ran twice. With commands that the scripts of
+ * src/quota use too, so that the user of deploy/redis.md may run it.
+ */
+export const MARK: Script = toScript(`
+  local runs = (tonumber(redis.call('HMGET', KEYS[1], ARGV[1])[1]) or 0) + 1
+  redis.call('HSET', KEYS[1], ARGV[1], runs)
+  return runs`)
 
 export function toScript(lua: string): Script {
   return { lua, sha: createHash('sha1').update(lua).digest('hex') }
