@@ -152,9 +152,14 @@ export function createRedisClient(servers: RedisServers, options: RedisClientOpt
       start: () =>
         watch.subscribe('+switch-master', {
           message: (text) => {
-            if (!text.startsWith(`${master} `)) return
-            listening.leave()
-            if (!client.status.startsWith('reconnect')) client.disconnect(true)
+            const [name, , , host, port] = text.split(' ')
+            if (name !== master) return
+            // Whoever asked during the failover is there already.
+            const isThere = ({ status, stream }: Redis): boolean =>
+              status === 'ready' && `${stream.remoteAddress}:${stream.remotePort}` === `${host}:${port}`
+            listening.leaveUnless(isThere)
+            if (client instanceof Redis && !isThere(client) && client.status !== 'reconnecting')
+              client.disconnect(true)
           },
         }),
     }
@@ -423,7 +428,9 @@ function createListening(open: () => Redis, timers: Timers, delayMs: () => numbe
       }
     },
     /** Goes elsewhere, or to the same place again. */
-    leave: () => connection?.disconnect(),
+    leaveUnless(isThere: (redis: Redis) => boolean): void {
+      if (connection !== undefined && !isThere(connection)) connection.disconnect()
+    },
     close,
   }
 }

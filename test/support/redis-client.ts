@@ -55,10 +55,10 @@ export function markCall(key: string): Call {
   return { keys: [key], args: [randomUUID()] }
 }
 
-/** Resolves with the next message of `listen`, or rejects after 10 s. */
+/** Resolves with the next message of `listen`, or rejects after 20 s. */
 export function next<T>(what: string, listen: (done: (value: T) => void) => void): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`${what} did not come within 10 s`)), 10_000)
+    const timer = setTimeout(() => reject(new Error(`${what} did not come within 20 s`)), 20_000)
     listen((value) => {
       clearTimeout(timer)
       resolve(value)

@@ -60,7 +60,7 @@ export async function startSentinelSet(options: SentinelOptions = {}): Promise<S
     if (passwords) for (const one of sentinels) await one.command('AUTH', passwords.sentinel)
     // Sentinels meet through messages every 2 s and look at replicas every 10 s, unless told otherwise. Not more
     // pings: what is known of a replica counts for five of them, and is read once a second during a failover.
-    const often = ['PUBLISH-PERIOD', 100, 'INFO-PERIOD', 200, 'PING-PERIOD', 400, 'ASK-PERIOD', 100]
+    const often = ['PUBLISH-PERIOD', 100, 'INFO-PERIOD', 200, 'PING-PERIOD', 600, 'ASK-PERIOD', 100]
     await Promise.all(sentinels.map((one) => one.command('SENTINEL', 'DEBUG', ...often)))
     await until('the sentinels know each other and the replica', async () => {
       const views = await Promise.all(sentinels.map((one) => one.command('SENTINEL', 'MASTER', name)))
