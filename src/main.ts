@@ -9,7 +9,6 @@ import { Server as Listener } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
 import { MeterProvider } from '@opentelemetry/sdk-metrics'
-import { Redis } from 'ioredis'
 import pino from 'pino'
 import { createAdmin, type ReloadAnswer } from './admin/app.ts'
 import { runCommand } from './cli/commands.ts'
@@ -18,6 +17,7 @@ import { BEARER_PREFIX, bearerSha256, checksumIsRight, hasSluicePrefix, mintBear
 import { fromEnvironment } from './config/environment.ts'
 import { formatProblem, type Problem } from './config/problems.ts'
 import { createReader, type Reader } from './config/reader.ts'
+import type { RedisServers } from './config/redis-servers.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import type { Loaded } from './config/validate.ts'
 import { GatewayError } from './errors.ts'
@@ -27,6 +27,7 @@ import { toErrorResponse } from './http/error-body.ts'
 import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/listen.ts'
 import { createRevocations } from './identity/revocations.ts'
 import { createSharedRevocations } from './identity/shared-revocations.ts'
+import { createRedisClient } from './quota/client.ts'
 import { createLeaseStore, type LeaseStore } from './quota/leases.ts'
 import { createMemoryAuthority } from './quota/memory.ts'
 import { createMeter } from './quota/meter.ts'
@@ -41,6 +42,8 @@ import {
   referencesOf,
   verifySecrets,
 } from './secrets/keyring.ts'
+import { resolveRedis } from './secrets/redis-access.ts'
+import { resolveReference } from './secrets/reference.ts'
 import { createScrubber } from './secrets/scrubber.ts'
 import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
@@ -90,10 +93,9 @@ async function main(args: readonly string[]): Promise<number> {
     version: VERSION,
     serve,
     verifySecrets: async (snapshot) =>
-      (await verifySecrets(snapshot, surroundings())).map((problem) => ({
-        file: snapshot.source,
-        ...problem,
-      })),
+      [...(await verifySecrets(snapshot, surroundings())), ...(await verifyRedis(snapshot))].map(
+        (problem) => ({ file: snapshot.source, ...problem }),
+      ),
     randomBytes: (count) => randomBytes(count),
     now: () => clock.wall(),
     fetch,
@@ -171,6 +173,10 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   teach([snapshot])
   for (const warning of snapshot.warnings) log.warn(warning)
 
+  const access = snapshot.redis && (await resolveRedis(snapshot.redis, keyring.value, around(snapshot)))
+  if (access !== undefined && access.servers === undefined)
+    return cannotStart(access.problems.map(({ path, message }) => `${path}: ${message}`))
+  const servers = access?.servers
   const revocations = createRevocations({
     clock,
     log,
@@ -179,11 +185,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   revocations.use(snapshot)
   const expiry = createSweep(clock, EXPIRY_MS)
   expiry.add(revocations)
-  const store = createStore(snapshot, { keyring, log, limits })
+  const store = createStore(snapshot, { servers, log, limits })
+  const redisOptions = { timers: systemTimers, log, random: Math.random, scripts: [] }
   const shared =
-    snapshot.redis &&
+    servers &&
     createSharedRevocations({
-      connection: connectionTo(keyring.value(snapshot.redis.url) ?? snapshot.redis.url),
+      redis: createRedisClient(servers, redisOptions),
       revocations,
       clock,
       timers,
@@ -505,21 +512,37 @@ interface Limits {
   outage: OutageAuthority | undefined
 }
 
+function around(snapshot: Snapshot) {
+  return { ...surroundings(), groupReadable: snapshot.secrets.groupReadable }
+}
+
+/** What would keep the start from reaching Redis, beyond references without a value. */
+async function verifyRedis(snapshot: Snapshot) {
+  if (snapshot.redis === undefined) return []
+  const values = new Map<string, string | undefined>()
+  for (const { reference } of referencesOf(snapshot))
+    values.set(reference, (await resolveReference(reference, around(snapshot))).value)
+  return (await resolveRedis(snapshot.redis, (reference) => values.get(reference), around(snapshot))).problems
+}
+
 function createStore(
   snapshot: Snapshot,
-  deps: { readonly keyring: Keyring; readonly log: pino.Logger; readonly limits: Limits },
+  deps: {
+    readonly servers: RedisServers | undefined
+    readonly log: pino.Logger
+    readonly limits: Limits
+  },
 ): LeaseStore {
-  const { keyring, log, limits } = deps
+  const { servers, log, limits } = deps
   // Budgets run by the calendar; a limiter's clock must not jump with that of the machine.
   const epochUs = Math.floor((clock.wall() - clock.now()) * 1000)
   const here = createMemoryAuthority({ clock, epochUs })
   // Where the ledgers are in this process nothing is won by taking ahead of need.
-  if (snapshot.redis === undefined)
+  if (snapshot.redis === undefined || servers === undefined)
     return createLeaseStore({ authority: here, clock, timers: systemTimers, leases: false })
-  const { url, onOutage, replicas } = snapshot.redis
+  const { onOutage, replicas } = snapshot.redis
   const options = { timers: systemTimers, log, random: Math.random }
-  const replica = randomBytes(6).toString('hex')
-  limits.redis = createRedisLedgers({ ...options, replica, url: keyring.value(url) ?? url })
+  limits.redis = createRedisLedgers({ ...options, servers, replica: randomBytes(6).toString('hex') })
   limits.outage = createOutageAuthority({
     ...options,
     redis: limits.redis,
@@ -528,27 +551,6 @@ function createStore(
     replicas,
   })
   return createLeaseStore({ authority: limits.outage, clock, timers: systemTimers, leases: true })
-}
-
-/** Connections to Redis for what is not on the path of a request: they fail at once, and never give up. */
-function connectionTo(url: string): () => Redis {
-  return () =>
-    new Redis(url, {
-      lazyConnect: true,
-      connectionName: 'sluice-revocations',
-      disableClientInfo: true,
-      // A command that has no answer is sent again by whoever knows whether that is right (reliability §1.4).
-      autoResendUnfulfilledCommands: false,
-      autoResubscribe: false,
-      maxRetriesPerRequest: 0,
-      enableOfflineQueue: false,
-      connectTimeout: 1000,
-      disconnectTimeout: 1000,
-      commandTimeout: 1000,
-      socketTimeout: 2000,
-      reconnectOnError: (error) => error.message.includes('READONLY'),
-      retryStrategy: (times) => Math.min(25 * 2 ** Math.min(times, 10), 500) * (0.8 + 0.4 * Math.random()),
-    })
 }
 
 // --- what operators see ------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ import type {
 } from '../types.ts'
 import { compareSpecificity, matchesGlob } from './glob.ts'
 import { FREE, priceOf } from './money.ts'
+import { formatPath } from './problems.ts'
+import { textsOf } from './redis-servers.ts'
 import { REPLY_PROVIDER } from './relations.ts'
 import type {
   AgentFile,
@@ -24,10 +26,11 @@ import type {
   LimitsFile,
   PriceFile,
   ProviderFile,
+  RedisFile,
   TierFile,
 } from './schema.ts'
 import { splitDeployment } from './schema.ts'
-import type { Snapshot } from './snapshot.ts'
+import type { RedisPlace, RedisSettings, Snapshot } from './snapshot.ts'
 import type { Vendors } from './vendors.ts'
 
 export interface CompileInput {
@@ -81,11 +84,7 @@ export function compile({ source, policiesPath, config, agents, vendors, warning
       drainNoticeMs: config.listen.drainNotice,
     },
     admin: { host: config.admin.host, port: config.admin.port, token: config.admin.token },
-    redis: config.redis && {
-      url: config.redis.url,
-      onOutage: config.redis.onOutage,
-      replicas: config.redis.replicas,
-    },
+    redis: config.redis && toRedis(config.redis),
     secrets: config.secrets,
     operations: new Set(config.operations),
     limits: toLimits(config.limits),
@@ -151,6 +150,23 @@ function warningsOfPrices(routes: ReadonlyMap<string, Route>): string[] {
 
 function toLimits({ requests, tokens, concurrency, budget, strict, wait }: LimitsFile): Limits {
   return { requests, tokens, concurrency, budget, strict, waitMs: wait > 0 ? wait : undefined }
+}
+
+function toRedis(written: RedisFile): RedisSettings {
+  const { tls, onOutage, replicas } = written
+  return {
+    ...toPlace(written),
+    tls: tls && { ca: tls.ca, cert: tls.cert, key: tls.key, servername: tls.servername },
+    onOutage,
+    replicas,
+  }
+}
+
+function toPlace({ url, sentinels, master, cluster }: RedisFile): RedisPlace {
+  if (url !== undefined) return { kind: 'url', url }
+  if (cluster !== undefined) return { kind: 'cluster', cluster }
+  if (sentinels !== undefined && master !== undefined) return { kind: 'sentinel', sentinels, master }
+  throw new TypeError('the place of redis was not validated')
 }
 
 function toProvider(name: string, written: ProviderFile, vendors: Vendors): Provider {
@@ -363,8 +379,11 @@ function warningsOf(config: Config, vendors: Vendors): string[] {
       'admin listens beyond this machine without a token: metrics are open to whoever reaches the port',
     )
   }
-  if (config.redis && URL.canParse(config.redis.url) && new URL(config.redis.url).password !== '') {
-    warnings.push('redis.url holds a password; a reference such as "env:REDIS_URL" keeps it out of the file')
+  for (const { path, text } of config.redis ? textsOf(toPlace(config.redis)) : []) {
+    if (!URL.canParse(text) || new URL(text).password === '') continue
+    warnings.push(
+      `${formatPath(['redis', ...path])} holds a password; a reference such as "env:REDIS_URL" keeps it out of the file`,
+    )
   }
   return warnings
 }

@@ -3,7 +3,9 @@
 
 import type { Finding, Path, RawDocument } from './problems.ts'
 import { nearestWord, suggestion } from './problems.ts'
+import { readMaster, readRedisUrl, toServers } from './redis-servers.ts'
 import { limitsSchema, splitDeployment } from './schema.ts'
+import type { RedisPlace } from './snapshot.ts'
 import { parseSize } from './values.ts'
 import type { Vendors } from './vendors.ts'
 
@@ -20,6 +22,7 @@ export function configRelations(config: unknown, vendors: Vendors): Finding[] {
   return [
     ...reservedKeys(config, []),
     ...listenerRelations(record(root.listen), record(root.admin)),
+    ...(isRecord(root.redis) ? redisRelations(root.redis) : []),
     ...entries(providers).flatMap(([name, value]) => providerRelations(name, record(value), vendors)),
     ...entries(tiers).flatMap(([name, value]) => tierRelations(name, record(value), providers)),
     ...sharedDeployments(tiers),
@@ -81,6 +84,60 @@ function listenerRelations(listen: Raw, admin: Raw): Finding[] {
     })
   }
   return findings
+}
+
+/** Redis is in one place, said in one way; literals that cannot work together are found here, references at start. */
+function redisRelations(redis: Raw): Finding[] {
+  const path: Path = ['redis']
+  const ways = ['url', 'sentinels', 'cluster'].filter((key) => redis[key] !== undefined)
+  const [first, ...others] = ways
+  const findings: Finding[] = others.map((key) => ({
+    path: [...path, key],
+    message: `cannot stand beside ${first}; say in one way where Redis is`,
+  }))
+  if (first === undefined) {
+    const message =
+      redis.master === undefined
+        ? 'needs url, or sentinels with master, or cluster'
+        : 'needs sentinels, which know where master is'
+    findings.push({ path, message })
+  } else if (redis.sentinels !== undefined && redis.master === undefined) {
+    findings.push({ path: [...path, 'sentinels'], message: 'needs master, the name that they watch' })
+  } else if (redis.sentinels === undefined && redis.master !== undefined) {
+    findings.push({ path: [...path, 'master'], message: `cannot stand beside ${first}; it needs sentinels` })
+  }
+  for (const key of ['sentinels', 'cluster']) {
+    const texts = list(redis[key])
+    texts.forEach((text, index) => {
+      if (texts.indexOf(text) < index)
+        findings.push({ path: [...path, key, index], message: 'stands twice in this list' })
+    })
+  }
+  const tls = record(redis.tls)
+  for (const [key, other] of [
+    ['cert', 'key'],
+    ['key', 'cert'],
+  ] as const) {
+    if (tls[key] !== undefined && tls[other] === undefined)
+      findings.push({ path: [...path, 'tls', key], message: `needs ${other} beside it` })
+  }
+  const place = findings.length > 0 ? undefined : literalPlace(redis)
+  const outcome = place && toServers(place, redis.tls === undefined ? undefined : {}, (text) => text)
+  if (outcome?.ok === false)
+    findings.push(...outcome.problems.map((one) => ({ path: [...path, ...one.path], message: one.message })))
+  return findings
+}
+
+/** Where Redis is, when everything that says so is a literal that the schema takes. */
+function literalPlace({ url, sentinels, master, cluster }: Raw): RedisPlace | undefined {
+  const literal = (text: unknown): text is string => typeof text === 'string' && readRedisUrl(text).ok
+  if (literal(url)) return { kind: 'url', url }
+  if (Array.isArray(cluster) && cluster.length > 0 && cluster.every(literal))
+    return { kind: 'cluster', cluster }
+  if (!Array.isArray(sentinels) || sentinels.length === 0 || !sentinels.every(literal)) return undefined
+  return typeof master === 'string' && readMaster(master).ok
+    ? { kind: 'sentinel', sentinels, master }
+    : undefined
 }
 
 function providerRelations(name: string, provider: Raw, vendors: Vendors): Finding[] {

@@ -4,6 +4,7 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import type { Operation, Scope } from '../types.ts'
+import { REDIS_URL, readMaster, readRedisUrl } from './redis-servers.ts'
 import { duration, leaf, money, type Parsed, rate, size } from './values.ts'
 import type { Vendors } from './vendors.ts'
 
@@ -131,12 +132,24 @@ function reference() {
 }
 
 function parseRedisUrl(input: unknown): Parsed<string> {
-  const hint = 'must be a URL such as "redis://127.0.0.1:6379", or a reference such as "env:REDIS_URL"'
-  if (typeof input !== 'string') return { ok: false, message: hint }
-  if (/^rediss?:\/\//.test(input))
-    return URL.canParse(input) ? { ok: true, value: input } : { ok: false, message: hint }
+  if (typeof input === 'string') {
+    if (/^(env|file|vault|aws-sm):/.test(input)) return parseReference(input)
+    if (REDIS_URL.test(input) && URL.canParse(input)) {
+      const url = readRedisUrl(input)
+      return url.ok ? { ok: true, value: input } : url
+    }
+  }
+  return {
+    ok: false,
+    message: 'must be a URL such as "redis://127.0.0.1:6379", or a reference such as "env:REDIS_URL"',
+  }
+}
+
+function parseMaster(input: unknown): Parsed<string> {
+  if (typeof input !== 'string') return { ok: false, message: 'must be the name that the sentinels watch' }
   if (/^(env|file|vault|aws-sm):/.test(input)) return parseReference(input)
-  return { ok: false, message: hint }
+  const master = readMaster(input)
+  return master.ok ? { ok: true, value: input } : master
 }
 
 // --- limits ----------------------------------------------------------------------------------------------
@@ -225,12 +238,57 @@ const admin = z.strictObject({
     ),
 })
 
-const redis = z.strictObject({
-  url: leaf(parseRedisUrl, {
+const redisUrl = () =>
+  leaf(parseRedisUrl, {
     title: 'redis URL or reference',
     type: 'string',
     examples: ['redis://127.0.0.1:6379'],
-  }).describe('Where Redis is; a URL with a password is better kept behind a reference.'),
+  })
+
+const pemFile = () =>
+  text(
+    /^\/[^\u0000-\u001f\u007f]{1,4095}$/,
+    'must be the absolute path of a PEM file, for example "/etc/sluice/ca.pem"',
+  )
+
+const redis = z.strictObject({
+  url: redisUrl()
+    .optional()
+    .describe(
+      'Where Redis is, `rediss://` for TLS; a URL with a password is better kept behind a reference. Either this, or `sentinels` with `master`, or `cluster`.',
+    ),
+  sentinels: z
+    .array(redisUrl())
+    .min(1, { error: 'must name at least one sentinel' })
+    .max(64)
+    .optional()
+    .describe('Sentinels to ask where `master` is; all with the same user and password.'),
+  master: leaf(parseMaster, {
+    title: 'name, redis URL or reference',
+    type: 'string',
+    examples: ['main', 'redis://user@main/0'],
+  })
+    .optional()
+    .describe(
+      'Name that the sentinels watch; `redis://user:password@name/0` (or a reference of it) for a login, a database, or TLS of its own.',
+    ),
+  cluster: z
+    .array(redisUrl())
+    .min(1, { error: 'must name at least one node' })
+    .max(64)
+    .optional()
+    .describe('Some nodes of a Redis Cluster, which tell the others; all with the same user and password.'),
+  tls: z
+    .strictObject({
+      ca: pemFile().optional().describe("Authorities that are trusted instead of Node's, as a PEM file."),
+      cert: pemFile().optional().describe('Certificate of this gateway, for a Redis that asks for one.'),
+      key: pemFile().optional().describe('Private key of `cert`; a file that only its owner may read.'),
+      servername: text(HOST, 'must be a host name')
+        .optional()
+        .describe('Name that the certificate of Redis must have. Default: the host that is connected to.'),
+    })
+    .optional()
+    .describe('How `rediss://` is verified; it always is. Files are read at start.'),
   onOutage: choice(['local', 'deny'])
     .default('local')
     .describe('Without Redis: `local` gives each replica its share of the limits, `deny` answers 503.'),
@@ -240,10 +298,6 @@ const redis = z.strictObject({
     .max(10_000)
     .default(1)
     .describe('How many replicas to assume when the fleet cannot be seen and never was.'),
-  sentinels: notYet('Sentinels to ask for the address of `master`.'),
-  master: notYet('Name of the master that the sentinels watch.'),
-  cluster: notYet('URLs of cluster nodes.'),
-  tls: notYet('TLS settings of the connection.'),
 })
 
 const failover = z.strictObject({
@@ -607,6 +661,7 @@ export const agentSchema = z.strictObject({
 })
 
 export type Config = z.output<ReturnType<typeof configSchema>>
+export type RedisFile = NonNullable<Config['redis']>
 export type AgentFile = z.output<typeof agentSchema>
 export type LimitsFile = z.output<typeof limitsSchema>
 export type ProviderFile = Config['providers'][string]

@@ -61,9 +61,22 @@ export interface Admin {
   readonly token: SecretReference | undefined
 }
 
-export interface RedisSettings {
-  /** A literal URL or a secret reference. */
-  readonly url: string
+/** Where Redis is, as written: each text is a literal or a secret reference. */
+export type RedisPlace =
+  | { readonly kind: 'url'; readonly url: string }
+  | { readonly kind: 'sentinel'; readonly sentinels: readonly string[]; readonly master: string }
+  | { readonly kind: 'cluster'; readonly cluster: readonly string[] }
+
+/** Absolute paths of PEM files, and the name that a certificate must have. */
+export interface RedisTls {
+  readonly ca: string | undefined
+  readonly cert: string | undefined
+  readonly key: string | undefined
+  readonly servername: string | undefined
+}
+
+export type RedisSettings = RedisPlace & {
+  readonly tls: RedisTls | undefined
   readonly onOutage: 'local' | 'deny'
   /** How many replicas share the limits when the fleet cannot be seen. */
   readonly replicas: number

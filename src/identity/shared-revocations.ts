@@ -11,20 +11,24 @@ export interface SharedRevocations {
   close(): Promise<void>
 }
 
-/** The part of ioredis that is used; its Redis and its Cluster have it. */
-export interface RedisConnection {
-  readonly status: string
-  connect(): Promise<void>
-  disconnect(reconnect?: boolean): void
-  on(event: 'ready' | 'message', listener: () => void): unknown
-  on(event: 'error', listener: (error: Error) => void): unknown
-  call(command: string, ...args: (string | number)[]): Promise<unknown>
-  subscribe(channel: string): Promise<unknown>
+/** The part of the client of Redis that is used (quota/client.ts). */
+export interface RedisLink {
+  /** Whether commands are sent; else they fail at once. */
+  readonly ready: boolean
+  connect(): Promise<boolean>
+  onConnection(listener: (ready: boolean) => void): void
+  /** @throws (as a rejection) an Error without secrets */
+  command(name: string, ...args: readonly (string | number)[]): Promise<unknown>
+  subscribe(
+    channel: string,
+    subscriber: { message(): void; active(): void; refused(reason: string): void },
+  ): () => void
+  close(): void
 }
 
 interface Deps {
-  /** A connection that is not yet made, reconnects by itself, and fails a command at once while it is away. */
-  readonly connection: () => RedisConnection
+  /** Not yet connected; used by nobody else. */
+  readonly redis: RedisLink
   readonly revocations: Revocations
   readonly clock: { wall(): number }
   readonly timers: { set(ms: number, run: () => void): unknown; clear(handle: unknown): void }
@@ -45,10 +49,8 @@ const START_MS = 1000
 const LAST_WORDS_MS = 250
 
 export function createSharedRevocations(deps: Deps): SharedRevocations {
-  const { revocations, clock, timers, random, log } = deps
+  const { redis, revocations, clock, timers, random, log } = deps
   const script = readFileSync(new URL('./revoke.lua', import.meta.url), 'utf8')
-  const commands = deps.connection()
-  const subscriber = deps.connection()
   /** What is to be told: true for revoked, false for given back. The last word on a digest counts. */
   const untold = new Map<string, boolean>()
   /** Score of the newest entry read; 0 reads all. */
@@ -62,26 +64,40 @@ export function createSharedRevocations(deps: Deps): SharedRevocations {
   let complained = false
   let refused = false
   let timer: unknown
+  let unsubscribe = (): void => {}
+  /** The subscription stands, as far as is known. */
+  let isActive = false
 
   revocations.onChange((changes) => {
     for (const { sha256, revoked } of changes) note(sha256, revoked)
     void exchange()
   })
-  commands.on('ready', () => void exchange())
-  commands.on('error', complain)
-  subscriber.on('ready', () => {
-    // What was pushed while there was no subscription is read as soon as there is one.
-    subscriber.subscribe(REVOKED_KEY).then(exchange, (error: unknown) => {
-      if (refused || subscriber.status !== 'ready') return
-      refused = true
-      log.warn({ reason: messageOf(error) }, 'revocations are not pushed, only polled')
+  redis.onConnection((ready) => {
+    if (ready) void exchange()
+    else complain('the connection was lost')
+  })
+
+  function subscribe(): void {
+    isActive = false
+    unsubscribe()
+    unsubscribe = redis.subscribe(REVOKED_KEY, {
+      message() {
+        pushes += 1
+        void exchange()
+      },
+      active() {
+        isActive = true
+        // What was pushed while there was no subscription is read as soon as there is one.
+        void exchange()
+      },
+      refused(reason) {
+        isActive = false
+        if (refused) return
+        refused = true
+        log.warn({ reason }, 'revocations are not pushed, only polled')
+      },
     })
-  })
-  subscriber.on('error', () => {})
-  subscriber.on('message', () => {
-    pushes += 1
-    void exchange()
-  })
+  }
 
   function note(sha256: string, revoked: boolean): void {
     untold.delete(sha256)
@@ -116,7 +132,7 @@ export function createSharedRevocations(deps: Deps): SharedRevocations {
   }
 
   async function exchangeNow(): Promise<void> {
-    if (commands.status !== 'ready') return
+    if (!redis.ready) return
     do {
       // Who cannot write still reads.
       await tell().finally(read)
@@ -130,7 +146,7 @@ export function createSharedRevocations(deps: Deps): SharedRevocations {
     while (untold.size > 0) {
       const told = [...untold].slice(0, PAGE)
       const members = told.map(([sha256, revoked]) => (revoked ? sha256 : `-${sha256}`))
-      await commands.call('eval', script, 1, REVOKED_KEY, KEPT_MS, MOST_REVOKED, REVOKED_KEY, ...members)
+      await redis.command('EVAL', script, 1, REVOKED_KEY, KEPT_MS, MOST_REVOKED, REVOKED_KEY, ...members)
       for (const [sha256, revoked] of told) if (untold.get(sha256) === revoked) untold.delete(sha256)
     }
   }
@@ -138,8 +154,8 @@ export function createSharedRevocations(deps: Deps): SharedRevocations {
   async function read(): Promise<void> {
     let all = newest === 0 ? new Set<string>() : undefined
     for (;;) {
-      const reply = await commands.call(
-        'zrangebyscore',
+      const reply = await redis.command(
+        'ZRANGEBYSCORE',
         ...[REVOKED_KEY, newest, '+inf', 'WITHSCORES', 'LIMIT', 0, PAGE],
       )
       const entries = toChanges(reply)
@@ -165,9 +181,7 @@ export function createSharedRevocations(deps: Deps): SharedRevocations {
   function poll(): void {
     timer = timers.set(POLL_MS * (0.8 + 0.4 * random()), () => {
       poll()
-      // The client gives up in a few states; an outage must end by itself all the same.
-      for (const one of [commands, subscriber]) if (one.status === 'end') one.connect().catch(() => {})
-      if (unpushed === pushes && subscriber.status === 'ready') subscriber.disconnect(true)
+      if (unpushed === pushes && isActive) subscribe()
       unpushed = undefined
       const [newestBefore, pushesBefore] = [newest, pushes]
       void exchange().then(() => {
@@ -192,15 +206,15 @@ export function createSharedRevocations(deps: Deps): SharedRevocations {
   return {
     start() {
       poll()
-      subscriber.connect().catch(() => {})
-      return within(START_MS, commands.connect().then(exchange))
+      subscribe()
+      return within(START_MS, redis.connect().then(exchange))
     },
     async close() {
       timers.clear(timer)
       if (untold.size > 0) await within(LAST_WORDS_MS, exchange())
       complained = true // what the end of the connections sets off is no outage
-      subscriber.disconnect()
-      commands.disconnect()
+      unsubscribe()
+      redis.close()
     },
   }
 }

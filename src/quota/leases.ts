@@ -72,6 +72,9 @@ const LEASE_MS = 900
 const RENEW_MS = 350
 /** For how long ahead a busy replica takes permits. */
 const AHEAD_S = 0.5
+/** All replicas together have at most this part of a limit ahead of need: of an agent's or a bearer's own, of a shared one. */
+const OWN_PARTS = 50
+const SHARED_PARTS = 2
 /** Claims per second from which on an account is busy here. */
 const BUSY = 10
 /** What moved of a busy account waits so long for company. */
@@ -121,6 +124,8 @@ interface Purse {
   fullMs: { requests: number; tokens: number }
   /** Slots of this replica as the ledgers know them; NaN where that is not known. */
   slotsTold: number
+  /** What claims of the answer in hand took that are told after the present one. */
+  later: { requests: number; tokens: number }
   /** A word to the ledgers is due. */
   dirty: boolean
   standing: Standing | undefined
@@ -218,6 +223,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       owedMs: 0,
       fullMs: { requests: 0, tokens: 0 },
       slotsTold: 0,
+      later: { requests: 0, tokens: 0 },
       dirty: false,
       standing: undefined,
       visitedMs: nowMs,
@@ -554,18 +560,29 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     return report
   }
 
-  /** What a busy replica would like ahead of need; never so much that all together could ask for the half. */
+  /**
+   * What a busy replica would like ahead of need. Of an agent's own limit a little, and only while half of it is there:
+   * the last of a burst must not lie with a replica that has no use for it. Of a shared one never so much that all
+   * together could ask for more than the half.
+   */
   function aheadOf(purse: Purse, nowMs: number): Units {
     count(purse, nowMs)
     if (!isBusy(purse)) return NO_UNITS
-    const { account, pace } = purse
-    const most = (capacity: number): number => Math.floor(capacity / (2 * authority.fleet))
-    const want = (capacity: number | undefined, perSecond: number): number =>
-      capacity === undefined ? 0 : Math.min(Math.ceil(perSecond * AHEAD_S), most(capacity))
+    const { account, pace, standing } = purse
+    const parts = isOwn(account) ? OWN_PARTS : SHARED_PARTS
+    const want = (kind: keyof Units, capacity: number | undefined, left: number): number => {
+      if (capacity === undefined || (isOwn(account) && left * 2 < capacity)) return 0
+      return Math.min(Math.ceil(pace[kind] * AHEAD_S), Math.floor(capacity / (parts * authority.fleet)))
+    }
+    const left = (kind: 'requests' | 'tokens'): number => {
+      const rate = account[kind]
+      return rate === undefined ? 0 : remaining(standing?.[kind] ?? 0, rate)
+    }
+    const { requests, tokens, budget } = account
     return {
-      requests: want(account.requests?.capacity, pace.requests),
-      tokens: want(account.tokens?.capacity, pace.tokens),
-      micros: want(account.budget?.micros, pace.micros),
+      requests: want('requests', requests?.capacity, left('requests')),
+      tokens: want('tokens', tokens?.capacity, left('tokens')),
+      micros: want('micros', budget?.micros, (budget?.micros ?? 0) - (standing?.spentMicros ?? 0)),
     }
   }
 
@@ -581,7 +598,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       const rate = account[kind]
       if (owed[kind] <= 0 || rate === undefined) return owed[kind]
       const elapsedUs = Math.max(nowMs - Math.max(owedMs, fullMs[kind]), 0) * 1000
-      return Math.max(owed[kind] - elapsedUs / (rate.intervalUs * authority.fleet), 0)
+      return Math.max(owed[kind] - elapsedUs / (rate.intervalUs * authority.divisor), 0)
     }
     purse.owed = { requests: left('requests'), tokens: left('tokens'), micros: owed.micros }
   }
@@ -663,10 +680,14 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       const debt = owed?.[i]
       if (debt !== undefined && !isNothing(debt)) keep(purse, debt, nowMs)
     })
+    // Each is told what was left behind it, not behind all that were decided with it.
+    for (const [i, { asks }] of waiters.entries())
+      if (answer.refusals[i] === undefined) for (const ask of asks) chargeLater(purseOf(ask.account), ask, 1)
     visit.claims.forEach((parts, i) => {
       const no = answer.refusals[i]
       const waiter = waiters[i] as Waiter
       if (no === undefined) {
+        for (const ask of waiter.asks) chargeLater(purseOf(ask.account), ask, -1)
         for (const ask of waiter.asks) {
           const purse = purseOf(ask.account)
           if (ask.account.concurrency !== undefined) {
@@ -681,7 +702,13 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       const ask = waiter.asks[parts.findIndex(({ at }) => at === no.at)] as Ask
       waiter.done({ ask, kind: no.kind, waitUs: deny(ask, no, nowMs) }, origin, answer.nowUs)
     })
-    if (group.waiting.length > 0 || closing) serve(group, nowMs)
+    // Once more for what came meanwhile; without the ledgers nothing more can be told.
+    if (group.waiting.length > 0 || (closing && origin === 'store')) serve(group, nowMs)
+  }
+
+  function chargeLater({ later }: Purse, { requests, tokens }: Units, sign: 1 | -1): void {
+    later.requests += sign * requests
+    later.tokens += sign * tokens
   }
 
   /** Keeps what the ledgers must be told once they can be reached. */
@@ -873,6 +900,10 @@ function costOf(ask: Ask, kind: Kind): number {
   return kind === 'budget' ? ask.micros : ask[kind]
 }
 
+function isOwn({ subject }: Account): boolean {
+  return subject.kind === 'agent' || subject.kind === 'bearer'
+}
+
 /** How much longer a claim has to wait than one of another cost. */
 function surplusUs(ask: Ask, kind: Kind, than: number): number {
   if (kind !== 'requests' && kind !== 'tokens') return 0
@@ -899,7 +930,8 @@ function levelsNow(purse: Purse | undefined, account: Account, nowMs: number): L
     if (rate === undefined) return undefined
     const told = purse?.standing?.[kind] ?? 0
     const inHand = purse !== undefined && nowMs < purse.leaseEndsMs ? purse.lease[kind] : 0
-    return Math.max(told - elapsedUs - inHand * rate.intervalUs, 0)
+    const free = inHand + (purse?.later[kind] ?? 0)
+    return Math.max(told - elapsedUs - free * rate.intervalUs, 0)
   }
   return { requests: level('requests'), tokens: level('tokens') }
 }

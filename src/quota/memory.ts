@@ -92,6 +92,7 @@ export function createMemoryAuthority({
 
   return {
     fleet: 1,
+    divisor: 1,
     onReturn() {},
     visitOf,
     visit: (visits) =>

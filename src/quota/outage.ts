@@ -135,15 +135,10 @@ export function createOutageAuthority(options: OutageOptions): OutageAuthority {
     return share
   }
 
-  function decideHere(visits: readonly Visit[], origin: 'local' | 'unsure'): Reply[] {
-    return visits.map((visit) => {
-      const answer = answerHere(visit)
-      return {
-        origin,
-        answer,
-        owed: visit.reports.map((report, at) => owedOf(report, at, { visit, answer, origin })),
-      }
-    })
+  function decideHere(visit: Visit, origin: 'local' | 'unsure'): Reply {
+    const answer = answerHere(visit)
+    const owed = visit.reports.map((report, at) => owedOf(report, at, { visit, answer, origin }))
+    return { origin, answer, owed }
   }
 
   /** Money, and everything where it was told to deny, waits for the ledgers. */
@@ -186,14 +181,11 @@ export function createOutageAuthority(options: OutageOptions): OutageAuthority {
     return total
   }
 
-  function mirror(visits: readonly Visit[], answers: readonly Answer[]): void {
-    visits.forEach(({ reports }, i) => {
-      const standings = answers[i]?.standings ?? []
-      reports.forEach((report, r) => {
-        const standing = standings[r]
-        if (standing !== undefined) shadow.mirror(report, standing)
-      })
-    })
+  function mirror({ reports }: Visit, { standings }: Answer): void {
+    for (const [i, report] of reports.entries()) {
+      const standing = standings[i]
+      if (standing !== undefined) shadow.mirror(report, standing)
+    }
   }
 
   return {
@@ -202,6 +194,9 @@ export function createOutageAuthority(options: OutageOptions): OutageAuthority {
     },
     get fleet() {
       return fleet
+    },
+    get divisor() {
+      return divisor()
     },
     onReturn(listener) {
       onReturn = listener
@@ -213,21 +208,20 @@ export function createOutageAuthority(options: OutageOptions): OutageAuthority {
     },
 
     visit(visits) {
-      if (!up) return decideHere(visits, 'local')
+      if (!up) return visits.map((visit) => decideHere(visit, 'local'))
       pending++
-      return redis.visit(visits, fleet).then(
-        (answers): Reply[] => {
-          pending--
-          failures = 0
-          mirror(visits, answers)
-          return answers.map((answer) => ({ origin: 'store', answer, owed: undefined }))
-        },
-        (error: unknown) => {
-          pending--
-          failed(error)
-          return decideHere(visits, error instanceof StoreFailure && !error.unsure ? 'local' : 'unsure')
-        },
-      )
+      return redis.visit(visits, fleet).then((answers) => {
+        pending--
+        const failure = answers.find((answer) => answer instanceof StoreFailure)
+        if (failure === undefined) failures = 0
+        else failed(failure)
+        return visits.map((visit, i): Reply => {
+          const answer = answers[i] as Answer | StoreFailure
+          if (answer instanceof StoreFailure) return decideHere(visit, answer.unsure ? 'unsure' : 'local')
+          mirror(visit, answer)
+          return { origin: 'store', answer, owed: undefined }
+        })
+      })
     },
 
     async close() {

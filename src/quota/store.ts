@@ -113,6 +113,8 @@ export interface Authority {
   visit(visits: readonly Visit[]): readonly Reply[] | Promise<readonly Reply[]>
   /** Replicas that share the limits, as last known, this one included. */
   readonly fleet: number
+  /** Among how many a limit is shared while the ledgers cannot be reached. */
+  readonly divisor: number
   /** Calls when the ledgers can be reached again after they could not. */
   onReturn(listener: () => void): void
   close(): Promise<void>

@@ -1,6 +1,8 @@
 // The secrets of a configuration, resolved and kept: the last good value of each reference, and the ones before it
 // for as long as a log line may still hold them. Knows references; knows nothing of who uses a key or how.
 
+import { formatPath } from '../config/problems.ts'
+import { textsOf } from '../config/redis-servers.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import type { Clock, SecretReference } from '../types.ts'
 import { isReference, resolveReference, SHORTEST_SCRUBBED, type Surroundings } from './reference.ts'
@@ -204,16 +206,16 @@ export function referencesOf(snapshot: Pick<Snapshot, 'providers' | 'admin' | 'r
   }
   if (snapshot.admin.token !== undefined)
     placed.push({ path: 'admin.token', reference: snapshot.admin.token })
-  if (snapshot.redis !== undefined && isReference(snapshot.redis.url)) {
-    placed.push({ path: 'redis.url', reference: snapshot.redis.url })
+  for (const { path, text } of snapshot.redis === undefined ? [] : textsOf(snapshot.redis)) {
+    if (isReference(text)) placed.push({ path: formatPath(['redis', ...path]), reference: text })
   }
   return placed
 }
 
-/** Secrets that stand in the configuration itself: the password of a literal Redis URL. For the scrubber. */
+/** Secrets that stand in the configuration itself: the passwords of literal Redis URLs. For the scrubber. */
 export function literalSecretsOf(snapshot: Pick<Snapshot, 'redis'>): string[] {
-  const url = snapshot.redis?.url
-  return url === undefined || isReference(url) ? [] : passwordsOf(url)
+  const texts = snapshot.redis === undefined ? [] : textsOf(snapshot.redis)
+  return texts.flatMap(({ text }) => (isReference(text) ? [] : passwordsOf(text)))
 }
 
 /** What `sluice check` says of the secrets: every problem at once, nothing kept. */

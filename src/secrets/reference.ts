@@ -73,6 +73,18 @@ export async function resolveReference(reference: SecretReference, around: Surro
   }
 }
 
+/**
+ * The text of a file that is a secret as a whole, such as a private key, under the rules of `file:`; else why
+ * not. Never throws.
+ */
+export async function readKeyFile(path: string, around: Surroundings): Promise<FileContent> {
+  try {
+    return await readSecretFile(normalize(path), around)
+  } catch (error) {
+    return { problem: reasonOf(error) }
+  }
+}
+
 function judge(reference: SecretReference, raw: string): Resolved {
   const value = raw.replace(/[\r\n]+$/, '')
   if (value === '') return { problem: `${reference}: is empty` }
@@ -91,7 +103,7 @@ function judge(reference: SecretReference, raw: string): Resolved {
   return { value, warnings }
 }
 
-type FileContent = { readonly text: string } | { readonly problem: string }
+export type FileContent = { readonly text: string } | { readonly problem: string }
 
 async function readSecretFile(path: string, around: Surroundings): Promise<FileContent> {
   const found = await locate(path, around.uid)
@@ -226,7 +238,8 @@ const REASONS: ReadonlyMap<unknown, string> = new Map([
   ['ENXIO', 'is not a regular file'],
 ])
 
-function reasonOf(error: unknown): string {
+/** Why a file cannot be read, in words. */
+export function reasonOf(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   return REASONS.get(code) ?? `cannot be read (${String(code)})`
 }

@@ -12,7 +12,7 @@ import { createRedisLedgers } from '../../src/quota/redis.ts'
 import { type Account, type Claim, type Grant, systemTimers } from '../../src/quota/store.ts'
 import type { Clock, Subject } from '../../src/types.ts'
 import { freePort } from '../support/ports.ts'
-import { startRedis, type TestRedis } from '../support/redis.ts'
+import { serversAt, startRedis, type TestRedis } from '../support/redis.ts'
 import { agentSubject, claimOn, perMinute, perSecond } from '../unit/quota/fixtures.ts'
 
 const clock: Clock = { now: () => performance.now(), wall: () => Date.now() }
@@ -24,7 +24,13 @@ async function openStore(
 ) {
   const log = { info: () => {}, warn: () => {} }
   const replica = randomBytes(6).toString('hex')
-  const redis = createRedisLedgers({ url, replica, timers: systemTimers, log, random: Math.random })
+  const redis = createRedisLedgers({
+    servers: serversAt(url),
+    replica,
+    timers: systemTimers,
+    log,
+    random: Math.random,
+  })
   const changes: boolean[] = []
   const outage = createOutageAuthority({
     redis,
@@ -273,7 +279,7 @@ describe('with onOutage: local', () => {
     proxy.mode = 'swallow'
     const agent = agentSubject('a', { requests: perMinute(1, 10) })
     expect(await admitted(store, agent, 20)).toBe(10)
-    await until(() => !outage.up, 3_000)
+    expect(outage.up).toBe(false)
     // Only what is opened from now on passes: the old connection stays dead, as behind a firewall that forgot it.
     proxy.mode = 'pass'
     await until(() => outage.up, 5_000)
@@ -323,7 +329,7 @@ describe('with onOutage: local', () => {
     await server.command('CONFIG', 'SET', 'maxmemory', '1')
     const agent = agentSubject('a', { requests: perMinute(1, 10) })
     expect(await admitted(store, agent, 20)).toBe(10)
-    await until(() => !outage.up, 3_000)
+    expect(outage.up).toBe(false)
     await server.command('CONFIG', 'SET', 'maxmemory', '0')
     await until(() => outage.up, 1_000)
     expect(await admitted(store, anew(agent), 5)).toBe(0)
@@ -453,7 +459,9 @@ describe('what was admitted here while Redis was away', () => {
     await until(() => replicas.every(({ outage }) => outage.up), 1_500)
     await until(() => replicas.every(({ store }) => store.view()[0]?.unsettled.requests === 0), 250)
     await ask(100)
-    expect(total).toBeLessThanOrEqual(100 + (performance.now() - startedAt) / 50)
+    // While one is back and the other is not yet, what is charged there refills, and what is owed here leaks: 10/s more.
+    const apart = 0.6 * 10
+    expect(total).toBeLessThanOrEqual(100 + (performance.now() - startedAt) / 50 + apart)
   })
 
   it('does not leak twice: what Redis itself refilled meanwhile is no reason to owe it less', async () => {

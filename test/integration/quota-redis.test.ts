@@ -6,13 +6,13 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { toAccount } from '../../src/quota/account.ts'
 import { createLeaseStore, type LeaseStore } from '../../src/quota/leases.ts'
-import { NO_UNITS, type Visit } from '../../src/quota/ledger.ts'
+import { type Answer, NO_UNITS, type Visit } from '../../src/quota/ledger.ts'
 import { createMemoryAuthority } from '../../src/quota/memory.ts'
 import { createOutageAuthority, type OutageAuthority } from '../../src/quota/outage.ts'
-import { createRedisLedgers, type RedisLedgers } from '../../src/quota/redis.ts'
+import { createRedisLedgers, type RedisLedgers, StoreFailure } from '../../src/quota/redis.ts'
 import { type Claim, type Grant, systemTimers, type Timers } from '../../src/quota/store.ts'
 import type { Clock, Subject } from '../../src/types.ts'
-import { startRedis, type TestRedis } from '../support/redis.ts'
+import { serversAt, startRedis, type TestRedis } from '../support/redis.ts'
 import { type Admission, excessUnits } from '../unit/quota/checker.ts'
 import { agentSubject, claimOn, perMinute, perSecond } from '../unit/quota/fixtures.ts'
 
@@ -44,7 +44,13 @@ async function openStore({ url = server.url, leases = false } = {}): Promise<Rep
     after: (delayMs, callback) => systemTimers.after(delayMs, () => dead || callback()),
     soon: (callback) => systemTimers.soon(() => dead || callback()),
   }
-  const client = createRedisLedgers({ url, replica: name, timers, log, random: Math.random })
+  const client = createRedisLedgers({
+    servers: serversAt(url),
+    replica: name,
+    timers,
+    log,
+    random: Math.random,
+  })
   const counts = { visits: 0, beats: 0 }
   const redis: RedisLedgers = {
     async visit(visits, fleet) {
@@ -93,7 +99,7 @@ async function openStore({ url = server.url, leases = false } = {}): Promise<Rep
 /** The client alone, for what nobody catches. */
 function openLedgers(url = server.url): RedisLedgers {
   const ledgers = createRedisLedgers({
-    url,
+    servers: serversAt(url),
     replica: randomBytes(6).toString('hex'),
     timers: systemTimers,
     log,
@@ -101,6 +107,14 @@ function openLedgers(url = server.url): RedisLedgers {
   })
   opened.push(ledgers)
   return ledgers
+}
+
+/** The answers to visits of which none fails. @throws StoreFailure */
+async function answersTo(ledgers: RedisLedgers, visits: readonly Visit[]): Promise<Answer[]> {
+  return (await ledgers.visit(visits, 1)).map((answer) => {
+    if (answer instanceof StoreFailure) throw answer
+    return answer
+  })
 }
 
 let generation = 0
@@ -503,10 +517,10 @@ describe('the client of Redis', () => {
     const ledgers = openLedgers()
     expect(await ledgers.connect()).toBe(true)
     const agent = agentSubject('a', { requests: perMinute(1, 10) })
-    await ledgers.visit([visitOf(agent)], 1)
+    await answersTo(ledgers, [visitOf(agent)])
     server.pause()
     const startedAt = performance.now()
-    await expect(ledgers.visit([visitOf(agent)], 1)).rejects.toMatchObject({
+    await expect(answersTo(ledgers, [visitOf(agent)])).rejects.toMatchObject({
       name: 'StoreFailure',
       reason: 'timeout',
       unsure: true,
@@ -515,11 +529,11 @@ describe('the client of Redis', () => {
     await expect(ledgers.heartbeat()).rejects.toMatchObject({ reason: 'timeout' })
     server.resume()
     await eventually(
-      async () => (await ledgers.visit([visitOf(agent, 0)], 1).catch(() => undefined)) !== undefined,
+      async () => (await answersTo(ledgers, [visitOf(agent, 0)]).catch(() => undefined)) !== undefined,
     )
     // The one given up on ran after all, and once: 10 − 1 − 1 are left.
     let admitted = 0
-    while ((await ledgers.visit([visitOf(agent)], 1))[0]?.refusals[0] === undefined) admitted++
+    while ((await answersTo(ledgers, [visitOf(agent)]))[0]?.refusals[0] === undefined) admitted++
     expect(admitted).toBe(8)
   })
 
@@ -546,9 +560,9 @@ describe('the client of Redis', () => {
     await ledgers.connect()
     const agent = agentSubject('a', { requests: perMinute(1, 10), concurrency: 5 })
     const [early, late] = [visitOf(agent), visitOf(agent)]
-    expect((await ledgers.visit([late], 1))[0]).toMatchObject({ stale: false, refusals: [undefined] })
+    expect((await answersTo(ledgers, [late]))[0]).toMatchObject({ stale: false, refusals: [undefined] })
     const before = await fieldsOf('slc:1:{a}:b:agent:a')
-    expect((await ledgers.visit([early], 1))[0]).toMatchObject({ stale: true, refusals: [], standings: [] })
+    expect((await answersTo(ledgers, [early]))[0]).toMatchObject({ stale: true, refusals: [], standings: [] })
     expect(await fieldsOf('slc:1:{a}:b:agent:a')).toEqual(before)
   })
 
@@ -559,7 +573,7 @@ describe('the client of Redis', () => {
       visitOf(agentSubject(`a${i}`, { requests: perMinute(1, 1 + (i % 3)) }), 1 + ((i + 1) % 2)),
     )
     const { trips } = ledgers
-    const answers = await ledgers.visit(visits, 1)
+    const answers = await answersTo(ledgers, visits)
     expect(ledgers.trips).toBe(trips + 4)
     expect(answers.map(({ standings }) => standings[0]?.requests)).toEqual(
       visits.map(({ claims }) => (claims[0]?.[0]?.requests ?? 0) * 60e6),
@@ -581,7 +595,7 @@ describe('the client of Redis', () => {
     const wrong = openLedgers(`redis://sluice:sk-canary-2@127.0.0.1:${server.port}`)
     expect(await wrong.connect()).toBe(false)
     await expect(
-      wrong.visit([visitOf(agentSubject('a', { requests: perMinute(1) }))], 1),
+      answersTo(wrong, [visitOf(agentSubject('a', { requests: perMinute(1) }))]),
     ).rejects.toMatchObject({ name: 'StoreFailure', reason: 'disconnected', unsure: false })
     await expect(wrong.heartbeat()).rejects.toMatchObject({ reason: 'disconnected', unsure: false })
     expect(logged.join()).toContain('redis connection failed')

@@ -1,12 +1,13 @@
 // Revocations through a real Redis, replica by replica in this process: what is written there, what is read again and
 // when, and what a Redis that forgets, lags or goes away does to it.
 
-import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { createRevocations, type Revocations } from '../../src/identity/revocations.ts'
 import { createSharedRevocations, REVOKED_KEY } from '../../src/identity/shared-revocations.ts'
+import { createRedisClient } from '../../src/quota/client.ts'
+import { systemTimers } from '../../src/quota/store.ts'
 import { eventually } from '../support/caller.ts'
-import { startRedis, type TestRedis } from '../support/redis.ts'
+import { serversAt, startRedis, type TestRedis } from '../support/redis.ts'
 import { createTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts'
 import { GOOD, good } from '../unit/config/configurations.ts'
 
@@ -53,13 +54,12 @@ async function replica(options: { port?: number; names?: string[] } = {}): Promi
   const revocations = createRevocations({ clock, log: { info: say }, count: () => {} })
   revocations.use(holding(...names))
   const shared = createSharedRevocations({
-    connection: () => {
-      return new Redis(port, '127.0.0.1', {
-        ...{ lazyConnect: true, autoResendUnfulfilledCommands: false, autoResubscribe: false },
-        ...{ maxRetriesPerRequest: 0, enableOfflineQueue: false, commandTimeout: 500, connectTimeout: 500 },
-        retryStrategy: () => 50,
-      })
-    },
+    redis: createRedisClient(serversAt(`redis://127.0.0.1:${port}`), {
+      timers: systemTimers,
+      log: { info: () => {}, warn: () => {} },
+      random: () => 0.5,
+      scripts: [],
+    }),
     revocations,
     clock,
     timers: {

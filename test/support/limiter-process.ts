@@ -10,6 +10,7 @@ import { createOutageAuthority } from '../../src/quota/outage.ts'
 import { createRedisLedgers } from '../../src/quota/redis.ts'
 import { type Settlement, systemTimers } from '../../src/quota/store.ts'
 import type { Clock, Subject } from '../../src/types.ts'
+import { serversAt } from './redis.ts'
 
 export interface LimiterJob {
   readonly url: string
@@ -45,7 +46,7 @@ async function run(job: LimiterJob): Promise<void> {
   const clock: Clock = { now: () => performance.now(), wall: () => Date.now() + (job.wallOffMs ?? 0) }
   const log = { info: () => {}, warn: () => {} }
   const redis = createRedisLedgers({
-    url: job.url,
+    servers: serversAt(job.url),
     replica: job.replica,
     timers: systemTimers,
     log,

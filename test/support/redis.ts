@@ -1,8 +1,10 @@
 // A real Redis per test that needs one: loopback, nothing on disk, gone at the end. It can be killed, stopped in
 // its tracks and asked anything over its own protocol, without the client library that sluice uses.
 
-import { rmSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { type RedisServers, type TlsMaterial, toServers } from '../../src/config/redis-servers.ts'
 import { freePort } from './ports.ts'
 import { findRedis, type RedisBinary } from './redis-binary.ts'
 import { exited, spawnTracked, temporaryFolder } from './run-folder.ts'
@@ -12,6 +14,8 @@ export interface RedisOptions {
   readonly port?: number
   /** Added to the command line, for example `['--maxmemory', '10mb']`. */
   readonly args?: readonly string[]
+  /** Makes it a sentinel, with these lines in its configuration. */
+  readonly sentinel?: readonly string[]
   readonly binary?: RedisBinary
 }
 
@@ -44,6 +48,8 @@ export async function startRedis(options: RedisOptions = {}): Promise<TestRedis>
   const child = spawnTracked(
     binary.path,
     [
+      // A sentinel writes what it learns into its configuration, so it must be a file.
+      ...(options.sentinel === undefined ? [] : [sentinelFile(folder, options.sentinel), '--sentinel']),
       ...['--port', String(port), '--bind', '127.0.0.1', '--dir', folder],
       ...['--save', '', '--appendonly', 'no', '--daemonize', 'no'],
       ...(options.args ?? []),
@@ -100,6 +106,19 @@ export async function startRedis(options: RedisOptions = {}): Promise<TestRedis>
     command: (...args) => connection.command(args),
     log: () => log,
   }
+}
+
+function sentinelFile(folder: string, lines: readonly string[]): string {
+  const path = join(folder, 'sentinel.conf')
+  writeFileSync(path, `${lines.join('\n')}\n`)
+  return path
+}
+
+/** A literal URL as the settings of a client. */
+export function serversAt(url: string, tls?: TlsMaterial): RedisServers {
+  const outcome = toServers({ kind: 'url', url }, tls, (text) => text)
+  if (!outcome.ok) throw new TypeError(JSON.stringify(outcome.problems))
+  return outcome.servers
 }
 
 interface Waiting {

@@ -28,6 +28,7 @@ export function createFleet(size: number, { leases = true }: { leases?: boolean 
     let isDead = false
     const authority: Authority = {
       fleet: size,
+      divisor: size,
       onReturn() {},
       async visit(list): Promise<readonly Reply[]> {
         if (isDead) return new Promise(() => {})

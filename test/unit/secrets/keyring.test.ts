@@ -150,10 +150,18 @@ describe('a keyring', () => {
       'p%40ssword-1',
       'p@ssword-1',
     ])
-    const redis = { url: 'redis://:literal-pass@h', onOutage: 'local', replicas: 1 } as const
+    const rest = { tls: undefined, onOutage: 'local', replicas: 1 } as const
+    const redis = { kind: 'url', url: 'redis://:literal-pass@h', ...rest } as const
     expect(literalSecretsOf({ redis })).toEqual(['literal-pass', 'literal-pass'])
     expect(literalSecretsOf({ redis: { ...redis, url: 'env:REDIS' } })).toEqual([])
     expect(literalSecretsOf({ redis: undefined })).toEqual([])
+    const sentinels = ['redis://:sentinel-pass@h', 'env:SENTINEL']
+    const master = 'redis://user:master-pass@main/1'
+    expect(new Set(literalSecretsOf({ redis: { kind: 'sentinel', sentinels, master, ...rest } }))).toEqual(
+      new Set(['sentinel-pass', 'master-pass']),
+    )
+    const cluster = ['rediss://u:cluster-pass@h', 'rediss://u:cluster-pass@i']
+    expect(literalSecretsOf({ redis: { kind: 'cluster', cluster, ...rest } })).toContain('cluster-pass')
   })
 })
 
@@ -171,7 +179,7 @@ describe('the references of a configuration', () => {
       provider('open', []),
     ]),
     admin: { host: '127.0.0.1', port: 7457, token: 'env:ADMIN' },
-    redis: { url: 'env:REDIS', onOutage: 'local', replicas: 1 },
+    redis: { kind: 'url', url: 'env:REDIS', tls: undefined, onOutage: 'local', replicas: 1 },
     secrets: { groupReadable: false },
   } as const
 
@@ -185,6 +193,15 @@ describe('the references of a configuration', () => {
     ])
     const literal = { ...snapshot, redis: { ...snapshot.redis, url: 'redis://h' } }
     expect(referencesOf(literal).map(({ path: at }) => at)).not.toContain('redis.url')
+    const rest = { tls: undefined, onOutage: 'local', replicas: 1 } as const
+    const watched = {
+      ...snapshot,
+      redis: { kind: 'sentinel', sentinels: ['redis://h', 'env:S'], master: 'env:M', ...rest } as const,
+    }
+    expect(referencesOf(watched).slice(-2)).toEqual([
+      { path: 'redis.sentinels[1]', reference: 'env:S' },
+      { path: 'redis.master', reference: 'env:M' },
+    ])
   })
 
   it('are verified for `sluice check`', async () => {
