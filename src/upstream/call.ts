@@ -283,7 +283,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       signal: hands.signal,
       clock,
       timers,
-      secrets: deployment.provider === undefined ? [] : keys.values(deployment.provider),
+      redact: deployment.provider === undefined ? undefined : keys.redact(deployment.provider),
       onCommit(firstTokenMs) {
         attempt.firstTokenMs = firstTokenMs
         // It answers: whoever waits for this probe need not wait for the end of the answer.
