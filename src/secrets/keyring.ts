@@ -3,7 +3,7 @@
 
 import type { Snapshot } from '../config/snapshot.ts'
 import type { Clock, SecretReference } from '../types.ts'
-import { isReference, resolveReference, SHORTEST_SCRUBBED, type Surroundings } from './reference.ts'
+import { isReference, resolveReference, SHORTEST_SCRUBBED, type Surroundings, type Use } from './reference.ts'
 import { Secret } from './secret.ts'
 
 /** Something wrong at a place of the configuration; `path` as the operator would write it. */
@@ -16,6 +16,8 @@ export interface Problem {
 export interface PlacedReference {
   readonly path: string
   readonly reference: SecretReference
+  /** Default: header. */
+  readonly use?: Use
 }
 
 /** `loaded`: first or new value; `unchanged`; `failed`: the last good value, if any, stays. */
@@ -106,7 +108,7 @@ export function createKeyring(options: KeyringOptions): Keyring {
     const changed: SecretReference[] = []
     const problems: FailedReference[] = []
     const next = new Map<SecretReference, Entry>()
-    for (const { path, reference } of references) {
+    for (const { path, reference, use } of references) {
       let entry = next.get(reference)
       if (entry === undefined) {
         const before = entries.get(reference) ?? {
@@ -117,7 +119,7 @@ export function createKeyring(options: KeyringOptions): Keyring {
         }
         entry = { ...before }
         next.set(reference, entry)
-        const outcome = await refresh(reference, entry, around)
+        const outcome = await refresh({ path, reference, use }, entry, around)
         if (outcome === 'loaded') changed.push(reference)
         options.onLoad?.(reference, outcome)
       }
@@ -131,11 +133,11 @@ export function createKeyring(options: KeyringOptions): Keyring {
   }
 
   async function refresh(
-    reference: SecretReference,
+    { reference, use }: PlacedReference,
     entry: Entry,
     around: Surroundings,
   ): Promise<LoadOutcome> {
-    const resolved = await resolveReference(reference, around)
+    const resolved = await resolveReference(reference, around, use)
     entry.problem = resolved.problem
     if (resolved.value === undefined) return 'failed'
     if (entry.current?.reveal() === resolved.value) return 'unchanged'
@@ -205,7 +207,7 @@ export function referencesOf(snapshot: Pick<Snapshot, 'providers' | 'admin' | 'r
   if (snapshot.admin.token !== undefined)
     placed.push({ path: 'admin.token', reference: snapshot.admin.token })
   if (snapshot.redis !== undefined && isReference(snapshot.redis.url)) {
-    placed.push({ path: 'redis.url', reference: snapshot.redis.url })
+    placed.push({ path: 'redis.url', reference: snapshot.redis.url, use: 'url' })
   }
   return placed
 }
@@ -222,12 +224,9 @@ export async function verifySecrets(
   around: Pick<Surroundings, 'env' | 'uid'>,
 ): Promise<Problem[]> {
   const problems: Problem[] = []
-  for (const { path, reference } of referencesOf(snapshot)) {
-    const resolved = await resolveReference(reference, {
-      env: around.env,
-      uid: around.uid,
-      groupReadable: snapshot.secrets.groupReadable,
-    })
+  const { groupReadable } = snapshot.secrets
+  for (const { path, reference, use } of referencesOf(snapshot)) {
+    const resolved = await resolveReference(reference, { ...around, groupReadable }, use)
     if (resolved.problem !== undefined) problems.push({ path, message: resolved.problem })
   }
   return problems

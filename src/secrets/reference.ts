@@ -23,6 +23,9 @@ export type Resolved =
   | { readonly value: string; readonly warnings: readonly string[]; readonly problem?: undefined }
   | { readonly problem: string; readonly value?: undefined; readonly warnings?: undefined }
 
+/** Where the value goes: a key or a token into a header, or an address with a password in it. */
+export type Use = 'header' | 'url'
+
 /** A secret shorter than this is a warning and is not scrubbed by value: it would be found in ordinary text. */
 export const SHORTEST_SCRUBBED = 8
 
@@ -54,32 +57,42 @@ export function parseReference(reference: SecretReference): Reference | string {
 }
 
 /** The value behind a reference, or what stands in the way. Never throws. */
-export async function resolveReference(reference: SecretReference, around: Surroundings): Promise<Resolved> {
+export async function resolveReference(
+  reference: SecretReference,
+  around: Surroundings,
+  use: Use = 'header',
+): Promise<Resolved> {
   const parsed = parseReference(reference)
   if (typeof parsed === 'string') return { problem: parsed }
   if (parsed.kind === 'env') {
     const value = around.env[parsed.name]
     return value === undefined
       ? { problem: `${reference}: the environment variable is not set` }
-      : judge(reference, value)
+      : judge(reference, value, use)
   }
   try {
     const content = await readSecretFile(parsed.path, around)
     return 'problem' in content
       ? { problem: `${reference}: ${content.problem}` }
-      : judge(reference, content.text)
+      : judge(reference, content.text, use)
   } catch (error) {
     return { problem: `${reference}: ${reasonOf(error)}` }
   }
 }
 
-function judge(reference: SecretReference, raw: string): Resolved {
+function judge(reference: SecretReference, raw: string, use: Use): Resolved {
   const value = raw.replace(/[\r\n]+$/, '')
   if (value === '') return { problem: `${reference}: is empty` }
   if (Buffer.byteLength(value) > MAX_BYTES) return { problem: `${reference}: is larger than 64 KiB` }
   // A control character would end or split the header that the value is sent in (RFC 9110 §5.5).
   if (/[\x00-\x1f\x7f]/.test(value)) {
     return { problem: `${reference}: holds a control character or a line break inside` }
+  }
+  // Beyond ASCII every call would fail, or the key arrive as another one: what such bytes mean is nowhere said.
+  if (use === 'header' && /[^\x20-\x7e]/.test(value)) {
+    return {
+      problem: `${reference}: holds a character that is not visible ASCII, as a key must be (RFC 9110 §5.5)`,
+    }
   }
   const warnings: string[] = []
   if (value.length < SHORTEST_SCRUBBED) {

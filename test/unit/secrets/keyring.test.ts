@@ -181,7 +181,7 @@ describe('the references of a configuration', () => {
       { path: 'providers.two.apiKey[0]', reference: 'env:TWO' },
       { path: 'providers.two.apiKey[1]', reference: 'file:/none/two' },
       { path: 'admin.token', reference: 'env:ADMIN' },
-      { path: 'redis.url', reference: 'env:REDIS' },
+      { path: 'redis.url', reference: 'env:REDIS', use: 'url' },
     ])
     const literal = { ...snapshot, redis: { ...snapshot.redis, url: 'redis://h' } }
     expect(referencesOf(literal).map(({ path: at }) => at)).not.toContain('redis.url')
