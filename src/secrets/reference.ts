@@ -15,7 +15,7 @@ export interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>
   /** The running user; undefined where the system has none (Windows), which leaves out the checks of mode and owner. */
   readonly uid: number | undefined
-  /** Permits mode 0440 (and 0640). */
+  /** Permits mode 0440, besides those that only the owner can read. */
   readonly groupReadable: boolean
 }
 
@@ -126,8 +126,8 @@ async function readChecked(file: FileHandle, around: Surroundings): Promise<File
     if (stat.uid !== around.uid && stat.uid !== 0) {
       return { problem: `is owned by uid ${stat.uid}, needs to be owned by uid ${around.uid} or root` }
     }
-    const refused = around.groupReadable ? 0o037 : 0o077
-    if ((stat.mode & refused) !== 0) {
+    const isPrivate = (stat.mode & 0o077) === 0
+    if (!isPrivate && !(around.groupReadable && (stat.mode & 0o777) === 0o440)) {
       const needed = around.groupReadable ? '0400, 0440 or 0600' : '0400 or 0600'
       return { problem: `mode ${octal(stat.mode)}, needs ${needed}` }
     }

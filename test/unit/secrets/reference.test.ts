@@ -154,9 +154,12 @@ describe('the mode of a file', () => {
 
   it.each([
     [0o440, true],
-    [0o640, true],
     [0o400, true],
     [0o600, true],
+    [0o700, true],
+    [0o640, false],
+    [0o540, false],
+    [0o460, false],
     [0o660, false],
     [0o450, false],
     [0o444, false],
