@@ -155,7 +155,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         case 'refuse':
           return failed(toPassedError(result))
         case 'broken':
-          return { answeredBy: candidate, usage: result.usage, error: toBrokenError(result.reason, plan) }
+          return {
+            answeredBy: candidate,
+            usage: result.usage,
+            error: toBrokenError(result.reason, plan, clock.now()),
+          }
         case 'retry':
           break
       }
@@ -475,10 +479,16 @@ function tooLate(): GatewayError {
   )
 }
 
-function toBrokenError(reason: Reason, plan: Plan): GatewayError {
+/**
+ * The end of a stream that is not whole. Its code is the same whoever cut it (design §5: it is the one that says so);
+ * the message says when it was the caller's or our deadline and not the provider.
+ */
+function toBrokenError(reason: Reason, plan: Plan, nowMs: number): GatewayError {
+  const isLate = reason === 'attempt' && nowMs >= plan.deadlineAt
+  const why = isLate ? ', as the deadline of this request passed' : ` (${reason})`
   return new GatewayError(
     'upstream_incomplete',
-    `The answer broke off (${reason}): what came before is not complete. Route: ${plan.route.name}.`,
+    `The answer broke off${why}: what came before is not complete. Route: ${plan.route.name}.`,
   )
 }
 
