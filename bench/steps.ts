@@ -6,6 +6,7 @@ import { createFrameSplitter } from '../src/bytes/sse.ts'
 import { bearerSha256 } from '../src/config/bearer.ts'
 import { validate } from '../src/config/validate.ts'
 import { formats } from '../src/formats/index.ts'
+import { createRedact } from '../src/formats/stage.ts'
 import { readHead } from '../src/http/head.ts'
 import { ENDPOINTS } from '../src/http/operations.ts'
 import { readRequest } from '../src/http/request.ts'
@@ -53,7 +54,9 @@ const identity = createIdentity({ snapshot, revocations })
 const policy = createPolicy({ operations: snapshot.operations })
 const router = createRouter({ snapshot, health: { isAvailable: () => true }, random: Math.random })
 const scrubber = createScrubber({ isBearerDigest: () => false })
-scrubber.setSecrets(['sk-a-secret-of-forty-characters-or-about-that'])
+const key = 'sk-a-secret-of-forty-characters-or-about-that'
+scrubber.setSecrets([key])
+const redact = createRedact([key])
 
 const body = (bytes: number) =>
   Buffer.from(
@@ -129,6 +132,7 @@ const steps: Record<string, () => unknown> = {
   'edit the body': () => toEdits(request, 'other-model', undefined),
   'split one frame': () => splitter.push(frame),
   'look at one event': () => watch?.look(frame.toString('utf8', 6, frame.length - 2)),
+  'look for the key in one': () => redact?.(frame),
   'scrub one log line': () => scrubber.text(line),
 }
 

@@ -9,7 +9,7 @@ import { type BodyBudget, createBodySource, type Sweep, type Watched } from './b
 import { type Scrub, toErrorAnswer } from './error-body.ts'
 import { type Head, MAX_HEADERS, readHead } from './head.ts'
 import { findEndpoint, toRoutePath } from './operations.ts'
-import { createReply, type OwnReply } from './reply.ts'
+import { createReply, LINGER_MS, type OwnReply } from './reply.ts'
 
 /** What the process is doing, as the front door must know it. */
 export interface Phase {
@@ -67,8 +67,18 @@ const KEEP_ALIVE_MS = 75_000
 /** A caller who takes nothing for this long while we have something for it is a dead reader. */
 const STALL_MS = 30_000
 
-/** An unwanted body up to this size is simply read to its end, so that the connection can be kept. */
+/** An unwanted body up to this size is read to its end, so that the connection can be kept: if it comes soon. */
 const SMALL_BODY_BYTES = 64 * 1024
+
+/** What is known of a connection, so that one request on it never gets two answers, nor another's. */
+interface Line {
+  /** The answers under way. */
+  readonly answers: Map<ServerResponse, OwnReply>
+  /** One of the answers that have left has said that it was the last. */
+  isOver: boolean
+  /** The request that got its answer while its body was on its way; nothing behind it has been read. */
+  answered: IncomingMessage | undefined
+}
 
 export function createFrontDoor(deps: FrontDoorDeps): Server {
   const server = createServer({
@@ -85,10 +95,20 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
   server.maxHeadersCount = MAX_HEADERS + 1
   server.maxConnections = deps.maxConnections
   server.timeout = 0
-  /** The answers under way on each connection, so that a parser error knows what it may still write. */
-  const answering = new WeakMap<Socket, Map<ServerResponse, OwnReply>>()
+  const lines = new WeakMap<Socket, Line>()
 
   function onRequest(req: IncomingMessage, res: ServerResponse): void {
+    const { socket } = req
+    let line = lines.get(socket)
+    if (line === undefined) {
+      line = { answers: new Map(), isOver: false, answered: undefined }
+      lines.set(socket, line)
+    } else if (isEnding(line)) {
+      // Once everybody has heard of it.
+      setImmediate(abandon, res)
+      return
+    }
+    line.answered = undefined
     const id = deps.nextId()
     let head: Head | undefined
     const reply = createReply(res, {
@@ -97,15 +117,20 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       counts: deps.counts,
       closing: () => deps.phase.now === 'draining' || deps.phase.now === 'closing',
       bearer: () => head?.bearer,
-      bodyRead: () => req.complete || (head !== undefined && comesSoon(head)),
+      bodyRead: () => req.complete,
+      bodySoon: () => head !== undefined && comesSoon(head),
     })
-    const answers = answering.get(req.socket)
-    if (answers === undefined) answering.set(req.socket, new Map([[res, reply]]))
-    else answers.set(res, reply)
+    line.answers.set(res, reply)
     deps.active.add(reply)
     res.on('close', () => {
-      answering.get(req.socket)?.delete(res)
+      line.answers.delete(res)
+      if (reply.isLast) line.isOver = true
       deps.active.delete(reply)
+    })
+    res.on('finish', () => {
+      if (req.complete) return
+      line.answered = req
+      endUnlessComplete(req, socket)
     })
     res.on('error', () => {}) // the caller's connection: its end is seen by 'close'
     try {
@@ -180,24 +205,26 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
   server.on('checkExpectation', onRequest)
   server.on('connect', (_req, stream) => {
     const socket = stream as Socket
-    const waiting = [...(answering.get(socket)?.keys() ?? [])]
-    if (waiting.length === 0) {
+    const line = lines.get(socket)
+    const waiting = [...(line?.answers.keys() ?? [])]
+    if (line?.isOver) socket.destroySoon()
+    else if (waiting.length === 0) {
       refuse(socket, new GatewayError('method_not_allowed', 'This is no proxy for connections.'))
-      return
+    } else {
+      // Node has let go of the connection, so that nobody tells the answers queued on it (pipelining) that it ends.
+      for (const res of waiting) abandon(res)
+      socket.destroy()
     }
-    // Node has let go of the connection, so that nobody tells the answers queued on it (pipelining) that it ends.
-    for (const res of waiting) {
-      if (res.socket !== null) continue
-      res.destroy()
-      res.emit('close')
-    }
-    socket.destroy()
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     const fault = toParserFault(error)
-    const answers = [...(answering.get(socket)?.values() ?? [])]
+    const line = lines.get(socket)
+    const answers = [...(line?.answers.values() ?? [])]
     if (!socket.writable || socket.destroyed || fault === undefined) socket.destroy()
-    else if (answers.length === 0 || (answers.length === 1 && answers[0]?.committed === false)) {
+    // What is broken is the rest of a request that has had its answer, or stands behind the last one.
+    else if (answers.length === 0 && (line?.isOver || line?.answered?.complete === false)) {
+      socket.destroySoon()
+    } else if (answers.length === 0 || (answers.length === 1 && answers[0]?.committed === false)) {
       refuse(socket, fault)
     } else if (answers.every((answer) => answer.written)) {
       // The refusal of a head whose body turns out to be broken as well must still arrive.
@@ -247,6 +274,32 @@ const STATUS_TEXT: Readonly<Record<number, string>> = {
  */
 function comesSoon({ contentLength, expect }: Head): boolean {
   return expect === undefined && contentLength !== undefined && contentLength <= SMALL_BODY_BYTES
+}
+
+/** RFC 9112 §9.6: nothing that stands behind an answer with `connection: close` is processed. */
+function isEnding({ answers, isOver }: Line): boolean {
+  if (isOver) return true
+  for (const answer of answers.values()) if (answer.isLast) return true
+  return false
+}
+
+/** Tells an answer that is queued behind another that its connection ends without it. */
+function abandon(res: ServerResponse): void {
+  if (res.socket !== null) return
+  res.destroy()
+  res.emit('close')
+}
+
+/**
+ * Ends a connection whose request has been answered while its body was on its way, unless the rest comes soon. The
+ * answer may have promised more; to a caller it is an idle connection that was closed, which can happen at any time
+ * (RFC 9112 §9.5). Until the body is over nothing behind it has been read, so that nothing else ends with it.
+ */
+function endUnlessComplete(req: IncomingMessage, socket: Socket): void {
+  const timer = setTimeout(() => {
+    if (!req.complete) socket.destroySoon()
+  }, LINGER_MS)
+  timer.unref()
 }
 
 /**

@@ -3,6 +3,7 @@
 
 import type { ServerResponse } from 'node:http'
 import { withoutBearer } from '../config/bearer.ts'
+import { GatewayError } from '../errors.ts'
 import type { Reply } from '../types.ts'
 import { type Scrub, toErrorAnswer, toErrorEvent } from './error-body.ts'
 
@@ -10,6 +11,8 @@ import { type Scrub, toErrorAnswer, toErrorEvent } from './error-body.ts'
 export interface OwnReply extends Reply {
   /** Every byte of the answer has been written, if not yet sent. */
   readonly written: boolean
+  /** The answer has said that it is the last one on its connection. */
+  readonly isLast: boolean
 }
 
 interface Deps {
@@ -21,15 +24,17 @@ interface Deps {
   readonly closing: () => boolean
   /** The credential the caller presented: not even they get it back. */
   readonly bearer: () => string | undefined
-  /** True when the request body has been read to its end, so that the connection can be used again. */
+  /** True when the request body has come to its end, so that the connection can be used again. */
   readonly bodyRead: () => boolean
+  /** True when what is left of the body is little and on its way. */
+  readonly bodySoon: () => boolean
 }
 
 /** A whole answer up to this size is handed to the kernel at once. */
 const ONE_WRITE_BYTES = 64 * 1024
 
 /** How long, and how much of, an unwanted body is let run out before the connection is cut. */
-const LINGER_MS = 1000
+export const LINGER_MS = 1000
 const LINGER_BYTES = 1024 * 1024
 
 const EVENT_STREAM_HEADERS = ['cache-control', 'no-cache', 'x-accel-buffering', 'no'] as const
@@ -40,17 +45,26 @@ export function createReply(res: ServerResponse, deps: Deps): OwnReply {
   let status = 0
   let streaming = false
   let over = false
+  let isLast = false
+  /** A body that was given up for its slowness is not going to be here soon. */
+  let isLate = false
 
   function head(code: number): void {
     status = code
-    if (deps.closing() || !deps.bodyRead()) headers.push('connection', 'close')
+    isLast = deps.closing() || !canContinue()
+    if (isLast) headers.push('connection', 'close')
     res.writeHead(code, headers)
   }
 
   function finish(): void {
     over = true
-    if (deps.bodyRead()) res.end()
+    if (canContinue()) res.end()
     else linger(res)
+  }
+
+  /** Whether another request can follow: the front door holds a body that comes soon to its word. */
+  function canContinue(): boolean {
+    return deps.bodyRead() || (!isLate && deps.bodySoon())
   }
 
   /** A large body goes out as the caller takes it, so that one who takes nothing can be told from a slow one. */
@@ -73,6 +87,9 @@ export function createReply(res: ServerResponse, deps: Deps): OwnReply {
     onDrain: undefined,
     get written() {
       return over
+    },
+    get isLast() {
+      return isLast
     },
     get committed() {
       return status !== 0
@@ -123,6 +140,7 @@ export function createReply(res: ServerResponse, deps: Deps): OwnReply {
         res.destroy()
         return
       }
+      isLate = error instanceof GatewayError && error.code === 'request_timeout'
       const answer = toErrorAnswer(error, deps.requestId, scrub)
       headers.push(...answer.headers)
       head(answer.status)

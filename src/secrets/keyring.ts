@@ -5,7 +5,7 @@ import { formatPath } from '../config/problems.ts'
 import { textsOf } from '../config/redis-servers.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import type { Clock, SecretReference } from '../types.ts'
-import { isReference, resolveReference, SHORTEST_SCRUBBED, type Surroundings } from './reference.ts'
+import { isReference, resolveReference, SHORTEST_SCRUBBED, type Surroundings, type Use } from './reference.ts'
 import { Secret } from './secret.ts'
 
 /** Something wrong at a place of the configuration; `path` as the operator would write it. */
@@ -18,6 +18,8 @@ export interface Problem {
 export interface PlacedReference {
   readonly path: string
   readonly reference: SecretReference
+  /** Default: header. */
+  readonly use?: Use
 }
 
 /** `loaded`: first or new value; `unchanged`; `failed`: the last good value, if any, stays. */
@@ -108,7 +110,7 @@ export function createKeyring(options: KeyringOptions): Keyring {
     const changed: SecretReference[] = []
     const problems: FailedReference[] = []
     const next = new Map<SecretReference, Entry>()
-    for (const { path, reference } of references) {
+    for (const { path, reference, use } of references) {
       let entry = next.get(reference)
       if (entry === undefined) {
         const before = entries.get(reference) ?? {
@@ -119,7 +121,7 @@ export function createKeyring(options: KeyringOptions): Keyring {
         }
         entry = { ...before }
         next.set(reference, entry)
-        const outcome = await refresh(reference, entry, around)
+        const outcome = await refresh({ path, reference, use }, entry, around)
         if (outcome === 'loaded') changed.push(reference)
         options.onLoad?.(reference, outcome)
       }
@@ -133,11 +135,11 @@ export function createKeyring(options: KeyringOptions): Keyring {
   }
 
   async function refresh(
-    reference: SecretReference,
+    { reference, use }: PlacedReference,
     entry: Entry,
     around: Surroundings,
   ): Promise<LoadOutcome> {
-    const resolved = await resolveReference(reference, around)
+    const resolved = await resolveReference(reference, around, use)
     entry.problem = resolved.problem
     if (resolved.value === undefined) return 'failed'
     if (entry.current?.reveal() === resolved.value) return 'unchanged'
@@ -207,7 +209,7 @@ export function referencesOf(snapshot: Pick<Snapshot, 'providers' | 'admin' | 'r
   if (snapshot.admin.token !== undefined)
     placed.push({ path: 'admin.token', reference: snapshot.admin.token })
   for (const { path, text } of snapshot.redis === undefined ? [] : textsOf(snapshot.redis)) {
-    if (isReference(text)) placed.push({ path: formatPath(['redis', ...path]), reference: text })
+    if (isReference(text)) placed.push({ path: formatPath(['redis', ...path]), reference: text, use: 'url' })
   }
   return placed
 }
@@ -224,12 +226,9 @@ export async function verifySecrets(
   around: Pick<Surroundings, 'env' | 'uid'>,
 ): Promise<Problem[]> {
   const problems: Problem[] = []
-  for (const { path, reference } of referencesOf(snapshot)) {
-    const resolved = await resolveReference(reference, {
-      env: around.env,
-      uid: around.uid,
-      groupReadable: snapshot.secrets.groupReadable,
-    })
+  const { groupReadable } = snapshot.secrets
+  for (const { path, reference, use } of referencesOf(snapshot)) {
+    const resolved = await resolveReference(reference, { ...around, groupReadable }, use)
     if (resolved.problem !== undefined) problems.push({ path, message: resolved.problem })
   }
   return problems

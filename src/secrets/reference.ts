@@ -15,13 +15,16 @@ export interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>
   /** The running user; undefined where the system has none (Windows), which leaves out the checks of mode and owner. */
   readonly uid: number | undefined
-  /** Permits mode 0440 (and 0640). */
+  /** Permits mode 0440, besides those that only the owner can read. */
   readonly groupReadable: boolean
 }
 
 export type Resolved =
   | { readonly value: string; readonly warnings: readonly string[]; readonly problem?: undefined }
   | { readonly problem: string; readonly value?: undefined; readonly warnings?: undefined }
+
+/** Where the value goes: a key or a token into a header, or an address with a password in it. */
+export type Use = 'header' | 'url'
 
 /** A secret shorter than this is a warning and is not scrubbed by value: it would be found in ordinary text. */
 export const SHORTEST_SCRUBBED = 8
@@ -54,20 +57,24 @@ export function parseReference(reference: SecretReference): Reference | string {
 }
 
 /** The value behind a reference, or what stands in the way. Never throws. */
-export async function resolveReference(reference: SecretReference, around: Surroundings): Promise<Resolved> {
+export async function resolveReference(
+  reference: SecretReference,
+  around: Surroundings,
+  use: Use = 'header',
+): Promise<Resolved> {
   const parsed = parseReference(reference)
   if (typeof parsed === 'string') return { problem: parsed }
   if (parsed.kind === 'env') {
     const value = around.env[parsed.name]
     return value === undefined
       ? { problem: `${reference}: the environment variable is not set` }
-      : judge(reference, value)
+      : judge(reference, value, use)
   }
   try {
     const content = await readSecretFile(parsed.path, around)
     return 'problem' in content
       ? { problem: `${reference}: ${content.problem}` }
-      : judge(reference, content.text)
+      : judge(reference, content.text, use)
   } catch (error) {
     return { problem: `${reference}: ${reasonOf(error)}` }
   }
@@ -85,13 +92,19 @@ export async function readKeyFile(path: string, around: Surroundings): Promise<F
   }
 }
 
-function judge(reference: SecretReference, raw: string): Resolved {
+function judge(reference: SecretReference, raw: string, use: Use): Resolved {
   const value = raw.replace(/[\r\n]+$/, '')
   if (value === '') return { problem: `${reference}: is empty` }
   if (Buffer.byteLength(value) > MAX_BYTES) return { problem: `${reference}: is larger than 64 KiB` }
   // A control character would end or split the header that the value is sent in (RFC 9110 §5.5).
   if (/[\x00-\x1f\x7f]/.test(value)) {
     return { problem: `${reference}: holds a control character or a line break inside` }
+  }
+  // Beyond ASCII every call would fail, or the key arrive as another one: what such bytes mean is nowhere said.
+  if (use === 'header' && /[^\x20-\x7e]/.test(value)) {
+    return {
+      problem: `${reference}: holds a character that is not visible ASCII, as a key must be (RFC 9110 §5.5)`,
+    }
   }
   const warnings: string[] = []
   if (value.length < SHORTEST_SCRUBBED) {
@@ -125,8 +138,8 @@ async function readChecked(file: FileHandle, around: Surroundings): Promise<File
     if (stat.uid !== around.uid && stat.uid !== 0) {
       return { problem: `is owned by uid ${stat.uid}, needs to be owned by uid ${around.uid} or root` }
     }
-    const refused = around.groupReadable ? 0o037 : 0o077
-    if ((stat.mode & refused) !== 0) {
+    const isPrivate = (stat.mode & 0o077) === 0
+    if (!isPrivate && !(around.groupReadable && (stat.mode & 0o777) === 0o440)) {
       const needed = around.groupReadable ? '0400, 0440 or 0600' : '0400 or 0600'
       return { problem: `mode ${octal(stat.mode)}, needs ${needed}` }
     }

@@ -1,9 +1,9 @@
 // The last stage before text leaves the process: secrets by value, in every spelling that encoders give them; then
 // credentials by their look; then bearers by their digest. Pure: text in, text out, no clock and no I/O.
 
-import { type Automaton, buildAutomaton } from './automaton.ts'
+import { type Automaton, buildAutomaton } from '../bytes/automaton.ts'
+import { formsOf } from '../bytes/forms.ts'
 import { createBearerWords } from './bearer-words.ts'
-import { formsOf } from './forms.ts'
 import { createPatterns } from './patterns.ts'
 import { SHORTEST_SCRUBBED } from './reference.ts'
 import { REDACTED, type TextStage } from './text-stage.ts'

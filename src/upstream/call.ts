@@ -159,7 +159,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         case 'refuse':
           return failed(toPassedError(result))
         case 'broken':
-          return { answeredBy: candidate, usage: result.usage, error: toBrokenError(result.reason, plan) }
+          return {
+            answeredBy: candidate,
+            usage: result.usage,
+            error: toBrokenError(result.reason, plan, clock.now()),
+          }
         case 'retry':
           break
       }
@@ -289,7 +293,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       signal: hands.signal,
       clock,
       timers,
-      secrets: deployment.provider === undefined ? [] : keys.values(deployment.provider),
+      redact: deployment.provider === undefined ? undefined : keys.redact(deployment.provider),
       onCommit(firstTokenMs) {
         attempt.firstTokenMs = firstTokenMs
         // It answers: whoever waits for this probe need not wait for the end of the answer.
@@ -514,10 +518,16 @@ function tooLate(): GatewayError {
   )
 }
 
-function toBrokenError(reason: Reason, plan: Plan): GatewayError {
+/**
+ * The end of a stream that is not whole. Its code is the same whoever cut it (design §5: it is the one that says so);
+ * the message says when it was the caller's or our deadline and not the provider.
+ */
+function toBrokenError(reason: Reason, plan: Plan, nowMs: number): GatewayError {
+  const isLate = reason === 'attempt' && nowMs >= plan.deadlineAt
+  const why = isLate ? ', as the deadline of this request passed' : ` (${reason})`
   return new GatewayError(
     'upstream_incomplete',
-    `The answer broke off (${reason}): what came before is not complete. Route: ${plan.route.name}.`,
+    `The answer broke off${why}: what came before is not complete. Route: ${plan.route.name}.`,
   )
 }
 

@@ -1,6 +1,7 @@
 // Which key of a provider to use: in turn, leaving out those that a provider has refused for a while. A bad key
 // parks the key, not the provider. Keyed by provider and reference, and made in main.ts: no reload resets it.
 
+import { createRedact, type Redact } from '../formats/stage.ts'
 import type { Clock, Provider, SecretReference } from '../types.ts'
 
 export interface Key {
@@ -15,8 +16,8 @@ export interface Keys {
   hasAnother(provider: Provider): boolean
   /** Leaves a key alone for a while, at this provider; its successor under the same reference is not concerned. */
   park(provider: Provider, key: Key, ms: number): void
-  /** The values of all its keys, parked or not: none of them may come back in an answer. */
-  values(provider: Provider): readonly string[]
+  /** Takes all its keys, parked or not, out of an answer; undefined when there is nothing to take. */
+  redact(provider: Provider): Redact | undefined
   /** How long until one of the provider's keys is usable, in ms; 0 when one is, or when none is needed. */
   parkedMs(provider: Provider): number
 }
@@ -35,6 +36,11 @@ export function createKeys({
   /** By provider and reference: what one server says of a key is not said of another's. */
   const parked = new Map<string, { readonly untilMs: number; readonly value: string }>()
   const turns = new Map<string, number>()
+  /** By provider, for as long as its keys have the same values: they are not prepared for every attempt. */
+  const redacts = new Map<
+    string,
+    { readonly values: readonly string[]; readonly redact: Redact | undefined }
+  >()
 
   /** The value of a key that may be used now. */
   function usable(provider: Provider, reference: SecretReference): string | undefined {
@@ -67,7 +73,15 @@ export function createKeys({
         value,
       })
     },
-    values: ({ keys }) => keys.map(reveal).filter((value) => value !== undefined),
+    redact({ name, keys }) {
+      const values = keys.map(reveal).filter((value) => value !== undefined)
+      let known = redacts.get(name)
+      if (known?.values.length !== values.length || !values.every((value, i) => value === known?.values[i])) {
+        known = { values, redact: createRedact(values) }
+        redacts.set(name, known)
+      }
+      return known.redact
+    },
     parkedMs(provider) {
       const { keys } = provider
       if (keys.length === 0 || keys.some((reference) => usable(provider, reference) !== undefined)) return 0

@@ -3,7 +3,7 @@
 
 import { IMAGE_TOKENS } from '../config/limits.ts'
 import type { Fault, Format, HeaderLookup } from '../formats/format.ts'
-import { redactKeys, withoutKeys } from '../formats/stage.ts'
+import { type Redact, redactKeys } from '../formats/stage.ts'
 import type { Clock, Plan, Reason, Reply, Usage } from '../types.ts'
 import { type Result, toReason } from './attempt.ts'
 import type { Control, Exchange, Kind, Receiver } from './kind.ts'
@@ -21,8 +21,8 @@ export interface Run {
   readonly signal: AbortSignal
   readonly clock: Clock
   readonly timers: Timers
-  /** The provider's keys, by value: they must not come back in an answer. */
-  readonly secrets: readonly string[]
+  /** Takes out the provider's keys, which must not come back in an answer; undefined where it has none. */
+  readonly redact: Redact | undefined
   /** Called once, just before the answer begins: the last moment for headers. */
   readonly onCommit: (firstTokenMs: number) => void
 }
@@ -43,7 +43,7 @@ export function runAttempt(run: Run): Promise<Result> {
 }
 
 function start(run: Run, resolve: (result: Result) => void, reject: (error: unknown) => void): void {
-  const { exchange, format, plan, reply, clock, timers, signal, secrets } = run
+  const { exchange, format, plan, reply, clock, timers, signal, redact } = run
   const { request, candidate } = exchange
   const { tier } = candidate
   const startedMs = clock.now()
@@ -52,7 +52,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     watch,
     glance: format.provider.watch,
     choices: request.choices,
-    stages: [...plan.stages.map((make) => make()), ...(secrets.length > 0 ? [redactKeys(secrets)] : [])],
+    stages: [...plan.stages.map((make) => make()), ...(redact === undefined ? [] : [redactKeys(redact)])],
   })
 
   let phase: 'connect' | 'head' | 'body' | 'relay' | 'over' = 'connect'
@@ -225,7 +225,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     if (request.stream) return fail('malformed')
     run.onCommit(clock.now())
     request.letGo()
-    reply.send(status, 'application/json; charset=utf-8', withoutKeys(body, secrets))
+    reply.send(status, 'application/json; charset=utf-8', redact?.(body) ?? body)
     finish({ outcome: 'answered', usage: facts.usage ?? toCounted(facts.countedTokens) }, false)
   }
 

@@ -53,8 +53,23 @@ const betrayals: Behaviour[] = [
   rawBytes([`HTTP/1.1 200 OK\r\n${everything.slice(0, 40)}\r\n\r\n`]),
   rawBytes([`${everything}\r\n\r\n`]),
   answer({ text: 'ok', headers: { 'x-leak': everything.slice(0, 8000) } }),
+  answer({ text: `every form of it: ${formsOfKey(canaries.fileKey)}` }),
+  // Its own bytes on the wire: escapes that nobody needs.
+  rawBytes([toWholeAnswer(`escaped: ${KEY_FORMS.json(canaries.fileKey)}`)]),
   answer({ text: `your key is ${canaries.fileKey}!` }),
 ]
+
+function formsOfKey(key: string): string {
+  return Object.values(KEY_FORMS)
+    .map((form) => form(key))
+    .join(' ')
+}
+
+function toWholeAnswer(content: string): string {
+  const message = `{"role":"assistant","content":"${content}"}`
+  const body = `{"object":"chat.completion","choices":[{"index":0,"message":${message},"finish_reason":"stop"}]}`
+  return `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`
+}
 
 /** Everything that anybody could read, collected over the whole file. */
 const seen: string[] = []
@@ -159,6 +174,8 @@ describe('with canaries in every secret', () => {
     for (const key of [canaries.envKey, canaries.secondKey, canaries.fileKey]) expect(sent).toContain(key)
     expect(sent, 'the bearer of the caller went to nobody').not.toContain(canaries.bearer)
     expect(seen.join('\n'), 'an answer that echoes a key is an answer all the same').toContain('your key is')
+    expect(seen.join('\n')).toContain('every form of it')
+    expect(seen.join('\n')).toContain('escaped: [redacted]')
   })
 
   test("a caller's own credential in the wrong place does not come back", async () => {

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
 import { parseResponses, rawRequest } from '../support/raw-http.ts'
 import { createScriptedProvider, type ScriptedProvider } from '../support/scripted-provider.ts'
-import { expectRefusal, requestBytes } from '../unit/http/raw-shapes.ts'
+import { CHAT_BODY, expectRefusal, plainBytes, requestBytes } from '../unit/http/raw-shapes.ts'
 
 let gateway: TestGateway
 let provider: ScriptedProvider
@@ -93,5 +93,57 @@ describe.concurrent('slow callers', () => {
       Array.from({ length: 20 }, () => drip(Buffer.alloc(0), Buffer.alloc(0), 1000)),
     )
     for (const { elapsedMs } of callers) expect(elapsedMs).toBeLessThan(15_000)
+  })
+
+  // Up to 64 KiB a body that nobody wants is waited for, so that the connection can be used again.
+  const small = (shape: Parameters<typeof requestBytes>[0]) =>
+    requestBytes({ body: '{"a":"', framing: ['Content-Length: 5000'], ...shape })
+  const nothing = Buffer.alloc(0)
+  const byteByByte = Buffer.alloc(5000, 'x')
+
+  it.each([
+    ['401', 'crawls', () => small({ bearer: 'zz' }), byteByByte],
+    ['401', 'never comes', () => small({ bearer: 'zz' }), nothing],
+    ['404', 'crawls', () => small({ bearer: 'zz', target: '/v1/files' }), byteByByte],
+    ['404', 'never comes', () => small({ bearer: 'zz', target: '/v1/files' }), nothing],
+    ['405', 'never comes', () => small({ target: '/v1/chat/completions', method: 'PUT' }), nothing],
+    ['415', 'never comes', () => small({ bearer: gateway.bearer, contentType: 'text/plain' }), nothing],
+    // What is sent in place of the body is the body.
+    ['401', 'is another request', () => small({ bearer: 'zz' }), plainBytes('GET', '/health')],
+  ])(
+    'get one %s and are let go a second later when the small body behind it %s',
+    {
+      timeout: 30_000,
+    },
+    async (status, _, start, rest) => {
+      const { raw, elapsedMs } = await drip(start(), rest, rest.length < 100 ? 5 : 500)
+      const { responses, rest: surplus } = parseResponses(raw)
+      expect([responses.map((one) => `${one.status}`), surplus.length]).toEqual([[status], 0])
+      expect(elapsedMs).toBeLessThan(4_000)
+    },
+  )
+
+  it.each([
+    ['crawls', byteByByte],
+    ['never comes', nothing],
+  ])('get one 408 that ends the connection when a small body %s', { timeout: 30_000 }, async (_, rest) => {
+    const { raw, elapsedMs } = await drip(small({ bearer: gateway.bearer }), rest, 1000)
+    const { responses, rest: surplus } = parseResponses(raw)
+    expect([responses.length, surplus.length]).toEqual([1, 0])
+    expectRefusal(responses[0], 408, 'request_timeout')
+    expect(responses[0]?.header('connection')).toBe('close')
+    expect(elapsedMs).toBeGreaterThan(5_000)
+    expect(elapsedMs).toBeLessThan(11_000)
+  })
+
+  it('keep their connection when the rest of a small body comes soon', async () => {
+    const parts = [requestBytes({ bearer: 'zz', body: '', framing: [`Content-Length: ${CHAT_BODY.length}`] })]
+    const rest = [Buffer.from(CHAT_BODY), plainBytes('GET', '/health')]
+    const result = await rawRequest(gateway.port, [...parts, { delayMs: 300 }, ...rest], {
+      responses: 2,
+      lingerMs: 1500,
+    })
+    expect(result.responses.map((one) => one.status)).toEqual([401, 200])
+    expect([result.surplus.length, result.closed]).toEqual([0, false])
   })
 })

@@ -401,6 +401,33 @@ describe('a start that cannot be', () => {
     expect([wrong.status, wrong.stderr]).toEqual([1, expect.stringContaining('LOCAL_LLM_URL')])
   })
 
+  it('refuses a key that no header can carry, as check does, and does not show it', () => {
+    const folder = temporaryFolder('key')
+    const path = join(folder, 'sluice.yaml')
+    const key = 'живой-ключ-0123456789'
+    writeFileSync(join(folder, 'key'), `${key}\n`, { mode: 0o600 })
+    writeFileSync(
+      path,
+      `providers: { p: { format: openai, baseUrl: "http://127.0.0.1:1", apiKey: ["env:KEY", "file:${folder}/key"] } }\ntiers: { t: { deployments: ["p/m"] } }\nroutes: { m: [t] }\npolicies: ./policies\n`,
+    )
+    mkdirSync(join(folder, 'policies'))
+    writeFileSync(join(folder, 'policies', 'a.yaml'), 'agent: a\nscopes: ["chat:*"]\n')
+    const check = spawnSync(NODE, [MAIN, 'check', '--config', path], {
+      encoding: 'utf8',
+      timeout: 20_000,
+      env: { PATH, KEY: key },
+    })
+    for (const { status, stdout, stderr } of [check, serve(['--config', path], { KEY: key })]) {
+      const said = stdout + stderr
+      expect(status, said).toBe(1)
+      for (const at of ['apiKey[0]: env:KEY', `apiKey[1]: file:${folder}/key`])
+        expect(said).toContain(`providers.p.${at}: holds a character that is not visible ASCII`)
+      expect(said).not.toContain('ключ')
+    }
+    const bare = serve([], { OPENAI_API_KEY: key })
+    expect([bare.status, bare.stderr]).toEqual([1, expect.stringContaining('not visible ASCII')])
+  })
+
   it('refuses a SLUICE_BEARER that it would not accept afterwards', () => {
     const told = serve([], { SLUICE_BEARER: 'sk-sluice-mistyped' })
     expect([told.status, told.stderr]).toEqual([1, expect.stringContaining('SLUICE_BEARER')])

@@ -26,17 +26,30 @@ export async function freePort(): Promise<number> {
   throw new Error('no free port found in 500 tries')
 }
 
-/** Waits until a fixed port is nobody's and takes it. For the ports that the contract fixes (7456, 7457). */
-export async function takePort(port: number, timeoutMs = 60_000): Promise<void> {
+/** A server that a test has just ended may still be there for a moment; one that stays longer is somebody else's. */
+const FOREIGN_MS = 5_000
+
+/**
+ * Waits for its turn among the tests and takes a fixed port. For those that the contract fixes (7456, 7457): a start
+ * without a file can be told no others, and that it listens there is what is tested.
+ */
+export async function takePort(port: number, timeoutMs = 60_000, foreignMs = FOREIGN_MS): Promise<void> {
   const giveUpAt = performance.now() + timeoutMs
+  let busySince: number | undefined
   while (performance.now() < giveUpAt) {
     if (lock(port)) {
       if (await isFree(port)) return
       unlock(port)
-    }
+      busySince ??= performance.now()
+      if (performance.now() - busySince > foreignMs) {
+        throw new Error(
+          `another process listens on port ${port}: the tests of a start without configuration need 7456 and 7457 free, end it and run them again`,
+        )
+      }
+    } else busySince = undefined
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
-  throw new Error(`port ${port} was not free within ${timeoutMs} ms: something else listens on it`)
+  throw new Error(`port ${port} was not given back by other tests within ${timeoutMs} ms`)
 }
 
 /** Gives a port back before the process ends. */

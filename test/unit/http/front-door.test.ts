@@ -277,6 +277,74 @@ describe('pipelining', () => {
   })
 })
 
+describe('an answer before the end of its body', () => {
+  const deny = async (): Promise<never> => {
+    throw new GatewayError('invalid_api_key', 'no')
+  }
+  const start = requestBytes({ body: '{', framing: ['Content-Length: 1000'] })
+  const rest = Buffer.alloc(999, ' ')
+
+  it('is the only one when the parser gives up on the rest', async () => {
+    const door = await open(deny)
+    const chunked = requestBytes({ target: '/files', body: '', framing: ['Transfer-Encoding: chunked'] })
+    const result = await rawRequest(door.port, [chunked, { delayMs: 50 }, 'BROKEN\r\n'], { lingerMs: 1500 })
+    expect([result.raw.toString().match(/HTTP\/1\.1 \d+/g), result.closed]).toEqual([['HTTP/1.1 200'], true])
+    expect(door.faults).toEqual([])
+  })
+
+  it('is the only one when Node finds that the request takes too long', async () => {
+    const door = await open(deny)
+    const result = rawRequest(door.port, start, { lingerMs: 700 })
+    // What Node's own limit of 300 s does to a connection.
+    const late = Object.assign(new Error('late'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' })
+    const sockets: Socket[] = []
+    servers[0]?.on('request', ({ socket }) => sockets.push(socket))
+    await expect.poll(() => sockets.length).toBe(1)
+    await new Promise(setImmediate)
+    servers[0]?.emit('clientError', late, sockets[0])
+    expect((await result).responses.map((one) => one.status)).toEqual([401])
+    expect((await result).how).not.toBe('open')
+  })
+
+  it('lets the next request be answered behind it when the rest comes', async () => {
+    let calls = 0
+    const door = await open(async (arrival, reply) => {
+      calls += 1
+      if (calls === 1) return deny()
+      reply.send(200, 'application/json', await arrival.body.read(BOUNDS))
+    })
+    const result = await rawRequest(door.port, [start, { delayMs: 50 }, rest, requestBytes()], {
+      responses: 2,
+      lingerMs: 1200,
+    })
+    expect(result.responses.map((one) => one.status)).toEqual([401, 200])
+    expect([result.surplus.length, result.closed]).toEqual([0, false])
+  })
+
+  it('that says the connection ends is followed by nothing: what stands behind the body is never begun', async () => {
+    let calls = 0
+    const started = promise<void>()
+    const door = await open(async (arrival, reply) => {
+      calls += 1
+      const body = arrival.body.read(BOUNDS)
+      started.keep()
+      reply.send(200, 'application/json', await body)
+    })
+    const socket = await dial(door.port, start)
+    const chunks: Buffer[] = []
+    socket.on('data', (bytes) => chunks.push(bytes))
+    await started.kept
+    door.pass(7)
+    await once(socket, 'data')
+    const closed = once(socket, 'close')
+    socket.write(Buffer.concat([rest, requestBytes(), requestBytes()]))
+    await closed
+    const { responses, rest: surplus } = parseResponses(Buffer.concat(chunks))
+    expect([responses.map((one) => one.status), surplus.length, calls]).toEqual([[408], 0, 1])
+    expect(responses[0]?.header('connection')).toBe('close')
+  })
+})
+
 describe('Expect', () => {
   const expecting = (lines: readonly string[] = []): Buffer =>
     requestBytes({

@@ -189,7 +189,7 @@ describe('the references of a configuration', () => {
       { path: 'providers.two.apiKey[0]', reference: 'env:TWO' },
       { path: 'providers.two.apiKey[1]', reference: 'file:/none/two' },
       { path: 'admin.token', reference: 'env:ADMIN' },
-      { path: 'redis.url', reference: 'env:REDIS' },
+      { path: 'redis.url', reference: 'env:REDIS', use: 'url' },
     ])
     const literal = { ...snapshot, redis: { ...snapshot.redis, url: 'redis://h' } }
     expect(referencesOf(literal).map(({ path: at }) => at)).not.toContain('redis.url')
@@ -199,8 +199,8 @@ describe('the references of a configuration', () => {
       redis: { kind: 'sentinel', sentinels: ['redis://h', 'env:S'], master: 'env:M', ...rest } as const,
     }
     expect(referencesOf(watched).slice(-2)).toEqual([
-      { path: 'redis.sentinels[1]', reference: 'env:S' },
-      { path: 'redis.master', reference: 'env:M' },
+      { path: 'redis.sentinels[1]', reference: 'env:S', use: 'url' },
+      { path: 'redis.master', reference: 'env:M', use: 'url' },
     ])
   })
 

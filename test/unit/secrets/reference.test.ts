@@ -82,6 +82,26 @@ describe('the environment', () => {
     ['empty but for line ends', '\n\n', 'env:K: is empty'],
     ['of two lines', `${KEY}\nX-Other: 1`, 'env:K: holds a control character or a line break inside'],
     ['with a NUL', `${KEY}\0`, 'env:K: holds a control character or a line break inside'],
+    [
+      'with letters beyond ASCII',
+      `${KEY}ключ`,
+      'env:K: holds a character that is not visible ASCII, as a key must be (RFC 9110 §5.5)',
+    ],
+    [
+      'with a letter of Latin-1',
+      `${KEY}é`,
+      'env:K: holds a character that is not visible ASCII, as a key must be (RFC 9110 §5.5)',
+    ],
+    [
+      'with a quote of a word processor',
+      `“${KEY}”`,
+      'env:K: holds a character that is not visible ASCII, as a key must be (RFC 9110 §5.5)',
+    ],
+    [
+      'with a space that does not break',
+      `${KEY}\u00a0`,
+      'env:K: holds a character that is not visible ASCII, as a key must be (RFC 9110 §5.5)',
+    ],
     ['huge', 'k'.repeat(65_537), 'env:K: is larger than 64 KiB'],
   ])('is refused when it is %s', async (_, K, problem) => {
     expect(await resolveReference('env:K', around({ env: { K } }))).toEqual({ problem })
@@ -93,6 +113,24 @@ describe('the environment', () => {
     expect(short.warnings?.join()).toMatch(/^env:K: is shorter than 8 characters/)
     const spaced = await resolveReference('env:K', around({ env: { K: ` ${KEY}` } }))
     expect(spaced.warnings?.join()).toBe('env:K: begins or ends with a space')
+  })
+})
+
+describe('an address', () => {
+  it('may hold letters beyond ASCII, as no header carries it', async () => {
+    const env = { K: 'redis://:pässwörd@redis:6379' }
+    expect(await resolveReference('env:K', around({ env }), 'url')).toEqual({ value: env.K, warnings: [] })
+  })
+})
+
+describe('the content of a file', () => {
+  it('beyond ASCII is refused, but for a byte order mark', async () => {
+    const path = file('key', 0o600, `${KEY}ключ\n`)
+    expect(await problemOf(path)).toBe(
+      `file:${path}: holds a character that is not visible ASCII, as a key must be (RFC 9110 §5.5)`,
+    )
+    const marked = await resolveReference(`file:${file('marked', 0o600, `\ufeff${KEY}\n`)}`, around())
+    expect(marked).toEqual({ value: KEY, warnings: [] })
   })
 })
 
@@ -116,9 +154,12 @@ describe('the mode of a file', () => {
 
   it.each([
     [0o440, true],
-    [0o640, true],
     [0o400, true],
     [0o600, true],
+    [0o700, true],
+    [0o640, false],
+    [0o540, false],
+    [0o460, false],
     [0o660, false],
     [0o450, false],
     [0o444, false],
@@ -246,6 +287,13 @@ describe('a symbolic link', () => {
     file('real', 0o644)
     symlinkSync('real', join(folder, 'key'))
     expect(await problemOf(join(folder, 'key'))).toContain('mode 0644, needs 0400 or 0600')
+  })
+})
+
+describe('an address', () => {
+  it('may hold letters beyond ASCII, as no header carries it', async () => {
+    const env = { K: 'redis://:pässwörd@redis:6379' }
+    expect(await resolveReference('env:K', around({ env }), 'url')).toEqual({ value: env.K, warnings: [] })
   })
 })
 

@@ -720,6 +720,28 @@ describe('the deadline', () => {
     expect(stage.calls).toEqual([])
   })
 
+  it.each([
+    [
+      'the deadline',
+      { deadlineAt: START_MS + 2000 },
+      2000,
+      'The answer broke off, as the deadline of this request passed:',
+    ],
+    ['the time of one attempt', {}, 300_000, 'The answer broke off (attempt):'],
+  ])('is told from other limits when it cuts a stream: %s', async (_, over, ms, message) => {
+    const tier = makeTier('t', [makeDeployment('a/one')], { idleMs: 600_000, attemptMs: 300_000 })
+    const stage = createCallStage({ plan: makePlan([tier], over) })
+    const call = await stage.nth(0)
+    call.started()
+    call.head(200, STREAM)
+    call.data(ROLE + HELLO)
+    await stage.time.advanceAsync(ms)
+    expect(await stage.over()).toMatchObject({
+      error: { code: 'upstream_incomplete', message: expect.stringContaining(message) },
+    })
+    expect(call.aborted).toBe(true)
+  })
+
   it('ends an attempt under way, and the tiers behind are not asked', async () => {
     const stage = createCallStage({ plan: makePlan([first, second], { deadlineAt: START_MS + 2000 }) })
     const call = await stage.nth(0)

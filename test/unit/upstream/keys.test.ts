@@ -76,6 +76,20 @@ describe('the keys of a provider', () => {
     expect(create({}).keys.parkedMs(PROVIDER)).toBe(0)
   })
 
+  it('are taken out of an answer by what is made once, and anew when they have been replaced', () => {
+    const { keys, secrets } = create({ 'env:ONE': 'the-key-1', 'env:TWO': 'the-key-2' })
+    const redact = keys.redact(PROVIDER)
+    expect(keys.redact(PROVIDER)).toBe(redact)
+    expect(redact?.(Buffer.from('the-key-1 the-key-2 the-key-3')).toString()).toBe(
+      '[redacted] [redacted] the-key-3',
+    )
+    secrets['env:TWO'] = 'the-key-3'
+    expect(keys.redact(PROVIDER)?.(Buffer.from('the-key-1 the-key-2 the-key-3')).toString()).toBe(
+      '[redacted] the-key-2 [redacted]',
+    )
+    expect(keys.redact(makeProvider('open'))).toBeUndefined()
+  })
+
   it('cannot be taken away for ever by what a provider says', () => {
     const { keys, next, time } = create({ 'env:ONE': 'value-1' })
     keys.park(PROVIDER, ONE, Number.MAX_SAFE_INTEGER)

@@ -4,7 +4,7 @@
 import type { Format } from '../../../src/formats/format.ts'
 import { formats } from '../../../src/formats/index.ts'
 import { openai } from '../../../src/formats/openai.ts'
-import { withholdUsage } from '../../../src/formats/stage.ts'
+import { createRedact, withholdUsage } from '../../../src/formats/stage.ts'
 import { readRequest } from '../../../src/http/request.ts'
 import type {
   Attempt,
@@ -373,7 +373,7 @@ export function createRun(options: RunOptions = {}): RunStage {
     signal: left.signal,
     clock: time.clock,
     timers: time.timers,
-    secrets: options.secret === undefined ? [] : [options.secret],
+    redact: createRedact(options.secret === undefined ? [] : [options.secret]),
     onCommit: (firstTokenMs) => commits.push(firstTokenMs),
   })
   const [call] = calls

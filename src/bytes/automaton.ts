@@ -46,11 +46,16 @@ export function buildAutomaton(needles: Iterable<Uint8Array>): Automaton | undef
     longest,
     linesApart,
     find(bytes, length) {
-      const begin = filter(bytes, length)
-      if (begin < 0) return undefined
       let spans: number[] | undefined
       let state = 0
-      for (let i = begin; i < length; i++) {
+      /** Where the filter saw something: up to there nothing is gained by asking it again. */
+      let seen = -1
+      for (let i = 0; i < length; i++) {
+        if (state === 0 && i > seen) {
+          seen = filter(bytes, i, length)
+          if (seen < 0) break
+          i = Math.max(i, seen - STRIDE + 1)
+        }
         state = next(state, bytes[i] ?? 0)
         if (state === 0) continue
         const size = matched[state] ?? 0
@@ -164,8 +169,13 @@ function connect(trie: Trie): { fail: Int32Array; matched: Int32Array; depths: I
   return { fail, matched, depths }
 }
 
-/** Gives the first place where a needle may begin, or -1; never misses one, and is wrong about one text in some hundreds. */
-function createFilter(needles: readonly Uint8Array[]): (bytes: Uint8Array, length: number) => number {
+/**
+ * Gives the first place from `from` on that may lie in the first eight bytes of a needle that begins no earlier, or -1.
+ * Never misses one, and is wrong about one place in a hundred or fewer.
+ */
+function createFilter(
+  needles: readonly Uint8Array[],
+): (bytes: Uint8Array, from: number, length: number) => number {
   const bits = Math.min(24, Math.max(14, Math.ceil(Math.log2(needles.length * STRIDE * 64))))
   const shift = 32 - bits
   const seen = new Uint32Array(2 ** (bits - 5))
@@ -186,10 +196,10 @@ function createFilter(needles: readonly Uint8Array[]): (bytes: Uint8Array, lengt
     }
   }
 
-  return (bytes, length) => {
-    for (let i = 0; i + GRAM <= length; i += STRIDE) {
+  return (bytes, from, length) => {
+    for (let i = from; i + GRAM <= length; i += STRIDE) {
       const bit = place(bytes, i)
-      if (((seen[bit >>> 5] ?? 0) & (1 << (bit & 31))) !== 0) return Math.max(0, i - STRIDE + 1)
+      if (((seen[bit >>> 5] ?? 0) & (1 << (bit & 31))) !== 0) return i
     }
     return -1
   }
