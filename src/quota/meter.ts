@@ -11,7 +11,6 @@ import type {
   Deployment,
   Gate,
   Hold,
-  Limits,
   ModelRequest,
   PriceBound,
   Rate,
@@ -21,6 +20,7 @@ import type {
 } from '../types.ts'
 import { createAccounts } from './account.ts'
 import { remaining } from './bucket.ts'
+import { createCalibration, INITIAL_BYTES_PER_TOKEN } from './calibration.ts'
 import { createPacing } from './pacing.ts'
 import type { Account, Ask, Claim, Grant, Levels, Refused, Store, Timers } from './store.ts'
 import { budgetRefusalText, durationText, refusalText } from './words.ts'
@@ -80,8 +80,9 @@ export interface MeterOptions {
 
 interface Reservation {
   readonly claim: Claim
-  /** Whose line looks again when it ends; undefined for the gate's. */
+  /** Whose line looks again when it ends, and whose requests are learned from; undefined for the gate's. */
   readonly agent: string | undefined
+  readonly text: Pick<ModelRequest, 'textBytes' | 'images'>
   /** Of the grant, by the store's clock. */
   readonly nowUs: number
   readonly levels: readonly Levels[]
@@ -95,8 +96,6 @@ const DEFAULT_OUTPUT_TOKENS = 8192
  */
 const MOST_OUTPUT_TOKENS = 1_000_000
 const MOST_CHOICES = 128
-/** Bytes of JSON a token takes: 3 errs to the safe side for prose and code in most tokenizers. */
-const BYTES_PER_TOKEN = 3
 const LONGEST_WAIT_MS = 60_000
 const DAY_MS = 86_400_000
 const UNAVAILABLE_WAIT_MS = 1_000
@@ -109,15 +108,16 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   const accounts = createAccounts()
   const open = new Map<string, Reservation>()
   const refusals = new WeakMap<GatewayError, Pick<Reservation, 'claim' | 'levels'>>()
-  /** Output tokens that were reserved for a request, for the gate. */
-  const reserved = new WeakMap<ModelRequest, number>()
+  /** What was reckoned with for a request, for the gate. */
+  const reckoned = new WeakMap<ModelRequest, Pick<Most, 'outputTokens' | 'bytesPerToken'>>()
+  const calibration = createCalibration()
   const pacing = createPacing({ clock, timers })
   const gated = new WeakMap<Deployment, readonly Account[]>()
 
   function toAsks(subjects: readonly Account[], request: ModelRequest, most: Most): Ask[] {
-    const { outputTokens, bound } = most
+    const { outputTokens, bytesPerToken, bound } = most
     return subjects.map((account) => {
-      const input = inputTokens(request, account.subject.limits)
+      const input = inputTokens(request, account.strict ? 1 : bytesPerToken)
       const hasMoney = account.budget !== undefined && bound !== undefined
       return {
         account,
@@ -128,8 +128,14 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     })
   }
 
-  function keep(claim: Claim, grant: Extract<Grant, { ok: true }>, agent?: string): Hold {
-    open.set(claim.id, { claim, agent, nowUs: grant.nowUs, levels: grant.levels })
+  function keep(
+    claim: Claim,
+    grant: Extract<Grant, { ok: true }>,
+    { request, agent }: { readonly request: ModelRequest; readonly agent?: string },
+  ): Hold {
+    const { textBytes, images } = request
+    const { nowUs, levels } = grant
+    open.set(claim.id, { claim, agent, text: { textBytes, images }, nowUs, levels })
     return Object.freeze({ id: claim.id })
   }
 
@@ -138,11 +144,14 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     if (reservation === undefined) return
     open.delete(hold.id)
     const usedTokens = usage === undefined ? 0 : toUnits(usage.inputTokens) + toUnits(usage.outputTokens)
-    const { claim, agent, nowUs } = reservation
+    const { claim, agent, text, nowUs } = reservation
     // What has no price cannot be settled: the reservation stays.
     const usedMicros = usage === undefined ? (costMicros ?? 0) : costMicros
     store.settle([{ claim, nowUs, usedTokens, usedMicros }])
-    if (agent !== undefined) pacing.nudge(agent)
+    if (agent === undefined) return
+    pacing.nudge(agent)
+    if (usage?.source === 'provider' && text.images === 0)
+      calibration.learn(agent, { textBytes: text.textBytes, inputTokens: toUnits(usage.inputTokens) })
   }
 
   /** The limited ones of a deployment and its provider, under one tag, so that one script may decide both. */
@@ -182,12 +191,15 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
       if (subjects.length === 0) return undefined
       const price = priceOf(deployment, request.model)
       const asks = toAsks(subjects, request, {
-        outputTokens: reserved.get(request) ?? outputTokens(request, undefined),
+        ...(reckoned.get(request) ?? {
+          outputTokens: outputTokens(request, undefined),
+          bytesPerToken: INITIAL_BYTES_PER_TOKEN,
+        }),
         bound: price && toBound([price]),
       })
       const claim: Claim = { id: ids(), asks }
       const grant = await store.take(claim)
-      if (grant.ok) return keep(claim, grant)
+      if (grant.ok) return keep(claim, grant, { request })
       if (grant.kind !== 'unavailable')
         return { kind: grant.kind, subject: grant.ask.account.subject, waitMs: grant.waitUs / 1000 }
       // Nobody can count for this deployment: go around it, to one that has no limit if there is one.
@@ -201,16 +213,18 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     async reserve(caller, request, decision, shared = [], terms = {}) {
       const { priceBound: bound, signal, deadlineAt = Infinity } = terms
       const output = outputTokens(request, decision.obligations.maxOutputTokens)
-      reserved.set(request, output)
+      const agent = caller.agent.name
+      const known = { outputTokens: output, bytesPerToken: calibration.bytesPerToken(agent) }
+      reckoned.set(request, known)
       const subjects = [...limited(caller.subjects), ...limited(shared)]
       if (subjects.length === 0) return NO_HOLD
-      const claim: Claim = { id: ids(), asks: toAsks(subjects, request, { outputTokens: output, bound }) }
+      const claim: Claim = { id: ids(), asks: toAsks(subjects, request, { ...known, bound }) }
       const lineMs = longestWaitMs(subjects)
       const grant =
         lineMs === 0
           ? await store.take(claim)
           : await pacing.pace({
-              agent: caller.agent.name,
+              agent,
               attempt: () => store.take(claim),
               mayWaitMs: (refused) =>
                 refused.kind === 'unavailable' ? 0 : (refused.ask.account.subject.limits.waitMs ?? 0),
@@ -218,7 +232,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
               deadlineAt,
               signal,
             })
-      if (grant.ok) return keep(claim, grant, caller.agent.name)
+      if (grant.ok) return keep(claim, grant, { request, agent })
       if (signal?.aborted === true) throw toEndError(signal)
       if (grant.kind === 'unavailable')
         throw new GatewayError('limits_unavailable', 'The gateway cannot count requests at the moment.', {
@@ -227,8 +241,8 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
       const error = new GatewayError(
         toCode(grant),
         grant.kind === 'budget'
-          ? budgetRefusalText(grant.ask.account.subject, caller.agent.name, endOfPeriodMs(grant.waitUs))
-          : refusalText(grant, caller.agent.name),
+          ? budgetRefusalText(grant.ask.account.subject, agent, endOfPeriodMs(grant.waitUs))
+          : refusalText(grant, agent),
         // Spent money does not come back by waiting a little: there is nothing to retry.
         grant.kind === 'budget'
           ? {}
@@ -253,6 +267,8 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
 /** What a request can cost at most, as far as it is known before it is sent. */
 interface Most {
   readonly outputTokens: number
+  /** Of text, where the limit is soft. */
+  readonly bytesPerToken: number
   readonly bound: PriceBound | undefined
 }
 
@@ -284,9 +300,9 @@ function outputTokens({ endpoint, maxOutputTokens, choices }: ModelRequest, cap:
   return each * Math.min(Math.max(toUnits(choices), 1), MOST_CHOICES)
 }
 
-/** Bytes bound the tokens of text from above, whatever the tokenizer; where the limit is soft, what they usually come to. */
-function inputTokens({ textBytes, images }: ModelRequest, { strict }: Limits): number {
-  return (strict ? textBytes : Math.ceil(textBytes / BYTES_PER_TOKEN)) + images * IMAGE_TOKENS
+/** Bytes bound the tokens of text from above, whatever the tokenizer: one to a token is the upper bound. */
+function inputTokens({ textBytes, images }: ModelRequest, bytesPerToken: number): number {
+  return Math.ceil(textBytes / bytesPerToken) + images * IMAGE_TOKENS
 }
 
 /** A count from outside as whole units; what is none counts as 0. */
