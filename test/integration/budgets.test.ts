@@ -1,0 +1,126 @@
+// Budgets over two gateways and one Redis: spent money is counted at the provider, by its own usage and the price.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { type Answer, createCaller, eventually } from '../support/caller.ts'
+import { agentPolicy, makeBearer, startGateway, type TestGateway } from '../support/gateway.ts'
+import { startRedis, type TestRedis } from '../support/redis.ts'
+import { answer, createScriptedProvider, type ScriptedProvider } from '../support/scripted-provider.ts'
+
+const usage = (input: number, output: number) => ({
+  prompt_tokens: input,
+  completion_tokens: output,
+  total_tokens: input + output,
+})
+/** USD per million tokens. */
+const PRICE = { input: 2, output: 8 }
+/** 100 × 2 + 50 × 8 micros. */
+const COST_MICROS = 600
+/** Most that one request reserves: its text, and 100 tokens of output. */
+const BODY = { max_tokens: 100 }
+
+const AGENTS = {
+  daily: { budget: '0.006 USD/day' },
+  shared: { budget: '0.006 USD/month' },
+  dear: { budget: '0.0005 USD/day' },
+} as const
+const bearers = Object.fromEntries(Object.keys(AGENTS).map((name) => [name, makeBearer()]))
+
+let redis: TestRedis
+let provider: ScriptedProvider
+let gateways: TestGateway[] = []
+
+beforeAll(async () => {
+  ;[redis, provider] = await Promise.all([startRedis(), createScriptedProvider()])
+  const start = () =>
+    startGateway({
+      config: {
+        redis: { url: redis.url },
+        providers: { p: { format: 'openai', baseUrl: provider.baseUrl } },
+        tiers: { t: { deployments: [{ use: 'p/m', price: PRICE }] } },
+        routes: { m: ['t'] },
+      },
+      policies: Object.fromEntries(
+        Object.entries(bearers).map(([name, bearer]) => [
+          name,
+          agentPolicy(name, bearer, { limits: AGENTS[name as keyof typeof AGENTS] }),
+        ]),
+      ),
+    })
+  gateways = await Promise.all([start(), start()])
+})
+afterAll(async () => {
+  await Promise.all(gateways.map((gateway) => gateway.stop()))
+  await Promise.all([redis?.stop(), provider?.close()])
+})
+beforeEach(() => {
+  provider.reset()
+  provider.script(answer({ usage: usage(100, 50) }))
+})
+
+const call = (name: keyof typeof AGENTS, at: number, body: object = BODY): Promise<Answer> => {
+  const gateway = gateways[at % 2]
+  if (gateway === undefined) throw new Error('two gateways are needed')
+  return createCaller(gateway.baseUrl, bearers[name]?.bearer ?? '').chat({ body: { ...body } })
+}
+
+const spentMicros = async (name: string): Promise<number> => {
+  const field = await redis.command('HGET', `slc:1:{${name}}:b:agent:${name}`, 'm')
+  return Number(String(field).split(' ')[2])
+}
+
+function expectSpent(refused: Answer): void {
+  expect(refused.status).toBe(429)
+  expect(refused.error).toMatchObject({ code: 'insufficient_quota', type: 'insufficient_quota' })
+  expect(refused.header('retry-after')).toBe('')
+  expect(refused.header('retry-after-ms')).toBe('')
+  expect(refused.header('x-should-retry')).toBe('false')
+  expect(refused.error?.message).toMatch(/begins at \d{4}-\d\d-\d\d 00:00 UTC/)
+}
+
+describe('a budget', () => {
+  it('is one for both gateways, never passed, and told as final when it is spent', async () => {
+    const answers: Answer[] = []
+    for (let i = 0; i < 14; i += 1) {
+      answers.push(await call('daily', i))
+      await sleep(20)
+    }
+    const admitted = answers.filter(({ status }) => status === 200).length
+    // Ten would cost all of it. A reservation is larger than what it comes to, so the last may be refused.
+    expect(admitted).toBeGreaterThanOrEqual(8)
+    expect(admitted * COST_MICROS).toBeLessThanOrEqual(6000)
+    expect(provider.calls).toBe(admitted)
+    for (const refused of answers.slice(admitted)) expectSpent(refused)
+    await eventually(async () => (await spentMicros('daily')) === admitted * COST_MICROS, 'it is settled')
+    const ttl = Number(await redis.command('PTTL', 'slc:1:{daily}:b:agent:daily'))
+    expect(ttl).toBeLessThanOrEqual(86_400_000 + 1_000)
+  })
+
+  it('holds when all ask at once', async () => {
+    const answers = await Promise.all(Array.from({ length: 40 }, (_, i) => call('shared', i)))
+    const admitted = answers.filter(({ status }) => status === 200).length
+    expect(admitted).toBeGreaterThan(0)
+    expect(admitted * COST_MICROS).toBeLessThanOrEqual(6000)
+    for (const refused of answers) if (refused.status !== 200) expectSpent(refused)
+    expect(provider.calls).toBe(admitted)
+  })
+
+  it('counts what an answer cost beyond its reservation', async () => {
+    expect((await call('dear', 0, { max_tokens: 10 })).status).toBe(200)
+    await eventually(async () => (await spentMicros('dear')) === COST_MICROS, 'it is settled')
+    expectSpent(await call('dear', 1, { max_tokens: 1 }))
+  })
+
+  it('is not bridged while Redis is away: nobody spends what nobody counts', async () => {
+    redis.pause()
+    try {
+      await eventually(async () => (await call('daily', 0)).status === 503, 'it is noticed', 3_000)
+      const refused = await call('shared', 1)
+      expect(refused.status).toBe(503)
+      expect(refused.error).toMatchObject({ code: 'limits_unavailable' })
+      expect(refused.header('retry-after')).toBe('1')
+    } finally {
+      redis.resume()
+    }
+  })
+})
