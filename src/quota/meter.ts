@@ -14,6 +14,7 @@ import type {
   Limits,
   ModelRequest,
   PriceBound,
+  Provider,
   Rate,
   Refusal,
   Subject,
@@ -113,6 +114,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   const reserved = new WeakMap<ModelRequest, number>()
   const pacing = createPacing({ clock, timers })
   const gated = new WeakMap<Deployment, readonly Account[]>()
+  const providers = new WeakMap<Provider, Subject>()
 
   function toAsks(subjects: readonly Account[], request: ModelRequest, most: Most): Ask[] {
     const { outputTokens, bound } = most
@@ -154,10 +156,19 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
       const subjects: Subject[] = [
         { kind: 'deployment', id: deployment.name, tag, limits: deployment.limits },
       ]
-      if (provider !== undefined)
-        subjects.push({ kind: 'provider', id: provider.name, tag, limits: provider.limits })
+      if (provider !== undefined) subjects.push(subjectOf(provider, tag))
       known = limited(subjects)
       gated.set(deployment, known)
+    }
+    return known
+  }
+
+  /** One for all deployments of a provider. */
+  function subjectOf(provider: Provider, tag: string): Subject {
+    let known = providers.get(provider)
+    if (known === undefined) {
+      known = { kind: 'provider', id: provider.name, tag, limits: provider.limits }
+      providers.set(provider, known)
     }
     return known
   }
