@@ -23,6 +23,7 @@ import type {
 import { createAccounts } from './account.ts'
 import { remaining } from './bucket.ts'
 import { createPacing } from './pacing.ts'
+import { type SubjectLimits, toShown } from './shown.ts'
 import type { Account, Ask, Claim, Grant, Levels, Refused, Store, Timers } from './store.ts'
 import { budgetRefusalText, durationText, refusalText } from './words.ts'
 
@@ -57,8 +58,14 @@ export interface Meter {
   readonly gate: Gate
   /** `x-ratelimit-*` of the caller's bucket with the least share left, per limited kind; of a hold or of a refusal. */
   headers(of: Hold | GatewayError): readonly HeaderLine[]
+  /** How the limits of some subjects stand, without taking anything; those without limits are left out. */
+  look(subjects: readonly Subject[]): Promise<readonly SubjectLimits[]>
+  /** What of a deployment has limits: itself and its provider; the same objects as the gate's. */
+  subjects(deployment: Deployment): readonly Subject[]
   /** Reservations not settled yet, those of the gate included. */
   openHolds(): number
+  /** Requests that wait for their turn. */
+  waiting(): number
 }
 
 /** What a reservation must know besides what it costs. */
@@ -257,7 +264,13 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
       return known === undefined ? [] : toHeaders(known.claim.asks, known.levels)
     },
 
+    async look(subjects) {
+      return (await store.look(limited(subjects))).map((inHand) => toShown(inHand, clock.wall()))
+    },
+
+    subjects: (deployment) => accountsOf(deployment).map(({ subject }) => subject),
     openHolds: () => open.size,
+    waiting: () => pacing.waiting,
   }
 }
 

@@ -147,6 +147,7 @@ describe('reserve', () => {
       settle: () => {
         throw new Error('asked')
       },
+      look: async () => [],
       close: async () => {},
     }
     const meter = createMeter({ store, clock, timers: systemTimers, ids: () => 'x' })
@@ -180,6 +181,7 @@ describe('reserve', () => {
     const store: Store = {
       take: () => ({ ok: false, kind: 'unavailable' }),
       settle: () => {},
+      look: async () => [],
       close: async () => {},
     }
     const meter = createMeter({ store, clock, timers: systemTimers, ids: () => 'x' })
