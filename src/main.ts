@@ -28,9 +28,9 @@ import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/li
 import { createRevocations } from './identity/revocations.ts'
 import { createSharedRevocations } from './identity/shared-revocations.ts'
 import { createRedisClient } from './quota/client.ts'
-import { createLeaseStore, type LeaseStore } from './quota/leases.ts'
+import { createLeaseStore, type LeaseStore, NOTHING_IN_HAND } from './quota/leases.ts'
 import { createMemoryAuthority } from './quota/memory.ts'
-import { createMeter } from './quota/meter.ts'
+import { createMeter, type Meter as QuotaMeter } from './quota/meter.ts'
 import { createOutageAuthority, type OutageAuthority } from './quota/outage.ts'
 import { createRedisLedgers, type RedisLedgers } from './quota/redis.ts'
 import { systemTimers } from './quota/store.ts'
@@ -157,12 +157,17 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const provider = new MeterProvider({ readers: [exporter] })
   const health = createHealth({ clock, random: Math.random })
   const counts = { inflight: 0, streams: 0 }
-  const limits: Limits = { redis: undefined, outage: undefined }
+  const limits: Limits = { redis: undefined, outage: undefined, store: undefined }
+  let quota: QuotaMeter | undefined
   const instruments = createInstruments(provider.getMeter('sluice'), {
     inflight: () => counts.inflight,
     streams: () => counts.streams,
     redisUp: () => limits.outage?.up,
+    redisFleet: () => limits.outage?.fleet,
     redisRoundTrips: () => limits.redis?.trips ?? 0,
+    limits: () => limits.store?.totals() ?? NOTHING_IN_HAND,
+    openHolds: () => quota?.openHolds() ?? 0,
+    waiting: () => quota?.waiting() ?? 0,
     deployments: () => deploymentStates(current.gateway?.snapshot, health),
     secrets: () => secretAges(keyring),
   })
@@ -186,6 +191,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const expiry = createSweep(clock, EXPIRY_MS)
   expiry.add(revocations)
   const store = createStore(snapshot, { servers, log, limits })
+  limits.store = store
+  quota = createMeter({ store, clock, timers: systemTimers, ids: createIds('h') })
   const redisOptions = { timers: systemTimers, log, random: Math.random, scripts: [] }
   const shared =
     servers &&
@@ -214,7 +221,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       simulated: createSimulated({ clock, timers }),
       reply: createCannedReply({ clock }),
     },
-    quota: createMeter({ store, clock, timers: systemTimers, ids: createIds('h') }),
+    quota,
     revocations,
     usage: createRecorder({ log, instruments, clock, describe }),
     scrub: (text) => scrubber.text(text),
@@ -506,10 +513,12 @@ function surroundings() {
   return { env: process.env, uid: process.getuid?.() ?? 0, groupReadable: false }
 }
 
-/** What stands behind the store when there is a Redis. */
+/** What stands behind the limits, for those who look. */
 interface Limits {
+  /** Undefined without Redis, as `outage` is. */
   redis: RedisLedgers | undefined
   outage: OutageAuthority | undefined
+  store: LeaseStore | undefined
 }
 
 function around(snapshot: Snapshot) {

@@ -53,6 +53,8 @@ export interface Totals {
   readonly owed: Units
 }
 
+export const NOTHING_IN_HAND: Totals = Object.freeze({ purses: 0, leased: 0, slots: 0, owed: NO_UNITS })
+
 export interface LeaseStoreOptions {
   readonly authority: Authority
   readonly clock: Clock

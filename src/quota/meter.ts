@@ -247,10 +247,13 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
         grant.kind === 'budget'
           ? budgetRefusalText(grant.ask.account.subject, caller.agent.name, endOfPeriodMs(grant.waitUs))
           : refusalText(grant, caller.agent.name),
-        // Spent money does not come back by waiting a little: there is nothing to retry.
-        grant.kind === 'budget'
-          ? {}
-          : { retryAfterMs: Math.min(Math.max(Math.ceil(grant.waitUs / 1000), 1), LONGEST_WAIT_MS) },
+        {
+          limit: `${grant.ask.account.subject.kind}:${grant.kind}`,
+          // Spent money does not come back by waiting a little: there is nothing to retry.
+          ...(grant.kind !== 'budget' && {
+            retryAfterMs: Math.min(Math.max(Math.ceil(grant.waitUs / 1000), 1), LONGEST_WAIT_MS),
+          }),
+        },
       )
       refusals.set(error, { claim, levels: grant.levels })
       throw error
