@@ -157,7 +157,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const provider = new MeterProvider({ readers: [exporter] })
   const health = createHealth({ clock, random: Math.random })
   const counts = { inflight: 0, streams: 0 }
-  const limits: Limits = { redis: undefined, outage: undefined, store: undefined }
+  const limits: Limits = { redis: undefined, outage: undefined, sinceMs: clock.wall(), store: undefined }
   let quota: QuotaMeter | undefined
   const instruments = createInstruments(provider.getMeter('sluice'), {
     inflight: () => counts.inflight,
@@ -346,18 +346,31 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       return token === undefined ? undefined : keyring.value(token)
     },
     metrics: async () => scrub(serializer.serialize((await exporter.collect()).resourceMetrics)),
-    readiness: () => ({ limits: limitsAt() }),
-    status: () => ({
-      version: VERSION,
-      phase: phase.now,
-      source: gateway().snapshot.source,
+    readiness: () => ({
       limits: limitsAt(),
-      ...counts,
-      deployments: deploymentStates(gateway().snapshot, health).map((one) => ({
-        ...one,
-        price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
-      })),
+      replicas: limits.outage?.[limits.outage.up ? 'fleet' : 'divisor'] ?? 1,
     }),
+    status: async ({ agent }) => {
+      const shown = await gateway().limits(agent)
+      return (
+        shown && {
+          version: VERSION,
+          phase: phase.now,
+          source: gateway().snapshot.source,
+          limits: limitsAt(),
+          ...counts,
+          deployments: deploymentStates(gateway().snapshot, health).map((one) => ({
+            ...one,
+            price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
+          })),
+          ...shown,
+          redis: redisShown(gateway().snapshot, limits),
+          leases: leasesShown(limits),
+          openHolds: quota?.openHolds() ?? 0,
+          waiting: quota?.waiting() ?? 0,
+        }
+      )
+    },
     reload,
     fail: (error) => {
       const id = nextId()
@@ -518,6 +531,8 @@ interface Limits {
   /** Undefined without Redis, as `outage` is. */
   redis: RedisLedgers | undefined
   outage: OutageAuthority | undefined
+  /** Unix ms at which `outage.up` last changed. */
+  sinceMs: number
   store: LeaseStore | undefined
 }
 
@@ -558,6 +573,9 @@ function createStore(
     shadow: here,
     onOutage,
     replicas,
+    onChange: () => {
+      limits.sinceMs = clock.wall()
+    },
   })
   return createLeaseStore({ authority: limits.outage, clock, timers: systemTimers, leases: true })
 }
@@ -581,6 +599,25 @@ function toPriceShown(deployment: Deployment | undefined) {
     return { input, cached, output }
   }
   return deployment === undefined || deployment.listPrices.length === 0 ? 'unpriced' : 'by model'
+}
+
+/** Null without Redis. */
+function redisShown(snapshot: Snapshot, { redis, outage, sinceMs }: Limits) {
+  if (redis === undefined || outage === undefined) return null
+  return {
+    up: outage.up,
+    since: new Date(sinceMs).toISOString(),
+    fleet: outage.fleet,
+    /** Among how many a limit is shared while Redis is away. */
+    divisor: outage.divisor,
+    onOutage: snapshot.redis?.onOutage,
+    trips: redis.trips,
+  }
+}
+
+function leasesShown({ store }: Limits) {
+  const { purses, leased, slots, owed } = store?.totals() ?? NOTHING_IN_HAND
+  return { accounts: purses, permits: leased, slots, owed: { requests: owed.requests, tokens: owed.tokens } }
 }
 
 function secretAges(keyring: Keyring) {
