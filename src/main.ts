@@ -86,6 +86,9 @@ async function main(args: readonly string[]): Promise<number> {
     env: process.env,
     cwd: process.cwd(),
     isTty: process.stdout.isTTY === true,
+    get rows() {
+      return process.stdout.rows
+    },
   }
   return runCommand(args, io, {
     vendors: VENDORS,
@@ -99,6 +102,7 @@ async function main(args: readonly string[]): Promise<number> {
     randomBytes: (count) => randomBytes(count),
     now: () => clock.wall(),
     fetch,
+    wait,
   })
 }
 

@@ -1,6 +1,8 @@
 // What an operator sees of the limits: two gateway processes over one Redis. Whatever one took is shown by the other,
 // and looking takes nothing: that is seen in Redis, not in what the gateway says.
 
+import { spawnSync } from 'node:child_process'
+import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { type Caller, createCaller, eventually } from '../support/caller.ts'
@@ -23,6 +25,8 @@ const POLICIES = {
   quiet: agentPolicy('quiet', quiet, { limits: { requests: '100/s', concurrency: 2 } }),
   hot: agentPolicy('hot', hot),
 }
+const ROOT = resolve(import.meta.dirname, '../..')
+const [NODE, MAIN] = [join(ROOT, 'node_modules/.bin/node'), join(ROOT, 'src/main.ts')]
 
 let redis: TestRedis
 let provider: ScriptedProvider
@@ -264,5 +268,35 @@ describe('the status without Redis', () => {
     } finally {
       await alone.stop()
     }
+  })
+})
+
+describe('sluice limits', () => {
+  /** The command line in a process of its own. */
+  function limits(args: readonly string[], env: Readonly<Record<string, string>>) {
+    const child = spawnSync(NODE, [MAIN, 'limits', ...args], {
+      encoding: 'utf8',
+      env: { PATH: process.env.PATH ?? '', ...env },
+    })
+    return { code: child.status, out: child.stdout, err: child.stderr }
+  }
+
+  it('shows them as a table and for a program, and ends with 0, 1 or 2', () => {
+    const [, { adminUrl, adminToken }] = gateways
+    const env = { SLUICE_ADMIN_URL: adminUrl, SLUICE_ADMIN_TOKEN: adminToken }
+    const table = limits([], env)
+    expect(table).toMatchObject({ code: 0, err: '' })
+    expect(table.out).toMatch(/^counted in Redis for 2 replicas\n/)
+    expect(table.out).toMatch(/^agent planner +10 requests, 1\/h +0 /m)
+    expect(table.out).toMatch(/^agent hot +no limits$/m)
+    expect(table.out).toMatch(/^gateway +10,000 requests, 1\/h +9,\d{3} /m)
+    const json = limits(['planner', '--json'], env)
+    expect(JSON.parse(json.out).agents).toMatchObject([
+      { agent: 'planner', limits: { requests: { left: 0 } } },
+    ])
+
+    expect(limits(['nobody'], env)).toMatchObject({ code: 1, err: expect.stringContaining('no agent') })
+    expect(limits([], { ...env, SLUICE_ADMIN_TOKEN: 'wrong' })).toMatchObject({ code: 1, out: '' })
+    expect(limits(['--all'], env)).toMatchObject({ code: 2, out: '' })
   })
 })
