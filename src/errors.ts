@@ -1,6 +1,8 @@
 // The closed set of errors a request can end with: what they mean, never how they look on the wire
 // (that is http/error-body.ts). The code is the wire code and the metric label: one name everywhere.
 
+import type { LimitName } from './types.ts'
+
 /** Every way in which sluice ends a request itself: the wire code, and when it is given. */
 export const ERRORS = {
   invalid_request:
@@ -51,6 +53,8 @@ export interface ErrorDetail {
   readonly retryAfterMs?: number
   /** The field of the request that is at fault. */
   readonly param?: string
+  /** The limit that refused, for the metrics. */
+  readonly limit?: LimitName
   /** Set when the words and the status are the upstream's. */
   readonly passed?: PassedFault
 }
@@ -64,6 +68,7 @@ export class GatewayError extends Error {
   readonly code: ErrorCode
   readonly retryAfterMs: number | undefined
   readonly param: string | undefined
+  readonly limit: LimitName | undefined
   readonly passed: PassedFault | undefined
 
   constructor(code: ErrorCode, message: string, detail: ErrorDetail = {}) {
@@ -71,6 +76,7 @@ export class GatewayError extends Error {
     this.code = code
     this.retryAfterMs = detail.retryAfterMs
     this.param = detail.param
+    this.limit = detail.limit
     this.passed = detail.passed
   }
 }

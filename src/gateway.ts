@@ -10,6 +10,7 @@ import { createIdentity, type Identity } from './identity/identify.ts'
 import type { Revocations } from './identity/revocations.ts'
 import { createPolicy, type Policy, toRefusal } from './policy/decide.ts'
 import type { HeaderLine, Meter } from './quota/meter.ts'
+import type { SubjectLimits } from './quota/shown.ts'
 import { createRouter, type Router } from './route/plan.ts'
 import type { Agent, Arrival, Clock, Hold, Reply, Trail } from './types.ts'
 import { createUpstream, type Upstream, type UpstreamDeps } from './upstream/call.ts'
@@ -23,6 +24,22 @@ export interface Gateway {
   models(bearer: string | undefined): readonly string[]
   /** Whether a bearer may call a model by this name, a glob's included. @throws GatewayError invalid_api_key */
   hasModel(bearer: string | undefined, name: string): boolean
+  /** How all limits stand, or those of one agent; undefined when there is no such agent. Takes nothing. */
+  limits(agent: string | undefined): Promise<LimitsShown | undefined>
+}
+
+export interface LimitsShown {
+  readonly agents: readonly {
+    readonly agent: string
+    /** Null when it has none of its own. */
+    readonly limits: SubjectLimits | null
+    /** Of its bearers those that have limits. */
+    readonly bearers: readonly SubjectLimits[]
+  }[]
+  /** More agents than are shown: ask for them by name. */
+  readonly agentsLeftOut: number
+  /** Gateway, routes, deployments and providers that have limits. */
+  readonly shared: readonly SubjectLimits[]
 }
 
 /** What outlives a Snapshot; made in main.ts. */
@@ -121,8 +138,39 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
     return [...snapshot.operations].some((operation) => policy.allows(agent, operation, name))
   }
 
-  return { snapshot, handle, models, hasModel }
+  async function limits(name: string | undefined): Promise<LimitsShown | undefined> {
+    const agent = name === undefined ? undefined : snapshot.agents.get(name)
+    if (name !== undefined && agent === undefined) return undefined
+    const asked = agent === undefined ? [...snapshot.agents.values()] : [agent]
+    const some = asked.slice(0, MOST_AGENTS_SHOWN)
+    const shared =
+      agent === undefined
+        ? [...new Set([...route.shared, ...[...snapshot.deployments.values()].flatMap(quota.subjects)])]
+        : []
+    const own = some.map((one) => identity.subjects(one))
+    // One look at all of them: it is the look that is bounded.
+    const shown = await quota.look([...shared, ...own.flat()])
+    let at = shared.length
+    return {
+      agents: some.map((one, i) => {
+        const mine = shown.slice(at, at + (own[i]?.length ?? 0))
+        at += mine.length
+        return {
+          agent: one.name,
+          limits: mine.find(({ kind }) => kind === 'agent') ?? null,
+          bearers: mine.filter(({ kind }) => kind === 'bearer'),
+        }
+      }),
+      agentsLeftOut: asked.length - some.length,
+      shared: shown.slice(0, shared.length),
+    }
+  }
+
+  return { snapshot, handle, models, hasModel, limits }
 }
+
+/** What is shown of all; the rest by name. */
+const MOST_AGENTS_SHOWN = 2_000
 
 /** For the log, where nobody was there to be answered (nginx's number). */
 const CALLER_LEFT = 499

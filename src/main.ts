@@ -28,9 +28,9 @@ import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/li
 import { createRevocations } from './identity/revocations.ts'
 import { createSharedRevocations } from './identity/shared-revocations.ts'
 import { createRedisClient } from './quota/client.ts'
-import { createLeaseStore, type LeaseStore } from './quota/leases.ts'
+import { createLeaseStore, type LeaseStore, NOTHING_IN_HAND } from './quota/leases.ts'
 import { createMemoryAuthority } from './quota/memory.ts'
-import { createMeter } from './quota/meter.ts'
+import { createMeter, type Meter as QuotaMeter } from './quota/meter.ts'
 import { createOutageAuthority, type OutageAuthority } from './quota/outage.ts'
 import { createRedisLedgers, type RedisLedgers } from './quota/redis.ts'
 import { systemTimers } from './quota/store.ts'
@@ -86,6 +86,9 @@ async function main(args: readonly string[]): Promise<number> {
     env: process.env,
     cwd: process.cwd(),
     isTty: process.stdout.isTTY === true,
+    get rows() {
+      return process.stdout.rows
+    },
   }
   return runCommand(args, io, {
     vendors: VENDORS,
@@ -99,6 +102,7 @@ async function main(args: readonly string[]): Promise<number> {
     randomBytes: (count) => randomBytes(count),
     now: () => clock.wall(),
     fetch,
+    wait,
   })
 }
 
@@ -157,12 +161,17 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const provider = new MeterProvider({ readers: [exporter] })
   const health = createHealth({ clock, random: Math.random })
   const counts = { inflight: 0, streams: 0 }
-  const limits: Limits = { redis: undefined, outage: undefined }
+  const limits: Limits = { redis: undefined, outage: undefined, sinceMs: clock.wall(), store: undefined }
+  let quota: QuotaMeter | undefined
   const instruments = createInstruments(provider.getMeter('sluice'), {
     inflight: () => counts.inflight,
     streams: () => counts.streams,
     redisUp: () => limits.outage?.up,
+    redisFleet: () => limits.outage?.fleet,
     redisRoundTrips: () => limits.redis?.trips ?? 0,
+    limits: () => limits.store?.totals() ?? NOTHING_IN_HAND,
+    openHolds: () => quota?.openHolds() ?? 0,
+    waiting: () => quota?.waiting() ?? 0,
     deployments: () => deploymentStates(current.gateway?.snapshot, health),
     secrets: () => secretAges(keyring),
   })
@@ -186,6 +195,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const expiry = createSweep(clock, EXPIRY_MS)
   expiry.add(revocations)
   const store = createStore(snapshot, { servers, log, limits })
+  limits.store = store
+  quota = createMeter({ store, clock, timers: systemTimers, ids: createIds('h') })
   const redisOptions = { timers: systemTimers, log, random: Math.random, scripts: [] }
   const shared =
     servers &&
@@ -214,7 +225,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       simulated: createSimulated({ clock, timers }),
       reply: createCannedReply({ clock }),
     },
-    quota: createMeter({ store, clock, timers: systemTimers, ids: createIds('h') }),
+    quota,
     revocations,
     usage: createRecorder({ log, instruments, clock, describe }),
     scrub: (text) => scrubber.text(text),
@@ -339,18 +350,31 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       return token === undefined ? undefined : keyring.value(token)
     },
     metrics: async () => scrub(serializer.serialize((await exporter.collect()).resourceMetrics)),
-    readiness: () => ({ limits: limitsAt() }),
-    status: () => ({
-      version: VERSION,
-      phase: phase.now,
-      source: gateway().snapshot.source,
+    readiness: () => ({
       limits: limitsAt(),
-      ...counts,
-      deployments: deploymentStates(gateway().snapshot, health).map((one) => ({
-        ...one,
-        price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
-      })),
+      replicas: limits.outage?.[limits.outage.up ? 'fleet' : 'divisor'] ?? 1,
     }),
+    status: async ({ agent }) => {
+      const shown = await gateway().limits(agent)
+      return (
+        shown && {
+          version: VERSION,
+          phase: phase.now,
+          source: gateway().snapshot.source,
+          limits: limitsAt(),
+          ...counts,
+          deployments: deploymentStates(gateway().snapshot, health).map((one) => ({
+            ...one,
+            price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
+          })),
+          ...shown,
+          redis: redisShown(gateway().snapshot, limits),
+          leases: leasesShown(limits),
+          openHolds: quota?.openHolds() ?? 0,
+          waiting: quota?.waiting() ?? 0,
+        }
+      )
+    },
     reload,
     fail: (error) => {
       const id = nextId()
@@ -506,10 +530,14 @@ function surroundings() {
   return { env: process.env, uid: process.getuid?.() ?? 0, groupReadable: false }
 }
 
-/** What stands behind the store when there is a Redis. */
+/** What stands behind the limits, for those who look. */
 interface Limits {
+  /** Undefined without Redis, as `outage` is. */
   redis: RedisLedgers | undefined
   outage: OutageAuthority | undefined
+  /** Unix ms at which `outage.up` last changed. */
+  sinceMs: number
+  store: LeaseStore | undefined
 }
 
 function around(snapshot: Snapshot) {
@@ -549,6 +577,9 @@ function createStore(
     shadow: here,
     onOutage,
     replicas,
+    onChange: () => {
+      limits.sinceMs = clock.wall()
+    },
   })
   return createLeaseStore({ authority: limits.outage, clock, timers: systemTimers, leases: true })
 }
@@ -572,6 +603,25 @@ function toPriceShown(deployment: Deployment | undefined) {
     return { input, cached, output }
   }
   return deployment === undefined || deployment.listPrices.length === 0 ? 'unpriced' : 'by model'
+}
+
+/** Null without Redis. */
+function redisShown(snapshot: Snapshot, { redis, outage, sinceMs }: Limits) {
+  if (redis === undefined || outage === undefined) return null
+  return {
+    up: outage.up,
+    since: new Date(sinceMs).toISOString(),
+    fleet: outage.fleet,
+    /** Among how many a limit is shared while Redis is away. */
+    divisor: outage.divisor,
+    onOutage: snapshot.redis?.onOutage,
+    trips: redis.trips,
+  }
+}
+
+function leasesShown({ store }: Limits) {
+  const { purses, leased, slots, owed } = store?.totals() ?? NOTHING_IN_HAND
+  return { accounts: purses, permits: leased, slots, owed: { requests: owed.requests, tokens: owed.tokens } }
 }
 
 function secretAges(keyring: Keyring) {

@@ -463,6 +463,9 @@ export interface Refusal {
   readonly waitMs: number
 }
 
+/** A limit as a metric names it, `agent:requests`: whose kind and which kind, never an id. */
+export type LimitName = `${Subject['kind']}:${Refusal['kind']}`
+
 /** The way to a deployment's own limits, attempt by attempt. */
 export interface Gate {
   /** Takes from the deployment's and its provider's buckets, all or nothing; undefined when they have none. */

@@ -13,7 +13,10 @@ export interface AdminDeps {
   readonly metrics: () => Promise<string>
   /** What `/ready` tells an operator besides yes and no. */
   readonly readiness: () => Readonly<Record<string, unknown>>
-  readonly status: () => Readonly<Record<string, unknown>>
+  /** Of everything, or with the limits of one agent; undefined when there is no such agent. */
+  readonly status: (what: {
+    agent: string | undefined
+  }) => Promise<Readonly<Record<string, unknown>> | undefined>
   readonly reload: (what: { secretsOnly: boolean }) => Promise<ReloadAnswer>
   /** An error as an answer, in the shape of the agents' side. */
   readonly fail: (error: unknown) => Response
@@ -35,7 +38,14 @@ export function createAdmin(deps: AdminDeps): Hono {
     const ready = deps.phase.now === 'ready'
     return c.json({ status: deps.phase.now, ...deps.readiness() }, ready ? 200 : 503)
   })
-  app.get('/status', (c) => guard(c.req.header('authorization')) ?? c.json(deps.status()))
+  app.get('/status', async (c) => {
+    const refused = guard(c.req.header('authorization'))
+    if (refused !== undefined) return refused
+    const status = await deps.status({ agent: c.req.query('agent') })
+    return status === undefined
+      ? deps.fail(new GatewayError('not_found', 'There is no agent of that name.'))
+      : c.json(status)
+  })
   app.post('/reload', async (c) => {
     const refused = guard(c.req.header('authorization'))
     if (refused !== undefined) return refused

@@ -5,6 +5,7 @@ import { Command, CommanderError } from 'commander'
 import { listBearers, newBearer } from './bearers.ts'
 import { check } from './check.ts'
 import { DONE, type Hands, type Io, NOT_SO, WRONG_USAGE } from './io.ts'
+import { showLimits } from './limits.ts'
 import { reload } from './reload.ts'
 import { findConfiguration } from './source.ts'
 
@@ -81,6 +82,16 @@ function createProgram(io: Io, hands: Hands, ended: (code: number) => void): Com
     .action(async (options) => ended(await listBearers(options, io, hands)))
 
   program
+    .command('limits')
+    .description(
+      'show what is left of all limits of the running gateway (SLUICE_ADMIN_URL, SLUICE_ADMIN_TOKEN)',
+    )
+    .argument('[agent]', 'only those of this agent and its bearers')
+    .option('--json', 'for a program')
+    .option('--watch', 'again every second, until it is interrupted')
+    .action(async (agent, options) => ended(await showLimits(agent, options, io, hands)))
+
+  program
     .command('reload')
     .description(
       'let the running gateway read its configuration again (SLUICE_ADMIN_URL, SLUICE_ADMIN_TOKEN)',
@@ -109,6 +120,5 @@ function createProgram(io: Io, hands: Hands, ended: (code: number) => void): Com
 
 const NOT_YET_COMMANDS = [
   ['status', 'tiers, deployments and secrets of the running gateway'],
-  ['limits', 'what is left of the limits of an agent'],
   ['explain', 'what would happen to a request, without a call'],
 ] as const

@@ -14,6 +14,8 @@ export interface Io {
   readonly cwd: string
   /** Whether standard output is a terminal. */
   readonly isTty: boolean
+  /** Lines of the terminal, as it is now. */
+  readonly rows: number | undefined
 }
 
 export interface Hands {
@@ -29,9 +31,16 @@ export interface Hands {
   /** Unix ms. */
   now(): number
   readonly fetch: typeof fetch
+  wait(ms: number): Promise<void>
 }
 
 /** Exit codes of every command (design §10). */
 export const DONE = 0
 export const NOT_SO = 1
 export const WRONG_USAGE = 2
+
+/** Says why not, and gives the exit code. */
+export function notSo(io: Io, message: string): number {
+  io.stderr(`error: ${message}\n`)
+  return NOT_SO
+}

@@ -16,14 +16,28 @@ export function coloured(io: Io, colour: Colour, text: string): string {
 /** Rows with a heading, columns padded; every line ends with a newline. */
 export function table(heading: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = heading.map((title, column) =>
-    Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)),
+    Math.max(title.length, ...rows.map((row) => widthOf(row[column] ?? ''))),
   )
   const line = (row: readonly string[]) =>
     `${row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .map((cell, column) => cell + ' '.repeat(Math.max((widths[column] ?? 0) - widthOf(cell), 0)))
       .join('  ')
       .trimEnd()}\n`
   return [heading, ...rows].map(line).join('')
+}
+
+/** Places it takes on the screen: colours take none. */
+function widthOf(text: string): number {
+  return text.replaceAll(/\u001b\[\d+m/g, '').length
+}
+
+/** `0.4 s`, `12 s`, `3 min`, `5 h`, `9 days`: never shorter than it is. */
+export function durationText(ms: number): string {
+  if (ms < 10_000) return `${Math.ceil(ms / 100) / 10} s`
+  if (ms < 120_000) return `${Math.ceil(ms / 1_000)} s`
+  if (ms < 2 * 3_600_000) return `${Math.ceil(ms / 60_000)} min`
+  if (ms < 2 * 86_400_000) return `${Math.ceil(ms / 3_600_000)} h`
+  return `${Math.ceil(ms / 86_400_000)} days`
 }
 
 /** Problems one to a line, files as seen from the working folder, and how many there are. */

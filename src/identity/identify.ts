@@ -16,6 +16,8 @@ export interface Identity {
   enter(arrival: Arrival): Caller
   /** The request is over; no effect on one that was not let in. */
   leave(arrival: Arrival): void
+  /** What of an agent has limits: itself, then its bearers; the same objects as its callers have. */
+  subjects(agent: Agent): readonly Subject[]
 }
 
 /** Callers are made once per Snapshot, so that a request allocates none. */
@@ -28,13 +30,16 @@ export function createIdentity({
 }): Identity {
   const callers = new Map<string, Caller>()
   // One subject of an agent for all its bearers: what is known of a limit is kept by the object.
-  const subjects = new Map<Agent, Subject>()
+  const subjects = new Map<Agent, Subject[]>()
+  for (const agent of snapshot.agents.values()) subjects.set(agent, [toSubject(agent, 'agent', agent)])
   for (const [digest, bearer] of snapshot.bearers) {
     const agent = snapshot.agents.get(bearer.agent)
-    if (agent === undefined) continue
-    const own = subjects.get(agent) ?? toSubject(agent, 'agent', agent)
-    subjects.set(agent, own)
-    callers.set(digest, toCaller(agent, bearer, own))
+    const known = agent && subjects.get(agent)
+    const own = known?.[0]
+    if (agent === undefined || known === undefined || own === undefined) continue
+    const caller = toCaller(agent, bearer, own)
+    callers.set(digest, caller)
+    known.push(...caller.subjects.slice(1))
   }
   return {
     identify,
@@ -44,6 +49,7 @@ export function createIdentity({
       return caller
     },
     leave: revocations.leave,
+    subjects: (agent) => (subjects.get(agent) ?? []).filter(({ limits }) => hasLimits(limits)),
   }
 
   function identify(bearer: string | undefined): Caller {

@@ -27,6 +27,7 @@ import {
   type Claim,
   CONCURRENCY_WAIT_US,
   type Grant,
+  type InHand,
   type Kind,
   type Levels,
   type Reply,
@@ -39,24 +40,20 @@ export interface LeaseStore extends Store {
   /** What is in hand of each account that has anything. */
   view(): readonly InHand[]
   /** Sums over all accounts, for gauges. */
-  totals(): { readonly purses: number; readonly leased: number; readonly slots: number }
+  totals(): Totals
 }
 
-/** What this replica has of one account. */
-export interface InHand {
-  readonly account: Account
-  readonly lease: Units
+export interface Totals {
+  readonly purses: number
+  /** Requests that could be granted without a question. */
+  readonly leased: number
   /** Requests under way here, and slots kept ready. */
-  readonly slotsUsed: number
-  readonly slotsReady: number
-  /** Slots held by all replicas, as last told. */
-  readonly slotsOfAll: number
-  /** µs until full as last told, brought to now. */
-  readonly levels: Levels
-  readonly spentMicros: number
-  /** Still to be told to the ledgers. */
-  readonly unsettled: Units
+  readonly slots: number
+  /** Charged here while the ledgers were away, and still to be told. */
+  readonly owed: Units
 }
+
+export const NOTHING_IN_HAND: Totals = Object.freeze({ purses: 0, leased: 0, slots: 0, owed: NO_UNITS })
 
 export interface LeaseStoreOptions {
   readonly authority: Authority
@@ -96,6 +93,12 @@ const LEAST_RENEWAL_MS = 20
 /** A scarce account is asked for this many units at a time, not for each one as it comes. */
 const UNITS_PER_ASK = 16
 const LONGEST_PAUSE_MS = 50
+/** What the ledgers said so lately is good enough for somebody who only looks. */
+const FRESH_MS = 1_000
+/** Accounts that one look asks for at most, how many of them at a time, and for how long: it must not hold up Redis. */
+const MOST_LOOKED_AT = 5_000
+const LOOKS_AT_ONCE = 64
+const LONGEST_LOOK_MS = 2_000
 
 interface Denial {
   /** Refused without a question until then. */
@@ -133,6 +136,8 @@ interface Purse {
   visitedMs: number
   toldMs: number
   toldUs: number
+  toldBy: InHand['toldBy']
+  sharedBy: number
   denied: Partial<Record<Kind, Denial>>
   /** Units granted since `countedMs`, and how many that is per second. */
   granted: { claims: number; requests: number; tokens: number; micros: number }
@@ -146,6 +151,8 @@ interface Group {
   readonly tag: string
   readonly purses: Map<string, Purse>
   waiting: Waiter[]
+  /** Called when the next visit has ended, whatever it brought. */
+  lookers: (() => void)[]
   visiting: boolean
   queued: boolean
 }
@@ -167,6 +174,7 @@ interface Errand {
   readonly group: Group
   readonly purses: readonly Purse[]
   readonly waiters: readonly Waiter[]
+  readonly lookers: readonly (() => void)[]
   readonly visit: Visit
   readonly sentMs: number
 }
@@ -205,7 +213,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     const { tag } = account.subject
     let group = groups.get(tag)
     if (group === undefined) {
-      group = { tag, purses: new Map(), waiting: [], visiting: false, queued: false }
+      group = { tag, purses: new Map(), waiting: [], lookers: [], visiting: false, queued: false }
       groups.set(tag, group)
     }
     const nowMs = clock.now()
@@ -229,6 +237,8 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       visitedMs: nowMs,
       toldMs: nowMs,
       toldUs: 0,
+      toldBy: 'nobody',
+      sharedBy: 1,
       denied: {},
       granted: { claims: 0, requests: 0, tokens: 0, micros: 0 },
       countedMs: nowMs,
@@ -530,9 +540,11 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       group,
       purses: list,
       waiters,
+      lookers: group.lookers,
       visit: { generation, claims, reports: list.map((purse) => toReport(purse, nowMs)) },
       sentMs: nowMs,
     })
+    group.lookers = []
   }
 
   /** Everything that this replica has to say of an account; what is left of a lease goes back. */
@@ -635,7 +647,10 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
   }
 
   function arriveAll(errands: readonly Errand[], replies: readonly Reply[] | undefined): void {
-    for (const [i, errand] of errands.entries()) arrive(errand, replies?.[i])
+    for (const [i, errand] of errands.entries()) {
+      arrive(errand, replies?.[i])
+      for (const heard of errand.lookers) heard()
+    }
     send()
   }
 
@@ -662,6 +677,8 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         purse.standing = standing
         purse.toldMs = nowMs
         purse.toldUs = answer.nowUs
+        purse.toldBy = origin === 'store' ? 'ledgers' : 'share'
+        purse.sharedBy = origin === 'store' ? 1 : authority.divisor
         if (origin === 'store') {
           purse.lease = standing.lease
           purse.leaseEndsMs = isNothing(standing.lease) ? 0 : errand.sentMs + LEASE_MS
@@ -703,7 +720,8 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       waiter.done({ ask, kind: no.kind, waitUs: deny(ask, no, nowMs) }, origin, answer.nowUs)
     })
     // Once more for what came meanwhile; without the ledgers nothing more can be told.
-    if (group.waiting.length > 0 || (closing && origin === 'store')) serve(group, nowMs)
+    const more = group.waiting.length > 0 || group.lookers.length > 0
+    if (more || (closing && origin === 'store')) serve(group, nowMs)
   }
 
   function chargeLater({ later }: Purse, { requests, tokens }: Units, sign: 1 | -1): void {
@@ -769,6 +787,66 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     return account.concurrency !== undefined && slotsTold !== used + ready
   }
 
+  // --- looking -----------------------------------------------------------------------------------------------------
+
+  /** A visit that asks for nothing: it takes nothing and writes nothing, and a purse made for it is soon forgotten. */
+  async function look(accounts: readonly Account[]): Promise<readonly InHand[]> {
+    const untilMs = clock.now() + LONGEST_LOOK_MS
+    let left = MOST_LOOKED_AT
+    const found: InHand[] = []
+    for (let at = 0; at < accounts.length; at += LOOKS_AT_ONCE) {
+      const some = accounts.slice(at, at + LOOKS_AT_ONCE)
+      const nowMs = clock.now()
+      const unknown = some.filter(({ key }) => !isFresh(purses.get(key), nowMs)).slice(0, left)
+      left -= unknown.length
+      if (unknown.length > 0 && nowMs < untilMs) await told(unknown, untilMs - nowMs)
+      for (const account of some) found.push(toInHand(purses.get(account.key), account, clock.now()))
+    }
+    return found
+  }
+
+  function isFresh(purse: Purse | undefined, nowMs: number): boolean {
+    return purse !== undefined && purse.toldBy === 'ledgers' && nowMs - purse.toldMs < FRESH_MS
+  }
+
+  /** Resolves when a visit was made to the ledgers of all of these, or the time is up. */
+  function told(accounts: readonly Account[], waitMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = timers.after(waitMs, resolve)
+      const asked = new Set<Group>()
+      for (const account of accounts) {
+        const purse = purseOf(account)
+        soil(purse, 'soon')
+        asked.add(purse.group)
+      }
+      let missing = asked.size
+      for (const { lookers } of asked)
+        lookers.push(() => {
+          missing -= 1
+          if (missing > 0) return
+          cancel()
+          resolve()
+        })
+    })
+  }
+
+  function toInHand(purse: Purse | undefined, account: Account, nowMs: number): InHand {
+    const { used = 0, ready = 0, standing } = purse ?? {}
+    return {
+      account,
+      toldBy: purse?.toldBy ?? 'nobody',
+      sharedBy: purse?.sharedBy ?? 1,
+      nowUs: purse === undefined ? 0 : purse.toldUs + (nowMs - purse.toldMs) * 1000,
+      lease: purse !== undefined && nowMs < purse.leaseEndsMs ? purse.lease : NO_UNITS,
+      slotsUsed: used,
+      slotsReady: ready,
+      slotsOfAll: Math.max(standing?.slots ?? 0, used + ready),
+      levels: levelsNow(purse, account, nowMs),
+      spentMicros: standing?.spentMicros ?? 0,
+      unsettled: purse === undefined ? NO_UNITS : sum(purse.moved, purse.owed),
+    }
+  }
+
   // --- the sweep -------------------------------------------------------------------------------------------------
 
   function sweepLater(): void {
@@ -832,29 +910,24 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       }
     },
 
+    look,
+
     view() {
       const nowMs = clock.now()
-      return [...purses.values()].map((purse) => ({
-        account: purse.account,
-        lease: nowMs < purse.leaseEndsMs ? purse.lease : NO_UNITS,
-        slotsUsed: purse.used,
-        slotsReady: purse.ready,
-        slotsOfAll: Math.max(purse.standing?.slots ?? 0, purse.used + purse.ready),
-        levels: levelsNow(purse, purse.account, nowMs),
-        spentMicros: purse.standing?.spentMicros ?? 0,
-        unsettled: sum(purse.moved, purse.owed),
-      }))
+      return [...purses.values()].map((purse) => toInHand(purse, purse.account, nowMs))
     },
 
     totals() {
       let leased = 0
       let slots = 0
+      let owed = NO_UNITS
       const nowMs = clock.now()
       for (const purse of purses.values()) {
         if (nowMs < purse.leaseEndsMs) leased += purse.lease.requests
         slots += purse.used + purse.ready
+        owed = sum(owed, purse.owed)
       }
-      return { purses: purses.size, leased, slots }
+      return { purses: purses.size, leased, slots, owed }
     },
 
     async close() {

@@ -13,6 +13,7 @@ import type {
   Hold,
   ModelRequest,
   PriceBound,
+  Provider,
   Rate,
   Refusal,
   Subject,
@@ -22,6 +23,7 @@ import { createAccounts } from './account.ts'
 import { remaining } from './bucket.ts'
 import { createCalibration, INITIAL_BYTES_PER_TOKEN } from './calibration.ts'
 import { createPacing } from './pacing.ts'
+import { type SubjectLimits, toShown } from './shown.ts'
 import type { Account, Ask, Claim, Grant, Levels, Refused, Store, Timers } from './store.ts'
 import { budgetRefusalText, durationText, refusalText } from './words.ts'
 
@@ -56,8 +58,14 @@ export interface Meter {
   readonly gate: Gate
   /** `x-ratelimit-*` of the caller's bucket with the least share left, per limited kind; of a hold or of a refusal. */
   headers(of: Hold | GatewayError): readonly HeaderLine[]
+  /** How the limits of some subjects stand, without taking anything; those without limits are left out. */
+  look(subjects: readonly Subject[]): Promise<readonly SubjectLimits[]>
+  /** What of a deployment has limits: itself and its provider; the same objects as the gate's. */
+  subjects(deployment: Deployment): readonly Subject[]
   /** Reservations not settled yet, those of the gate included. */
   openHolds(): number
+  /** Requests that wait for their turn. */
+  waiting(): number
 }
 
 /** What a reservation must know besides what it costs. */
@@ -113,6 +121,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   const calibration = createCalibration()
   const pacing = createPacing({ clock, timers })
   const gated = new WeakMap<Deployment, readonly Account[]>()
+  const providers = new WeakMap<Provider, Subject>()
 
   function toAsks(subjects: readonly Account[], request: ModelRequest, most: Most): Ask[] {
     const { outputTokens, bytesPerToken, bound } = most
@@ -163,10 +172,19 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
       const subjects: Subject[] = [
         { kind: 'deployment', id: deployment.name, tag, limits: deployment.limits },
       ]
-      if (provider !== undefined)
-        subjects.push({ kind: 'provider', id: provider.name, tag, limits: provider.limits })
+      if (provider !== undefined) subjects.push(subjectOf(provider, tag))
       known = limited(subjects)
       gated.set(deployment, known)
+    }
+    return known
+  }
+
+  /** One for all deployments of a provider. */
+  function subjectOf(provider: Provider, tag: string): Subject {
+    let known = providers.get(provider)
+    if (known === undefined) {
+      known = { kind: 'provider', id: provider.name, tag, limits: provider.limits }
+      providers.set(provider, known)
     }
     return known
   }
@@ -243,10 +261,13 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
         grant.kind === 'budget'
           ? budgetRefusalText(grant.ask.account.subject, agent, endOfPeriodMs(grant.waitUs))
           : refusalText(grant, agent),
-        // Spent money does not come back by waiting a little: there is nothing to retry.
-        grant.kind === 'budget'
-          ? {}
-          : { retryAfterMs: Math.min(Math.max(Math.ceil(grant.waitUs / 1000), 1), LONGEST_WAIT_MS) },
+        {
+          limit: `${grant.ask.account.subject.kind}:${grant.kind}`,
+          // Spent money does not come back by waiting a little: there is nothing to retry.
+          ...(grant.kind !== 'budget' && {
+            retryAfterMs: Math.min(Math.max(Math.ceil(grant.waitUs / 1000), 1), LONGEST_WAIT_MS),
+          }),
+        },
       )
       refusals.set(error, { claim, levels: grant.levels })
       throw error
@@ -260,7 +281,13 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
       return known === undefined ? [] : toHeaders(known.claim.asks, known.levels)
     },
 
+    async look(subjects) {
+      return (await store.look(limited(subjects))).map((inHand) => toShown(inHand, clock.wall()))
+    },
+
+    subjects: (deployment) => accountsOf(deployment).map(({ subject }) => subject),
     openHolds: () => open.size,
+    waiting: () => pacing.waiting,
   }
 }
 

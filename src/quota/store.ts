@@ -92,8 +92,36 @@ export interface Store {
   take(claim: Claim): Grant | Promise<Grant>
   /** Returns at once, off the path of any request; never throws. */
   settle(settlements: readonly Settlement[]): void
+  /**
+   * How accounts stand, in their order, without taking anything. What was not told by the ledgers a moment ago is
+   * asked of them, up to a bound; never rejects, and never waits long.
+   */
+  look(accounts: readonly Account[]): Promise<readonly InHand[]>
   /** Gives back what is in hand, sends what still waits, then lets go of sockets and timers. */
   close(): Promise<void>
+}
+
+/** What this replica has of one account, and what it was told of it. */
+export interface InHand {
+  readonly account: Account
+  /** Who said how it stands: the ledgers, this process on its share while they are away, or nobody yet. */
+  readonly toldBy: 'ledgers' | 'share' | 'nobody'
+  /** Among how many replicas the limit was shared by whoever told; 1 where it was the ledgers. */
+  readonly sharedBy: number
+  /** The ledgers' own clock as it must be now, µs. */
+  readonly nowUs: number
+  readonly lease: Units
+  /** Requests under way here, and slots kept ready. */
+  readonly slotsUsed: number
+  readonly slotsReady: number
+  /** Slots held by all replicas, as last told. */
+  readonly slotsOfAll: number
+  /** µs until full as last told, brought to now; what is in hand counts as there. */
+  readonly levels: Levels
+  /** What is out on lease, here or elsewhere, counts as spent. */
+  readonly spentMicros: number
+  /** Still to be told to the ledgers. */
+  readonly unsettled: Units
 }
 
 /** An answer, and who gave it. */

@@ -38,6 +38,8 @@ export interface Router {
   has(model: string): boolean
   /** Limited subjects of the route and the gateway: shared by all who use them. */
   subjects(route: Route): readonly Subject[]
+  /** Those of all routes, the same objects, each once. */
+  readonly shared: readonly Subject[]
   /** The most a token of the request can cost wherever it may go; undefined where nobody's money is limited. */
   priceBound(route: Route, request: ModelRequest, decision: Decision): PriceBound | undefined
   /** Monotonic ms at which the request must be over: the nearest of all deadlines that apply to it. */
@@ -59,6 +61,8 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
   const globs = [...snapshot.routes.values()]
     .filter((route) => route.name.includes('*'))
     .sort((a, b) => compareSpecificity(a.name, b.name))
+  // One subject of the gateway for all routes: what is known of a limit is kept by the object.
+  const whole: Subject = { kind: 'gateway', id: 'gateway', tag: 'g:gateway', limits: snapshot.limits }
   const subjects = new Map<string, readonly Subject[]>()
   for (const route of snapshot.routes.values()) subjects.set(route.name, toSubjects(route))
 
@@ -91,6 +95,7 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
     },
 
     subjects: (route) => subjects.get(route.name) ?? [],
+    shared: [...new Set([...subjects.values()].flat())],
 
     priceBound(route, request, decision) {
       if (!isPricedOnly(route, decision)) return undefined
@@ -141,7 +146,7 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
 
   function toSubjects(route: Route): readonly Subject[] {
     const shared: Subject[] = [
-      { kind: 'gateway', id: 'gateway', tag: 'g:gateway', limits: snapshot.limits },
+      whole,
       { kind: 'route', id: route.name, tag: `g:route:${route.name}`, limits: route.limits },
     ]
     return shared.filter(({ limits }) => hasLimits(limits))

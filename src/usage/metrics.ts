@@ -84,7 +84,39 @@ export const METRICS = {
     name: 'sluice_limit_refusals_total',
     kind: 'counter',
     labels: ['agent', 'limit'],
-    description: 'Requests refused by a limit.',
+    description:
+      'Requests refused by a limit: agent, bearer, route or gateway, and requests, tokens, concurrency or budget, as in agent:requests. One of a provider or a deployment is routed around: see sluice_attempts_total.',
+  },
+  leasePermits: {
+    name: 'sluice_limit_lease_permits',
+    kind: 'gauge',
+    labels: [],
+    description: 'Requests that can be admitted here without a question, from leases in hand.',
+  },
+  openHolds: {
+    name: 'sluice_limit_open_holds',
+    kind: 'gauge',
+    labels: [],
+    description: 'Reservations of requests and attempts under way here, still to be settled.',
+  },
+  slots: {
+    name: 'sluice_limit_slots',
+    kind: 'gauge',
+    labels: [],
+    description: 'Concurrency slots this replica holds, over all limits, those kept ready included.',
+  },
+  waiting: {
+    name: 'sluice_limit_waiting',
+    kind: 'gauge',
+    labels: [],
+    description: 'Requests that wait for their turn (limits.wait).',
+  },
+  owed: {
+    name: 'sluice_limit_owed',
+    kind: 'gauge',
+    labels: ['kind'],
+    description:
+      'Admitted here while Redis was away and still to be charged there, over all limits: requests, tokens.',
   },
   redisRoundTrips: {
     name: 'sluice_redis_round_trips_total',
@@ -97,6 +129,12 @@ export const METRICS = {
     kind: 'gauge',
     labels: [],
     description: '1 while limits are counted in Redis.',
+  },
+  redisFleet: {
+    name: 'sluice_redis_fleet_size',
+    kind: 'gauge',
+    labels: [],
+    description: 'Replicas that share the limits, as last seen in Redis; this one included.',
   },
   inflight: { name: 'sluice_inflight', kind: 'gauge', labels: [], description: 'Requests under way.' },
   streams: { name: 'sluice_streams', kind: 'gauge', labels: [], description: 'Streamed answers under way.' },
@@ -161,7 +199,17 @@ export interface Gauges {
   readonly streams: () => number
   /** Undefined without Redis. */
   readonly redisUp: () => boolean | undefined
+  /** Undefined without Redis. */
+  readonly redisFleet: () => number | undefined
   readonly redisRoundTrips: () => number
+  /** Over all limits, of this replica. */
+  readonly limits: () => {
+    readonly leased: number
+    readonly slots: number
+    readonly owed: { readonly requests: number; readonly tokens: number }
+  }
+  readonly openHolds: () => number
+  readonly waiting: () => number
   readonly deployments: () => readonly { readonly deployment: string; readonly state: string }[]
   readonly secrets: () => readonly { readonly secret: string; readonly ageSeconds: number }[]
 }
@@ -187,6 +235,19 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
   observe(METRICS.redisUp, (see) => {
     const up = gauges.redisUp()
     if (up !== undefined) see(up ? 1 : 0)
+  })
+  observe(METRICS.redisFleet, (see) => {
+    const size = gauges.redisFleet()
+    if (size !== undefined) see(size)
+  })
+  observe(METRICS.leasePermits, (see) => see(gauges.limits().leased))
+  observe(METRICS.openHolds, (see) => see(gauges.openHolds()))
+  observe(METRICS.slots, (see) => see(gauges.limits().slots))
+  observe(METRICS.waiting, (see) => see(gauges.waiting()))
+  observe(METRICS.owed, (see) => {
+    const { requests, tokens } = gauges.limits().owed
+    see(requests, { kind: 'requests' })
+    see(tokens, { kind: 'tokens' })
   })
   observe(METRICS.deploymentState, (see) => {
     for (const { deployment, state } of gauges.deployments()) see(1, { deployment, state })

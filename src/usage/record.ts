@@ -91,7 +91,8 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
         instruments.firstTokenSeconds.record(seconds, { route, tier: attempt.tier, deployment })
       }
     }
-    if (LIMIT_CODES.has(code)) instruments.refusals.add(1, { agent, limit: code })
+    if (trail.error instanceof GatewayError && trail.error.limit !== undefined)
+      instruments.refusals.add(1, { agent, limit: trail.error.limit })
     if (usage !== undefined && answeredBy !== undefined) {
       const deployment = answeredBy.deployment.name
       instruments.tokens.add(usage.inputTokens, { agent, deployment, kind: 'input' })
@@ -145,12 +146,6 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
     else log.info(line, 'request')
   }
 }
-
-const LIMIT_CODES: ReadonlySet<string> = new Set([
-  'rate_limit_exceeded',
-  'concurrency_exceeded',
-  'insufficient_quota',
-])
 
 function toCode(trail: Trail): string {
   return trail.error === undefined ? 'ok' : toGatewayError(trail.error).code

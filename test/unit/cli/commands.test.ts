@@ -1,12 +1,12 @@
-import { randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { type Hands, runCommand } from '../../../src/cli/commands.ts'
+import type { Hands } from '../../../src/cli/commands.ts'
 import { bearerSha256, checksumIsRight } from '../../../src/config/bearer.ts'
-import { AGENT, at, GOOD, SHA, START, type Value, VENDORS } from '../config/configurations.ts'
+import { AGENT, at, GOOD, SHA, type Value } from '../config/configurations.ts'
+import { runCli, type Setting } from './run.ts'
 
 let folder = ''
 beforeAll(async () => {
@@ -14,52 +14,8 @@ beforeAll(async () => {
 })
 afterAll(() => rm(folder, { recursive: true }))
 
-interface Setting {
-  readonly env?: Readonly<Record<string, string>>
-  readonly cwd?: string
-  readonly isTty?: boolean
-  readonly hands?: Partial<Hands>
-}
-
-/** Runs a command and gives what it printed and its exit code. */
-async function run(
-  args: readonly string[],
-  { env = {}, cwd = folder, isTty = false, hands = {} }: Setting = {},
-) {
-  const said = { out: '', err: '', secret: '', served: '' }
-  const code = await runCommand(
-    args,
-    {
-      stdout: (text) => {
-        said.out += text
-      },
-      stderr: (text) => {
-        said.err += text
-      },
-      stdoutSecret: (text) => {
-        said.secret += text
-      },
-      env,
-      cwd,
-      isTty,
-    },
-    {
-      vendors: VENDORS,
-      start: START,
-      version: '1.2.3',
-      serve: async ({ configPath }) => {
-        said.served = configPath ?? 'environment'
-        return 0
-      },
-      verifySecrets: async () => [],
-      randomBytes,
-      now: () => Date.UTC(2027, 0, 1),
-      fetch: () => Promise.reject(new Error('no network in this test')),
-      ...hands,
-    },
-  )
-  return { ...said, code }
-}
+/** In an empty folder, unless another is named. */
+const run = (args: readonly string[], setting: Setting = {}) => runCli(args, { cwd: folder, ...setting })
 
 /** A folder of its own with a configuration and one agent. */
 async function place(config: Value, agent: Value = AGENT): Promise<string> {
@@ -110,7 +66,7 @@ test('a misspelt command is told the one that was meant', async () => {
   expect((await run(['bearer', 'lsit'])).err).toContain('Did you mean list?')
 })
 
-test.each(['status', 'limits', 'explain'])('%s is there, and says that it is not yet', async (name) => {
+test.each(['status', 'explain'])('%s is there, and says that it is not yet', async (name) => {
   expect((await run(['--help'])).out).toMatch(new RegExp(`${name} +\\(not yet\\)`))
   expect(await run([name, 'something', '--all'])).toMatchObject({
     code: 1,

@@ -73,6 +73,18 @@ describe('a bearer', () => {
     ])
   })
 
+  it('is limited by the very subjects that its agent is said to have', () => {
+    const { identity, snapshot } = create()
+    const agent = snapshot.agents.get('data-analyzer')
+    if (agent === undefined) throw new Error('it is configured')
+    const [own, narrow, ...more] = identity.subjects(agent)
+    expect(more).toEqual([])
+    expect(identity.identify(LIMITED).subjects).toEqual([own, narrow])
+    expect(identity.identify(LIMITED).subjects[0]).toBe(own)
+    expect(identity.identify(LIMITED).subjects[1]).toBe(narrow)
+    expect(identity.identify(OURS).subjects[0]).toBe(own)
+  })
+
   it('is valid until the day it expires, 00:00 UTC', () => {
     const midnight = Date.UTC(2026, 10, 23)
     const { identity, time } = create(midnight - 1)

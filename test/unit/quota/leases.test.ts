@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { toAccount } from '../../../src/quota/account.ts'
+import { NO_UNITS } from '../../../src/quota/ledger.ts'
 import type { Claim, Grant } from '../../../src/quota/store.ts'
 import type { Subject } from '../../../src/types.ts'
 import { type Admission, excessUnits } from './checker.ts'
@@ -47,7 +48,7 @@ describe('a quiet account', () => {
     }
     expect(one.store.totals().purses).toBe(500)
     await time.advanceAsync(5_000)
-    expect(one.store.totals()).toEqual({ purses: 0, leased: 0, slots: 0 })
+    expect(one.store.totals()).toEqual({ purses: 0, leased: 0, slots: 0, owed: NO_UNITS })
     expect(ledgers.size().slots).toBe(0)
     expect(time.pending).toBe(0)
   })
@@ -341,7 +342,7 @@ describe('whatever happens', () => {
         await fleet.time.advanceAsync(10_000)
         expect(fleet.ledgers.size().slots).toBe(0)
         for (const { store } of fleet.replicas)
-          expect(store.totals()).toEqual({ purses: 0, leased: 0, slots: 0 })
+          expect(store.totals()).toEqual({ purses: 0, leased: 0, slots: 0, owed: NO_UNITS })
         // The whole bucket is there again, for a replica that knows nothing of it.
         const fresh = fleet.createReplica('fresh')
         for (let i = 0; i < 6; i++) expect((await fresh.take(claimOn([agent], 60))).ok).toBe(true)

@@ -85,14 +85,22 @@ describe('reserve', () => {
     const who = caller({ concurrency: 1 }, { tokens: perMinute(60_000, 2_000) })
     await meter.reserve(who, request, allowed())
     const slots = await refusal(meter.reserve(who, request, allowed()))
-    expect(slots).toMatchObject({ code: 'concurrency_exceeded', retryAfterMs: 1000 })
+    expect(slots).toMatchObject({
+      code: 'concurrency_exceeded',
+      retryAfterMs: 1000,
+      limit: 'agent:concurrency',
+    })
     expect(slots.message).toBe('Agent data-analyzer is limited to 1 request at once; try again in 1 s.')
     // The slots are all that is known to be full for 100 ms; 100 tokens come back meanwhile.
     clock.advance(100)
     const tokens = await refusal(
       meter.reserve(who, modelRequest({ maxOutputTokens: 2_200, textBytes: 300 }), allowed()),
     )
-    expect(tokens).toMatchObject({ code: 'rate_limit_exceeded', retryAfterMs: 1000 })
+    expect(tokens).toMatchObject({
+      code: 'rate_limit_exceeded',
+      retryAfterMs: 1000,
+      limit: 'bearer:tokens',
+    })
     expect(tokens.message).toBe(
       'Bearer laptop of agent data-analyzer is limited to 1000 input and output tokens/s (burst 2000); ' +
         'this request fits in 1 s.',
@@ -147,6 +155,7 @@ describe('reserve', () => {
       settle: () => {
         throw new Error('asked')
       },
+      look: async () => [],
       close: async () => {},
     }
     const meter = createMeter({ store, clock, timers: systemTimers, ids: () => 'x' })
@@ -180,6 +189,7 @@ describe('reserve', () => {
     const store: Store = {
       take: () => ({ ok: false, kind: 'unavailable' }),
       settle: () => {},
+      look: async () => [],
       close: async () => {},
     }
     const meter = createMeter({ store, clock, timers: systemTimers, ids: () => 'x' })

@@ -271,6 +271,19 @@ describe('what is limited', () => {
     expect(subjects('m')).toEqual(['gateway gateway', 'route m'])
     expect(subjects('free')).toEqual(['gateway gateway'])
   })
+
+  it('is the same object for all who share it', () => {
+    const from = router(
+      snapshot(
+        { m: { tiers: ['one'], limits: { requests: '5/s' } }, free: ['one'] },
+        { limits: { concurrency: 9 } },
+      ),
+    )
+    const [m, free] = ['m', 'free'].map((model) => from.subjects(from.find(makeRequest({ model }))))
+    expect(m?.[0]).toBe(free?.[0])
+    expect(from.shared).toEqual(m)
+    expect(from.shared.every((subject, i) => subject === m?.[i])).toBe(true)
+  })
 })
 
 describe('where money is limited', () => {

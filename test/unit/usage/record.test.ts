@@ -236,7 +236,10 @@ describe('the record of a request', () => {
     recorder.record(makeArrival(), makeTrail())
     recorder.record(
       makeArrival(),
-      makeTrail({ error: new GatewayError('rate_limit_exceeded', 'x'), status: 429 }),
+      makeTrail({
+        error: new GatewayError('rate_limit_exceeded', 'x', { limit: 'agent:requests' }),
+        status: 429,
+      }),
     )
     for (const name of [
       'requests',
@@ -324,7 +327,21 @@ describe('the record of a request', () => {
     recorder.record(makeArrival(), makeTrail({ error: new GatewayError(code, 'x'), status }))
     expect(book.requests?.[0]?.labels).toMatchObject({ code, status: String(status) })
     expect(lines[0]).toMatchObject({ level: 'info', fields: { code, status } })
-    expect(book.refusals?.length ?? 0).toBe(code === 'rate_limit_exceeded' ? 1 : 0)
+    expect(book.refusals).toBe(undefined)
+  })
+
+  it('names the limit that refused by its kind and its owner', () => {
+    const { recorder, book } = createStage()
+    for (const limit of ['agent:requests', 'bearer:tokens', 'gateway:concurrency', 'agent:budget'] as const) {
+      const error = new GatewayError('rate_limit_exceeded', 'x', { limit })
+      recorder.record(makeArrival(), makeTrail({ error, status: 429 }))
+    }
+    expect(book.refusals?.map(({ labels }) => labels.limit)).toEqual([
+      'agent:requests',
+      'bearer:tokens',
+      'gateway:concurrency',
+      'agent:budget',
+    ])
   })
 
   it('of a stranger has no agent, route or tier', () => {
@@ -378,6 +395,10 @@ describe('the label of an agent', () => {
     streams: () => 0,
     redisUp: () => undefined,
     redisRoundTrips: () => 0,
+    redisFleet: () => undefined,
+    limits: () => ({ leased: 0, slots: 0, owed: { requests: 0, tokens: 0 } }),
+    openHolds: () => 0,
+    waiting: () => 0,
     deployments: () => [],
     secrets: () => [],
   }

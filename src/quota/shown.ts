@@ -1,0 +1,124 @@
+// How the limits of a subject stand, as plain values for an operator. Pure; what is true of a ledger is told by
+// leases.ts.
+
+import type { Rate, Subject } from '../types.ts'
+import { toShare } from './account.ts'
+import { remaining } from './bucket.ts'
+import { periodOf } from './period.ts'
+import type { Account, InHand } from './store.ts'
+
+/** The limits of one subject; a kind that is absent is unlimited. Null is what nobody could tell. */
+export interface SubjectLimits {
+  readonly kind: Subject['kind']
+  readonly id: string
+  /** `ledgers`; `share`: this replica's part, while the ledgers are away; `nobody`. */
+  readonly toldBy: InHand['toldBy']
+  /** Among how many replicas what is left is shared: 1 unless told by `share`. */
+  readonly sharedBy: number
+  readonly requests?: BucketShown
+  /** Input + output tokens. */
+  readonly tokens?: BucketShown
+  readonly concurrency?: SlotsShown
+  readonly budget?: BudgetShown
+}
+
+export interface BucketShown {
+  /** Capacity, in units. */
+  readonly limit: number
+  /** Units that come back. */
+  readonly perSecond: number
+  /** What is on lease elsewhere is not in it; what is on lease here is. */
+  readonly left: number | null
+  readonly fullInMs: number | null
+  readonly leasedHere: number
+}
+
+export interface SlotsShown {
+  readonly limit: number
+  readonly left: number | null
+  /** By all replicas, slots that they keep ready included. */
+  readonly inUse: number | null
+  /** Requests under way here. */
+  readonly usedHere: number
+  /** Kept for the next requests here. */
+  readonly leasedHere: number
+}
+
+export interface BudgetShown {
+  readonly limitUsd: number
+  readonly period: 'day' | 'month'
+  readonly leftUsd: number | null
+  /** What is reserved or out on lease counts as spent. */
+  readonly spentUsd: number | null
+  readonly leasedHereUsd: number
+  /** ISO 8601, UTC. */
+  readonly endsAt: string
+}
+
+/** `wallMs` (Unix ms) stands in for the ledgers' clock where nobody told. */
+export function toShown(inHand: InHand, wallMs: number): SubjectLimits {
+  const { account, toldBy, sharedBy } = inHand
+  const { kind, id } = account.subject
+  const { requests, tokens, concurrency, budget } = account
+  const share = sharedBy > 1 ? toShare(account, sharedBy) : account
+  return {
+    kind,
+    id,
+    toldBy,
+    sharedBy,
+    ...(requests && { requests: toBucket(inHand, requests, 'requests', share) }),
+    ...(tokens && { tokens: toBucket(inHand, tokens, 'tokens', share) }),
+    ...(concurrency !== undefined && { concurrency: toSlots(inHand, concurrency, share) }),
+    ...(budget && { budget: toBudget(inHand, budget, wallMs) }),
+  }
+}
+
+function toBucket(
+  { toldBy, levels, lease }: InHand,
+  rate: Rate,
+  kind: 'requests' | 'tokens',
+  share: Account,
+): BucketShown {
+  const levelUs = toldBy === 'nobody' ? undefined : levels[kind]
+  return {
+    limit: rate.capacity,
+    // The interval stands on a grid (bucket.ts `exact`): nine digits are what was written.
+    perSecond: Number((1e6 / rate.intervalUs).toPrecision(9)),
+    left: levelUs === undefined ? null : remaining(levelUs, share[kind] ?? rate),
+    fullInMs: levelUs === undefined ? null : Math.ceil(levelUs / 1000),
+    leasedHere: lease[kind],
+  }
+}
+
+function toSlots(
+  { toldBy, slotsUsed, slotsReady, slotsOfAll }: InHand,
+  limit: number,
+  share: Account,
+): SlotsShown {
+  const isTold = toldBy !== 'nobody'
+  return {
+    limit,
+    left: isTold ? Math.max((share.concurrency ?? limit) - slotsOfAll + slotsReady, 0) : null,
+    inUse: isTold ? slotsOfAll : null,
+    usedHere: slotsUsed,
+    leasedHere: slotsReady,
+  }
+}
+
+/** Money is only counted by the ledgers: while they are away nobody knows what is spent, and nobody spends. */
+function toBudget(
+  { toldBy, nowUs, spentMicros, lease }: InHand,
+  { micros, period }: NonNullable<Account['budget']>,
+  wallMs: number,
+): BudgetShown {
+  const isTold = toldBy === 'ledgers'
+  const { endUs } = periodOf(period, isTold ? nowUs : wallMs * 1000)
+  return {
+    limitUsd: micros / 1e6,
+    period,
+    leftUsd: isTold ? Math.max(micros - spentMicros, 0) / 1e6 : null,
+    spentUsd: isTold ? spentMicros / 1e6 : null,
+    leasedHereUsd: lease.micros / 1e6,
+    endsAt: new Date(endUs / 1000).toISOString(),
+  }
+}
