@@ -5,7 +5,7 @@
 //
 // A purse is forgotten when it says nothing any more: memory follows the agents that call, not those there are.
 
-import type { Clock } from '../types.ts'
+import type { Clock, Rate } from '../types.ts'
 import { remaining } from './bucket.ts'
 import {
   isNothing,
@@ -77,6 +77,8 @@ const BUSY = 10
 /** What moved of a busy account waits so long for company. */
 const FLUSH_MS = 100
 const SWEEP_MS = 100
+const SWEEPS_PER_ROUND = 10
+const LEAST_SWEPT = 256
 /** Slots are confirmed three times in their life. */
 const CONFIRM_MS = SLOTS_US / 3000
 /** A refusal is remembered at most this long, one for slots shorter: nobody knows when they come back. */
@@ -86,6 +88,8 @@ const DENIED_SLOTS_MS = 100
 const IDLE_MS = 2_000
 /** Claims in one visit: it holds up Redis for about a microsecond each. */
 const CLAIMS_AT_ONCE = 256
+/** Accounts of one tag that one visit is about, beside those of its claims: a report holds up Redis for about 30 µs. */
+const DIRTY_AT_ONCE = 64
 /** What is owed is told in so many visits at once. */
 const VISITS_AT_ONCE = 512
 /** Renewals of one account are at least this far apart. */
@@ -105,7 +109,7 @@ interface Denial {
   readonly untilMs: number
   /** When it would be admitted, as told. */
   readonly admitMs: number
-  /** This cost and larger ones. */
+  /** This cost and larger ones; 0 for a pause, which says nothing of what is there. */
   readonly cost: number
 }
 
@@ -154,7 +158,6 @@ interface Group {
   /** Called when the next visit has ended, whatever it brought. */
   lookers: (() => void)[]
   visiting: boolean
-  queued: boolean
 }
 
 /** The part of a claim that is decided at one group's ledgers. */
@@ -182,6 +185,10 @@ interface Errand {
 export function createLeaseStore({ authority, clock, timers, leases }: LeaseStoreOptions): LeaseStore {
   const groups = new Map<string, Group>()
   const purses = new Map<string, Purse>()
+  /** Those of which something is due within the second. */
+  const lively = new Set<Purse>()
+  let round = purses.values()
+  let perSweep = LEAST_SWEPT
   let outbox: Errand[] = []
   const due = new Set<Group>()
   let dueSoon = false
@@ -213,7 +220,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     const { tag } = account.subject
     let group = groups.get(tag)
     if (group === undefined) {
-      group = { tag, purses: new Map(), waiting: [], lookers: [], visiting: false, queued: false }
+      group = { tag, purses: new Map(), waiting: [], lookers: [], visiting: false }
       groups.set(tag, group)
     }
     const nowMs = clock.now()
@@ -251,6 +258,11 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     return purse
   }
 
+  /** For what began under an earlier configuration: only a new claim brings the limits of the present one. */
+  function keptOf(account: Account): Purse {
+    return purses.get(account.key) ?? purseOf(account)
+  }
+
   function isBusy(purse: Purse): boolean {
     return leases && !purse.account.strict && purse.pace.claims >= BUSY
   }
@@ -286,7 +298,16 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     if (limited && nowMs >= purse.leaseEndsMs) return false
     if (account.requests !== undefined && lease.requests < requests) return false
     if (account.tokens !== undefined && lease.tokens < tokens) return false
-    return account.budget === undefined || lease.micros >= micros
+    if (account.budget === undefined) return true
+    // Money on lease is of the period in which it was lent.
+    return (
+      lease.micros >= micros && toLedgerUs(purse, nowMs) < periodOf(account.budget.period, purse.toldUs).endUs
+    )
+  }
+
+  /** The clock of the ledgers, as last told and brought to now. */
+  function toLedgerUs({ toldUs, toldMs }: Purse, nowMs: number): number {
+    return toldUs + (nowMs - toldMs) * 1000
   }
 
   function spend(purse: Purse, { requests, tokens, micros }: Ask): void {
@@ -304,9 +325,11 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
   }
 
   /** Undoes a part of a claim of which another part was refused. */
-  function giveBack({ account, requests, tokens, micros }: Ask, nowUs: number): void {
-    const purse = purseOf(account)
-    move(purse, { requests: -requests, tokens: -tokens, micros: -micros }, nowUs)
+  function giveBack({ account, requests, tokens, micros }: Ask, origin: Reply['origin']): void {
+    const purse = keptOf(account)
+    // Where it is not known whether the ledgers charged it, they are not told to give it back.
+    if (origin !== 'unsure')
+      move(purse, { requests: -requests, tokens: -tokens, micros: -micros }, purse.toldUs)
     release(purse, clock.now())
     soil(purse, 'soon')
   }
@@ -350,6 +373,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     ) {
       purse.ready += 1
       purse.readySinceMs = nowMs
+      lively.add(purse)
     }
   }
 
@@ -369,15 +393,13 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       for (const ask of claim.asks) {
         const purse = purseOf(ask.account)
         spend(purse, ask)
-        toldUs = Math.max(toldUs, purse.toldUs + (nowMs - purse.toldMs) * 1000)
+        toldUs = Math.max(toldUs, toLedgerUs(purse, nowMs))
         renewEarly(purse, nowMs)
       }
-      return { ok: true, origin: 'lease', nowUs: toldUs, levels: levelsOf(claim, nowMs) }
+      return { ok: true, origin: 'lease', nowUs: toldUs, atMs: nowMs, levels: levelsOf(claim, nowMs) }
     }
-    for (const asks of rest.values()) {
-      const refusal = deniedAlready(asks, nowMs)
-      if (refusal !== undefined) return toRefused(claim, refusal, nowMs)
-    }
+    const refusal = deniedAlready([...rest.values()].flat(), nowMs)
+    if (refusal !== undefined) return toRefused(claim, refusal, nowMs)
     return decideThere(claim, rest, nowMs)
   }
 
@@ -387,12 +409,12 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
 
   /** Takes what is in hand, and asks the ledgers for the rest. What was taken goes back when a part is refused. */
   function decideThere(claim: Claim, rest: Map<Group, Ask[]>, nowMs: number): Grant | Promise<Grant> {
-    const taken: Ask[] = []
+    const taken: [ask: Ask, by: Reply['origin']][] = []
     for (const ask of claim.asks) {
       const purse = purseOf(ask.account)
       if (rest.has(purse.group)) continue
       spend(purse, ask)
-      taken.push(ask)
+      taken.push([ask, 'store'])
     }
     let missing = rest.size
     let worst: Refusal | undefined
@@ -403,9 +425,10 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
 
     function finish(): void {
       if (worst === undefined) {
-        grant = { ok: true, origin, nowUs: decidedUs, levels: levelsOf(claim, clock.now()) }
+        const atMs = clock.now()
+        grant = { ok: true, origin, nowUs: decidedUs, atMs, levels: levelsOf(claim, atMs) }
       } else {
-        for (const ask of taken) giveBack(ask, decidedUs)
+        for (const [ask, by] of taken) giveBack(ask, by)
         grant =
           worst.kind === 'unavailable'
             ? { ok: false, kind: 'unavailable' }
@@ -421,7 +444,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
           missing -= 1
           decidedUs = Math.max(decidedUs, nowUs)
           if (no === undefined) {
-            taken.push(...asks)
+            for (const ask of asks) taken.push([ask, by])
             if (by !== 'store') origin = by
           } else worst = worse(worst, no)
           if (missing === 0) finish()
@@ -479,6 +502,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
   /** Something is to be told of this account. */
   function soil(purse: Purse, when: 'soon' | 'later'): void {
     purse.dirty = true
+    lively.add(purse)
     const { group } = purse
     if (when === 'later') {
       sweepLater()
@@ -520,7 +544,11 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     group.waiting = undecided.slice(CLAIMS_AT_ONCE)
     const wanted = new Set<Purse>()
     for (const { asks } of waiters) for (const { account } of asks) wanted.add(purseOf(account))
-    for (const purse of group.purses.values()) if (purse.dirty) wanted.add(purse)
+    const most = wanted.size + DIRTY_AT_ONCE
+    for (const purse of group.purses.values()) {
+      if (wanted.size >= most) break
+      if (purse.dirty) wanted.add(purse)
+    }
     if (wanted.size === 0) return
     group.visiting = true
     const list = [...wanted]
@@ -550,17 +578,16 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
   /** Everything that this replica has to say of an account; what is left of a lease goes back. */
   function toReport(purse: Purse, nowMs: number): Report {
     const { account } = purse
-    if (!isNothing(purse.lease)) {
-      const { requests, tokens, micros } = purse.lease
-      move(purse, { requests: -requests, tokens: -tokens, micros: -micros }, purse.toldUs)
-      purse.lease = NO_UNITS
-    }
+    // Of a lease that is over nothing is left, whatever was not spent of it.
+    const returned = nowMs < purse.leaseEndsMs ? purse.lease : NO_UNITS
+    purse.lease = NO_UNITS
     leak(purse, nowMs)
     if (purse.ready > 0 && (!isBusy(purse) || nowMs - purse.readySinceMs > DENIED_MS)) purse.ready = 0
     const report: Report = {
       account,
       moved: purse.moved,
       movedStartUs: purse.movedStartUs,
+      returned,
       owed: purse.owed,
       slots: purse.used + purse.ready,
       ahead: closing ? NO_UNITS : aheadOf(purse, nowMs),
@@ -662,12 +689,15 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     if (reply === undefined || reply.answer.stale) {
       errand.purses.forEach((purse, i) => {
         const report = visit.reports[i]
-        if (report !== undefined && reply === undefined) keep(purse, sum(report.moved, report.owed), nowMs)
+        if (report !== undefined && reply === undefined)
+          keep(purse, sum(report.moved, report.owed), { startUs: report.movedStartUs, nowMs })
         // Its slots may not have been heard either.
         purse.slotsTold = Number.NaN
         purse.dirty = true
+        lively.add(purse)
       })
       for (const waiter of waiters) waiter.done(UNAVAILABLE, 'unsure', 0)
+      if (group.waiting.length > 0) serve(group, nowMs)
       return
     }
     const { answer, origin, owed } = reply
@@ -682,6 +712,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         if (origin === 'store') {
           purse.lease = standing.lease
           purse.leaseEndsMs = isNothing(standing.lease) ? 0 : errand.sentMs + LEASE_MS
+          if (purse.leaseEndsMs > 0) lively.add(purse)
           noteScarcity(purse, (visit.reports[i] as Report).ahead, nowMs)
           purse.fullMs = {
             requests: nowMs + (standing.requests ?? 0) / 1000,
@@ -692,21 +723,23 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
           // What it heard is not known, so it is told again.
           purse.slotsTold = Number.NaN
           purse.dirty = true
+          lively.add(purse)
         }
       }
       const debt = owed?.[i]
-      if (debt !== undefined && !isNothing(debt)) keep(purse, debt, nowMs)
+      if (debt !== undefined && !isNothing(debt))
+        keep(purse, debt, { startUs: (visit.reports[i] as Report).movedStartUs, nowMs })
     })
     // Each is told what was left behind it, not behind all that were decided with it.
     for (const [i, { asks }] of waiters.entries())
-      if (answer.refusals[i] === undefined) for (const ask of asks) chargeLater(purseOf(ask.account), ask, 1)
+      if (answer.refusals[i] === undefined) for (const ask of asks) chargeLater(keptOf(ask.account), ask, 1)
     visit.claims.forEach((parts, i) => {
       const no = answer.refusals[i]
       const waiter = waiters[i] as Waiter
       if (no === undefined) {
-        for (const ask of waiter.asks) chargeLater(purseOf(ask.account), ask, -1)
+        for (const ask of waiter.asks) chargeLater(keptOf(ask.account), ask, -1)
         for (const ask of waiter.asks) {
-          const purse = purseOf(ask.account)
+          const purse = keptOf(ask.account)
           if (ask.account.concurrency !== undefined) {
             purse.used += 1
             if (origin === 'store') purse.slotsTold += 1
@@ -730,9 +763,16 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
   }
 
   /** Keeps what the ledgers must be told once they can be reached. */
-  function keep(purse: Purse, units: Units, nowMs: number): void {
+  function keep(
+    purse: Purse,
+    units: Units,
+    { startUs, nowMs }: { readonly startUs: number; readonly nowMs: number },
+  ): void {
     leak(purse, nowMs)
-    purse.owed = sum(purse.owed, units)
+    const { requests, tokens, micros } = units
+    purse.owed = sum(purse.owed, { requests, tokens, micros: Math.max(micros, 0) })
+    // Money that comes back belongs to a period, which may be over when it is told.
+    if (micros < 0) move(purse, { requests: 0, tokens: 0, micros }, startUs)
     purse.owedMs = nowMs
   }
 
@@ -854,29 +894,46 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     cancelSweep = timers.after(SWEEP_MS, sweep)
   }
 
-  /** Looks at every account in hand: what is to be told, renewed, given back, confirmed, forgotten. */
+  /** Looks at the lively ones each time, and at all others in a round of a second. */
   function sweep(): void {
     cancelSweep = undefined
     const nowMs = clock.now()
-    for (const [key, purse] of purses) {
-      count(purse, nowMs)
-      if (purse.dirty) {
-        if (nowMs - purse.visitedMs >= FLUSH_MS) soil(purse, 'soon')
-        continue
+    for (const purse of lively) {
+      tend(purse, nowMs)
+      if (!purse.dirty && isNothing(purse.lease) && purse.ready === 0) lively.delete(purse)
+    }
+    for (let left = perSweep; left > 0; left -= 1) {
+      const next = round.next()
+      if (next.done === true) {
+        round = purses.values()
+        perSweep = Math.max(Math.ceil(purses.size / SWEEPS_PER_ROUND), LEAST_SWEPT)
+        break
       }
-      const holds = !isNothing(purse.lease)
-      if (holds && nowMs >= purse.leaseEndsMs) purse.lease = NO_UNITS
-      else if (holds && nowMs >= purse.leaseEndsMs - RENEW_MS) soil(purse, 'soon')
-      if (purse.ready > 0 && nowMs - purse.readySinceMs > DENIED_MS) soil(purse, 'soon')
-      if ((purse.used + purse.ready > 0 || isUntold(purse)) && nowMs - purse.visitedMs >= CONFIRM_MS)
-        soil(purse, 'soon')
-      if (isIdle(purse, nowMs)) {
-        purses.delete(key)
-        purse.group.purses.delete(key)
-        if (purse.group.purses.size === 0 && !purse.group.visiting) groups.delete(purse.group.tag)
-      }
+      tend(next.value, nowMs)
+      if (isIdle(next.value, nowMs)) forget(next.value)
     }
     if (purses.size > 0) sweepLater()
+  }
+
+  /** What is to be told, renewed, given back or confirmed of one account. */
+  function tend(purse: Purse, nowMs: number): void {
+    count(purse, nowMs)
+    if (purse.dirty) {
+      if (nowMs - purse.visitedMs >= FLUSH_MS) soil(purse, 'soon')
+      return
+    }
+    const holds = !isNothing(purse.lease)
+    if (holds && nowMs >= purse.leaseEndsMs) purse.lease = NO_UNITS
+    else if (holds && nowMs >= purse.leaseEndsMs - RENEW_MS) soil(purse, 'soon')
+    if (purse.ready > 0 && nowMs - purse.readySinceMs > DENIED_MS) soil(purse, 'soon')
+    if ((purse.used + purse.ready > 0 || isUntold(purse)) && nowMs - purse.visitedMs >= CONFIRM_MS)
+      soil(purse, 'soon')
+  }
+
+  function forget({ account, group }: Purse): void {
+    purses.delete(account.key)
+    group.purses.delete(account.key)
+    if (group.purses.size === 0 && !group.visiting) groups.delete(group.tag)
   }
 
   function isIdle(purse: Purse, nowMs: number): boolean {
@@ -892,21 +949,23 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
 
     settle(settlements: readonly Settlement[]) {
       const nowMs = clock.now()
-      for (const { claim, nowUs, usedTokens, usedMicros } of settlements) {
-        for (const ask of claim.asks) {
-          const purse = purseOf(ask.account)
-          const tokens = usedTokens === undefined ? 0 : usedTokens - ask.tokens
-          const micros = usedMicros === undefined ? 0 : usedMicros - ask.micros
+      for (const settlement of settlements) {
+        settlement.claim.asks.forEach((ask, i) => {
           const { account } = ask
-          const moves =
-            (account.tokens !== undefined && tokens !== 0) || (account.budget !== undefined && micros !== 0)
-          if (moves) move(purse, { requests: 0, tokens, micros }, nowUs)
+          const purse = keptOf(account)
+          const moved = toMoved(
+            settlement,
+            { ask, rate: purse.account.tokens, levels: settlement.grant.levels[i] },
+            nowMs,
+          )
+          const moves = !isNothing(moved)
+          if (moves) move(purse, moved, settlement.grant.nowUs)
           const { ready } = purse
           if (account.concurrency !== undefined) release(purse, nowMs)
           const kept = purse.ready > ready
           if (moves || (account.concurrency !== undefined && !kept))
             soil(purse, isBusy(purse) ? 'later' : 'soon')
-        }
+        })
       }
     },
 
@@ -977,9 +1036,36 @@ function isOwn({ subject }: Account): boolean {
   return subject.kind === 'agent' || subject.kind === 'bearer'
 }
 
+/**
+ * What the end of a claim moves in one account. Tokens come back at most as far as the bucket has not refilled since:
+ * who gets them back could otherwise spend what others were given meanwhile. As little as the bucket can have held of
+ * the reservation at any time since is its level then, less the time that passed. And what the ledgers may not have
+ * charged, because they did not answer, does not come back at all.
+ */
+function toMoved(
+  { grant, usedTokens, usedMicros }: Settlement,
+  {
+    ask,
+    rate,
+    levels,
+  }: { readonly ask: Ask; readonly rate: Rate | undefined; readonly levels: Levels | undefined },
+  nowMs: number,
+): Units {
+  const { budget } = ask.account
+  const isSure = grant.origin !== 'unsure'
+  let tokens = rate === undefined || usedTokens === undefined ? 0 : usedTokens - ask.tokens
+  if (rate !== undefined && tokens < 0) {
+    const leastUs = Math.max((levels?.tokens ?? 0) - Math.max(nowMs - grant.atMs, 0) * 1000, 0)
+    tokens = isSure ? -Math.min(-tokens, Math.floor(leastUs / rate.intervalUs)) : 0
+  }
+  let micros = budget === undefined || usedMicros === undefined ? 0 : usedMicros - ask.micros
+  if (micros < 0 && !isSure) micros = 0
+  return tokens === 0 && micros === 0 ? NO_UNITS : { requests: 0, tokens, micros }
+}
+
 /** How much longer a claim has to wait than one of another cost. */
 function surplusUs(ask: Ask, kind: Kind, than: number): number {
-  if (kind !== 'requests' && kind !== 'tokens') return 0
+  if ((kind !== 'requests' && kind !== 'tokens') || than === 0) return 0
   const rate = ask.account[kind]
   if (rate === undefined) return 0
   return (Math.min(ask[kind], rate.capacity) - Math.min(than, rate.capacity)) * rate.intervalUs

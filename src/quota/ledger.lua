@@ -2,17 +2,18 @@
 --
 -- KEYS  the ledgers, in the order of the reports of all visits. A hash each:
 --         r, t      "us part": when the bucket is full (bucket.ts)
---         m         "start end spent": money of the present period
+--         d, m      "start end spent": money of the present day, month
 --         l:<id>    "generation until r t m slots slotsUntil wantsUntil wantsMuch": what a replica has
 -- ARGV  1 now in µs, or 0 for the clock of Redis. Production always sends 0: the time is a parameter only so that
 --         the model test can move it. Whoever may run scripts here may write the keys anyway.
 --       2 replica   3 size of the fleet   4 number of visits, then per visit:
 --       generation, number of reports, number of claims
---       per report (15): capacity and interval of r, of t ('' capacity: unlimited), slots ('': unlimited),
+--       per report (18): capacity and interval of r, of t ('' capacity: unlimited), slots ('': unlimited),
 --         budget ('': none), period (d or m), moved r, t, m, start of the period of moved m,
---         slots held, ahead r, t, m
+--         returned r, t, m, slots held, ahead r, t, m
 --       per claim: number of parts, then per part: place of the report (1-based), r, t, m
--- Reply {now, visits...}: {} for a stale one, else {standings, refusals}; a standing is 7 values (levels of r and t,
+-- Reply {now, visits...}: {} for a stale one, {'ERR', written, reason} for one that failed, alone (written: 1 when it
+--       may have been done in part), else {standings, refusals}; a standing is 7 values (levels of r and t,
 --       '' where unlimited; spent; lease of r, t, m; slots of all), a refusal is 0 or {place, kind, wait};
 --       kinds: 1 requests, 2 tokens, 3 concurrency, 4 budget
 local LEASE, SLOTS, WANTS, SLOT_WAIT = 1000000, 6000000, 1000000, 1000000
@@ -25,6 +26,9 @@ end
 local replica, fleet = ARGV[2], tonumber(ARGV[3])
 local mineField = 'l:' .. replica
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
+
+-- Whether the present visit has written anything.
+local written = 0
 
 local function whole(n) return string.format('%.0f', n) end
 
@@ -65,25 +69,34 @@ local function periodOf(period)
   return daysFrom(year, month) * DAY, daysFrom(last and year + 1 or year, last and 1 or month + 1) * DAY
 end
 
+-- Fields of another version or hand are left alone.
 local function load(key)
   local ledger = { leases = {}, stored = {} }
   local flat = redis.call('HGETALL', key)
   for i = 1, #flat, 2 do
     local field, value = flat[i], flat[i + 1]
-    ledger.stored[field] = value
     if field == 'r' or field == 't' then
       local us, part = string.match(value, '^(%d+) (%S+)$')
-      ledger[field] = { tonumber(us), tonumber(part) }
-    elseif field == 'm' then
+      if us and tonumber(part) then
+        ledger.stored[field] = value
+        ledger[field] = { tonumber(us), tonumber(part) }
+      end
+    elseif field == 'd' or field == 'm' then
       local start, ending, spent = string.match(value, '^(%d+) (%d+) (%d+)$')
-      ledger.m = { tonumber(start), tonumber(ending), tonumber(spent) }
-    else
+      if start then
+        ledger.stored[field] = value
+        ledger[field] = { tonumber(start), tonumber(ending), tonumber(spent) }
+      end
+    elseif string.sub(field, 1, 2) == 'l:' then
       local lease = {}
       for number in string.gmatch(value, '%S+') do lease[#lease + 1] = tonumber(number) end
-      ledger.leases[field] = {
-        gen = lease[1], ending = lease[2], r = lease[3], t = lease[4], m = lease[5],
-        slots = lease[6], slotsEnd = lease[7], wants = lease[8], much = lease[9],
-      }
+      if #lease == 9 then
+        ledger.stored[field] = value
+        ledger.leases[field] = {
+          gen = lease[1], ending = lease[2], r = lease[3], t = lease[4], m = lease[5],
+          slots = lease[6], slotsEnd = lease[7], wants = lease[8], much = lease[9],
+        }
+      end
     end
   end
   return ledger
@@ -109,12 +122,13 @@ end
 local function expire(ledger, rates)
   local ended = {}
   for _, lease in pairs(ledger.leases) do
-    if lease.ending <= now and (lease.r > 0 or lease.t > 0 or lease.m > 0) then ended[#ended + 1] = lease end
+    if lease.ending <= now then ended[#ended + 1] = lease end
   end
   table.sort(ended, function(a, b) return a.ending < b.ending end)
   for _, lease in ipairs(ended) do
     hold(ledger, rates, lease.ending)
-    lease.r, lease.t, lease.m = 0, 0, 0
+    for kind in pairs(rates) do lease[kind] = 0 end
+    lease.m = 0
   end
   hold(ledger, rates, now)
   for field, lease in pairs(ledger.leases) do
@@ -140,14 +154,15 @@ local function open(key, ledger, at, generation)
   if ARGV[at + 2] ~= '' then rates.t = { capacity = tonumber(ARGV[at + 2]), interval = tonumber(ARGV[at + 3]) } end
   page.concurrency = tonumber(ARGV[at + 4])
   page.budget = tonumber(ARGV[at + 5])
-  page.start, page.ending = 0, 0
-  if page.budget then page.start, page.ending = periodOf(ARGV[at + 6]) end
-  local movedR, movedT, movedM = tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8]), tonumber(ARGV[at + 9])
-  local held = tonumber(ARGV[at + 11])
-  page.ahead = { r = tonumber(ARGV[at + 12]), t = tonumber(ARGV[at + 13]), m = tonumber(ARGV[at + 14]) }
+  page.start, page.ending, page.period = 0, 0, ARGV[at + 6]
+  if page.budget then page.start, page.ending = periodOf(page.period) end
+  local moved = { r = tonumber(ARGV[at + 7]), t = tonumber(ARGV[at + 8]), m = tonumber(ARGV[at + 9]) }
+  local returned = { r = tonumber(ARGV[at + 11]), t = tonumber(ARGV[at + 12]), m = tonumber(ARGV[at + 13]) }
+  local held = tonumber(ARGV[at + 14])
+  page.ahead = { r = tonumber(ARGV[at + 15]), t = tonumber(ARGV[at + 16]), m = tonumber(ARGV[at + 17]) }
 
-  if ledger.m and ledger.m[1] ~= page.start then
-    ledger.m = nil
+  if page.budget and ledger[page.period] and ledger[page.period][1] ~= page.start then
+    ledger[page.period] = nil
     for _, lease in pairs(ledger.leases) do lease.m = 0 end
   end
   expire(ledger, rates)
@@ -163,17 +178,20 @@ local function open(key, ledger, at, generation)
     end
   end
   local before = ledger.leases[mineField]
+  local lives = before and before.ending > now
+  local function back(kind) return lives and min(returned[kind], before[kind]) or 0 end
   page.mine = {
     gen = generation, ending = now + LEASE, r = 0, t = 0, m = 0, slots = held, slotsEnd = now + SLOTS,
     wants = before and before.wants or 0, much = before and before.much or 0,
   }
   ledger.leases[mineField] = page.mine
 
-  page.r = settled(ledger, rates.r, 'r', movedR)
-  page.t = settled(ledger, rates.t, 't', movedT)
-  local money = movedM
-  if tonumber(ARGV[at + 10]) ~= page.start then money = max(movedM, 0) end
-  page.spent = page.budget and max((ledger.m and ledger.m[3] or 0) + money, 0) or 0
+  page.r = settled(ledger, rates.r, 'r', moved.r - back('r'))
+  page.t = settled(ledger, rates.t, 't', moved.t - back('t'))
+  local micros = moved.m
+  if tonumber(ARGV[at + 10]) ~= page.start then micros = max(moved.m, 0) end
+  local spent = page.budget and ledger[page.period] and ledger[page.period][3] or 0
+  page.spent = page.budget and max(spent + micros - back('m'), 0) or 0
   page.share = {
     r = rates.r and floor(remaining(page.r, rates.r) / (1 + page.others)) or 0,
     t = rates.t and floor(remaining(page.t, rates.t) / (1 + page.others)) or 0,
@@ -263,25 +281,33 @@ local function close(page)
   end
   if isOver(mine) then ledger.leases[mineField] = nil end
 
-  -- Full again and a second more: then the key says nothing that its absence does not.
-  local lives = max(page.r, page.t) + (max(page.r, page.t) > 0 and 1000000 or 0)
-  local fields = {}
-  if page.r > 0 then
-    local tat = toTat(page.r, now)
-    fields.r = string.format('%.0f %.17g', tat[1], tat[2])
+  if rates.r then ledger.r = page.r > 0 and toTat(page.r, now) or nil end
+  if rates.t then ledger.t = page.t > 0 and toTat(page.t, now) or nil end
+  if page.budget then
+    ledger[page.period] = page.spent > 0 and { page.start, page.ending, page.spent } or nil
   end
-  if page.t > 0 then
-    local tat = toTat(page.t, now)
-    fields.t = string.format('%.0f %.17g', tat[1], tat[2])
+
+  -- What is not limited here stays as it is. Full again and a second more: then the key says nothing that its absence
+  -- does not.
+  local lives, fields = 0, {}
+  for _, kind in ipairs({ 'r', 't' }) do
+    local tat = ledger[kind]
+    if tat and untilFull(tat, now) > 0 then
+      fields[kind] = string.format('%.0f %.17g', tat[1], tat[2])
+      lives = max(lives, untilFull(tat, now) + 1000000)
+    end
   end
-  if page.spent > 0 then
-    fields.m = string.format('%.0f %.0f %.0f', page.start, page.ending, page.spent)
-    lives = max(lives, page.ending - now + 1000000)
+  for _, kind in ipairs({ 'd', 'm' }) do
+    local money = ledger[kind]
+    if money and money[2] > now then
+      fields[kind] = string.format('%.0f %.0f %.0f', money[1], money[2], money[3])
+      lives = max(lives, money[2] - now + 1000000)
+    end
   end
   for field, lease in pairs(ledger.leases) do
     fields[field] = string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f', lease.gen, lease.ending,
       lease.r, lease.t, lease.m, lease.slots, lease.slotsEnd, lease.wants, lease.much)
-    if lease.r > 0 or lease.t > 0 or lease.m > 0 then lives = max(lives, lease.ending - now) end
+    if lease.r > 0 or lease.t > 0 or lease.m > 0 then lives = max(lives, lease.ending - now, 1000) end
     if lease.slots > 0 then lives = max(lives, lease.slotsEnd - now) end
     if lease.wants > now then lives = max(lives, lease.wants - now) end
   end
@@ -295,61 +321,86 @@ local function close(page)
   for field in pairs(ledger.stored) do
     if not fields[field] then drop[#drop + 1] = field end
   end
-  if next(fields) == nil then
-    if #drop > 0 then redis.call('DEL', page.key) end
-  elseif #write > 0 or #drop > 0 then
-    if #write > 0 then redis.call('HSET', page.key, unpack(write)) end
-    if #drop > 0 then redis.call('HDEL', page.key, unpack(drop)) end
-    redis.call('PEXPIRE', page.key, whole(ceil(lives / 1000)))
+  if #write > 0 then
+    redis.call('HSET', page.key, unpack(write))
+    written = 1
   end
+  if #drop > 0 then
+    redis.call('HDEL', page.key, unpack(drop))
+    written = 1
+  end
+  -- (A hash without fields is gone.)
+  if written == 1 and lives > 0 then redis.call('PEXPIRE', page.key, whole(ceil(lives / 1000))) end
   return {
     rates.r and string.format('%.17g', page.r) or '', rates.t and string.format('%.17g', page.t) or '',
     page.spent, mine.r, mine.t, mine.m, page.slots,
   }
 end
 
+-- One visit; KEYS from `key`, ARGV from `at`. Gives its answer and where the next one begins.
 local answer = { now }
 local at, key = 5, 0
-for _ = 1, tonumber(ARGV[4]) do
+local anyWritten = false
+
+local function visit()
   local generation, reports, claims = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  at = at + 3
+  local first = at + 3
   local ledgers, stale = {}, false
   for i = 1, reports do
     ledgers[i] = load(KEYS[key + i])
     local mine = ledgers[i].leases[mineField]
     if mine and mine.gen >= generation then stale = true end
   end
+  if stale then return {} end
   local pages = {}
-  for i = 1, reports do
-    if not stale then pages[i] = open(KEYS[key + i], ledgers[i], at, generation) end
-    at = at + 15
-  end
-  key = key + reports
+  for i = 1, reports do pages[i] = open(KEYS[key + i], ledgers[i], first + (i - 1) * 18, generation) end
   local refusals, granted = {}, false
+  local word = first + reports * 18
   for i = 1, claims do
     local claim = {}
-    local parts = tonumber(ARGV[at])
-    at = at + 1
+    local parts = tonumber(ARGV[word])
+    word = word + 1
     for p = 1, parts do
-      claim[p] = { tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]) }
-      at = at + 4
+      claim[p] = {
+        tonumber(ARGV[word]), tonumber(ARGV[word + 1]), tonumber(ARGV[word + 2]), tonumber(ARGV[word + 3]),
+      }
+      word = word + 4
     end
-    if not stale then
-      local place, kind, wait = judge(pages, claim, granted)
-      if place then
-        refusals[i] = { place, kind, wait }
-        if fleet > 1 and kind <= 2 then noteWish(pages[place], claim, place, kind) end
-      else
-        refusals[i] = 0
-        granted = true
-        for _, part in ipairs(claim) do charge(pages[part[1]], part) end
-      end
+    local place, kind, wait = judge(pages, claim, granted)
+    if place then
+      refusals[i] = { place, kind, wait }
+      if fleet > 1 and kind <= 2 then noteWish(pages[place], claim, place, kind) end
+    else
+      refusals[i] = 0
+      granted = true
+      for _, part in ipairs(claim) do charge(pages[part[1]], part) end
     end
   end
   local standings = {}
   for i = 1, #pages do
     for _, value in ipairs(close(pages[i])) do standings[#standings + 1] = value end
   end
-  answer[#answer + 1] = stale and {} or { standings, refusals }
+  return { standings, refusals }
+end
+
+for _ = 1, tonumber(ARGV[4]) do
+  written = 0
+  -- One ledger that cannot be read must not undo, or do twice, what was decided of the others.
+  local ok, told = pcall(visit)
+  anyWritten = anyWritten or written == 1
+  if ok then
+    answer[#answer + 1] = told
+  else
+    local reason = tostring(type(told) == 'table' and told.err or told)
+    -- Not the master any more: the client goes and looks for it when it is told so.
+    if not anyWritten and string.find(reason, 'READONLY', 1, true) then
+      return redis.error_reply((string.gsub(reason, '^%-', '')))
+    end
+    answer[#answer + 1] = { 'ERR', written, reason }
+  end
+  local reports, claims = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  at = at + 3 + reports * 18
+  for _ = 1, claims do at = at + 1 + tonumber(ARGV[at]) * 4 end
+  key = key + reports
 end
 return answer

@@ -11,7 +11,7 @@
 // and in every window of length T no more than `capacity + rate · T` can be admitted, whenever the leased units are
 // spent (docs: deploy/limits.md). A lease that expires was charged and stays so; units that come back are a refund.
 
-import type { Rate } from '../types.ts'
+import type { Budget, Rate } from '../types.ts'
 import { remaining, type Tat, toTat, untilFullUs } from './bucket.ts'
 import { periodOf } from './period.ts'
 import { type Account, CONCURRENCY_WAIT_US, type Kind } from './store.ts'
@@ -19,8 +19,8 @@ import { type Account, CONCURRENCY_WAIT_US, type Kind } from './store.ts'
 export interface Ledger {
   requests: Tat | undefined
   tokens: Tat | undefined
-  /** Micros of a USD spent or out on lease since the period began. */
-  money: { startUs: number; endUs: number; spent: number } | undefined
+  /** Micros of a USD spent or out on lease since the period began, by the kind of period. */
+  money: Partial<Record<Budget['period'], { startUs: number; endUs: number; spent: number }>>
   readonly leases: Map<string, Lease>
 }
 
@@ -36,9 +36,9 @@ export interface Lease {
   /** Requests under way, and slots kept ready for the next ones. */
   slots: number
   slotsUntilUs: number
-  /** Until then the replica is known to have been refused: others leave it its share. */
+  /** Until then the replica is known to have been refused: others leave it its share beyond their first claim. */
   wantsUntilUs: number
-  /** What it was refused is more than half of a bucket: nobody gets a lease until it had its chance. */
+  /** What it was refused is more than half of a bucket: nobody gets a lease meanwhile. */
   wantsMuch: boolean
 }
 
@@ -53,6 +53,8 @@ export interface Report {
   readonly account: Account
   /** Charged (positive) or given back (negative) since the last visit. */
   readonly moved: Units
+  /** What is left of its lease. It counts only as far as the ledger still has it on lease. */
+  readonly returned: Units
   /** The period to which moved money belongs, by its start in µs; a refund into another one is void. */
   readonly movedStartUs: number
   /** Charged elsewhere while the ledger could not be reached; outage.ts says what. */
@@ -134,7 +136,7 @@ export const SLOTS_US = 6_000_000
 const WANTS_US = 1_000_000
 
 export function emptyLedger(): Ledger {
-  return { requests: undefined, tokens: undefined, money: undefined, leases: new Map() }
+  return { requests: undefined, tokens: undefined, money: {}, leases: new Map() }
 }
 
 /** Where the ledger of an account stands while a visit goes on. */
@@ -153,7 +155,7 @@ interface Page {
   readonly others: number
   readonly mustWait: boolean
   /** What this visit may take at most when others were refused, and what it took; in units. */
-  readonly share: Units
+  readonly share: { readonly requests: number; readonly tokens: number }
   took: { requests: number; tokens: number }
 }
 
@@ -196,11 +198,12 @@ function open(
   },
 ): Page {
   const { report, replica, generation, nowUs } = visited
-  const { account } = report
+  const { account, returned } = report
   const moved = sum(report.moved, report.owed)
   const period = account.budget === undefined ? NO_PERIOD : periodOf(account.budget.period, nowUs)
-  if (ledger.money !== undefined && ledger.money.startUs !== period.startUs) {
-    ledger.money = undefined
+  const money = account.budget && ledger.money[account.budget.period]
+  if (account.budget !== undefined && money !== undefined && money.startUs !== period.startUs) {
+    delete ledger.money[account.budget.period]
     for (const lease of ledger.leases.values()) lease.micros = 0
   }
   expire(ledger, account, nowUs)
@@ -216,10 +219,12 @@ function open(
     mustWait ||= lease.wantsMuch
   }
   const before = ledger.leases.get(replica)
+  // A lease that is over was charged and stays so, whatever its replica thinks is left of it.
+  const lives = before !== undefined && before.untilUs > nowUs
+  const back = (kind: keyof Units): number => (lives ? Math.min(returned[kind], before[kind]) : 0)
   const mine: Lease = {
     generation,
     untilUs: nowUs + LEASE_US,
-    // What it had is spent, or comes back as moved.
     requests: 0,
     tokens: 0,
     micros: 0,
@@ -230,11 +235,16 @@ function open(
   }
   ledger.leases.set(replica, mine)
 
-  const requests = settled(ledger, account.requests, 'requests', moved.requests, nowUs)
-  const tokens = settled(ledger, account.tokens, 'tokens', moved.tokens, nowUs)
+  const requests = settled(
+    ledger,
+    account,
+    { kind: 'requests', moved: moved.requests - back('requests') },
+    nowUs,
+  )
+  const tokens = settled(ledger, account, { kind: 'tokens', moved: moved.tokens - back('tokens') }, nowUs)
   // Money of another period is charged to this one and not refunded from it.
-  const money = report.movedStartUs === period.startUs ? moved.micros : Math.max(moved.micros, 0)
-  const spent = Math.max((ledger.money?.spent ?? 0) + money, 0)
+  const micros = report.movedStartUs === period.startUs ? moved.micros : Math.max(moved.micros, 0)
+  const spent = account.budget && (ledger.money[account.budget.period]?.spent ?? 0)
   const share = (rate: Rate | undefined, level: number): number =>
     rate === undefined ? 0 : Math.floor(remaining(level, rate) / (1 + others))
   return {
@@ -243,27 +253,27 @@ function open(
     mine,
     requests,
     tokens,
-    spent: account.budget === undefined ? 0 : spent,
+    spent: spent === undefined ? 0 : Math.max(spent + micros - back('micros'), 0),
     startUs: period.startUs,
     endUs: period.endUs,
     slots,
     others,
     mustWait,
-    share: { requests: share(account.requests, requests), tokens: share(account.tokens, tokens), micros: 0 },
+    share: { requests: share(account.requests, requests), tokens: share(account.tokens, tokens) },
     took: { requests: 0, tokens: 0 },
   }
 }
 
 const NO_PERIOD = { startUs: 0, endUs: 0 } as const
 
-/** The level of a bucket after what moved; no lower than what is out on lease. */
+/** The level of a bucket after what moved; no lower than what is out on lease. 0 where nothing is limited. */
 function settled(
   ledger: Ledger,
-  rate: Rate | undefined,
-  kind: 'requests' | 'tokens',
-  moved: number,
+  account: Account,
+  { kind, moved }: { readonly kind: 'requests' | 'tokens'; readonly moved: number },
   nowUs: number,
 ): number {
+  const rate = account[kind]
   if (rate === undefined) return 0
   const level = untilFullUs(ledger[kind], nowUs) + moved * rate.intervalUs
   return Math.max(level, live(ledger, kind) * rate.intervalUs)
@@ -275,15 +285,18 @@ function live(ledger: Ledger, kind: 'requests' | 'tokens'): number {
   return units
 }
 
-/** Ends leases in the order of their times. Up to each of these the bucket refilled no further than was free. */
+/**
+ * Ends leases in the order of their times. Up to each of these the bucket refilled no further than was free. What the
+ * account does not limit is not known here, and left to those who do.
+ */
 function expire(ledger: Ledger, account: Account, nowUs: number): void {
+  const kinds = KINDS.filter((kind) => account[kind] !== undefined)
   const ended = [...ledger.leases.values()]
-    .filter((lease) => lease.untilUs <= nowUs && (lease.requests > 0 || lease.tokens > 0 || lease.micros > 0))
+    .filter((lease) => lease.untilUs <= nowUs)
     .sort((a, b) => a.untilUs - b.untilUs)
   for (const lease of ended) {
     hold(ledger, account, lease.untilUs)
-    lease.requests = 0
-    lease.tokens = 0
+    for (const kind of kinds) lease[kind] = 0
     lease.micros = 0
   }
   hold(ledger, account, nowUs)
@@ -293,9 +306,11 @@ function expire(ledger: Ledger, account: Account, nowUs: number): void {
   }
 }
 
+const KINDS = ['requests', 'tokens'] as const
+
 /** Up to `atUs` the buckets were at least as low as what was out on lease. */
 function hold(ledger: Ledger, account: Account, atUs: number): void {
-  for (const kind of ['requests', 'tokens'] as const) {
+  for (const kind of KINDS) {
     const rate = account[kind]
     if (rate === undefined) continue
     const floor = live(ledger, kind) * rate.intervalUs
@@ -390,9 +405,14 @@ function close(page: Page, replica: string, nowUs: number): Standing {
     page.spent += mine.micros
   }
   if (isOver(mine, nowUs)) ledger.leases.delete(replica)
-  ledger.requests = page.requests > 0 ? toTat(page.requests, nowUs) : undefined
-  ledger.tokens = page.tokens > 0 ? toTat(page.tokens, nowUs) : undefined
-  ledger.money = page.spent > 0 ? { startUs: page.startUs, endUs: page.endUs, spent: page.spent } : undefined
+  // What this account does not limit stays as it is: others may limit it still, before a reload or after one.
+  for (const kind of KINDS)
+    if (account[kind] !== undefined) ledger[kind] = page[kind] > 0 ? toTat(page[kind], nowUs) : undefined
+  if (account.budget !== undefined) {
+    const { startUs, endUs, spent } = page
+    if (spent > 0) ledger.money[account.budget.period] = { startUs, endUs, spent }
+    else delete ledger.money[account.budget.period]
+  }
   return {
     requests: account.requests && page.requests,
     tokens: account.tokens && page.tokens,
@@ -413,7 +433,7 @@ function lend(page: Page, rate: Rate | undefined, kind: 'requests' | 'tokens', w
 /** Whether a ledger says nothing that its absence would not. */
 export function isBlank(ledger: Ledger, nowUs: number): boolean {
   if (untilFullUs(ledger.requests, nowUs) > 0 || untilFullUs(ledger.tokens, nowUs) > 0) return false
-  if (ledger.money !== undefined && ledger.money.endUs > nowUs) return false
+  for (const money of Object.values(ledger.money)) if (money.endUs > nowUs) return false
   for (const lease of ledger.leases.values())
     if (lease.untilUs > nowUs || lease.slotsUntilUs > nowUs) return false
   return true

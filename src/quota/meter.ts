@@ -24,7 +24,7 @@ import { remaining } from './bucket.ts'
 import { createCalibration, INITIAL_BYTES_PER_TOKEN } from './calibration.ts'
 import { createPacing } from './pacing.ts'
 import { type SubjectLimits, toShown } from './shown.ts'
-import type { Account, Ask, Claim, Grant, Levels, Refused, Store, Timers } from './store.ts'
+import type { Account, Ask, Claim, Granted, Levels, Refused, Store, Timers } from './store.ts'
 import { budgetRefusalText, durationText, refusalText } from './words.ts'
 
 export interface HeaderLine {
@@ -91,9 +91,7 @@ interface Reservation {
   /** Whose line looks again when it ends, and whose requests are learned from; undefined for the gate's. */
   readonly agent: string | undefined
   readonly text: Pick<ModelRequest, 'textBytes' | 'images'>
-  /** Of the grant, by the store's clock. */
-  readonly nowUs: number
-  readonly levels: readonly Levels[]
+  readonly grant: Granted
 }
 
 /** Assumed output when neither the request nor the agent names a cap (design §4). */
@@ -115,7 +113,7 @@ const NO_HOLD: Hold = Object.freeze({ id: 'unlimited' })
 export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter {
   const accounts = createAccounts()
   const open = new Map<string, Reservation>()
-  const refusals = new WeakMap<GatewayError, Pick<Reservation, 'claim' | 'levels'>>()
+  const refusals = new WeakMap<GatewayError, { readonly claim: Claim; readonly levels: readonly Levels[] }>()
   /** What was reckoned with for a request, for the gate. */
   const reckoned = new WeakMap<ModelRequest, Pick<Most, 'outputTokens' | 'bytesPerToken'>>()
   const calibration = createCalibration()
@@ -139,12 +137,11 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
 
   function keep(
     claim: Claim,
-    grant: Extract<Grant, { ok: true }>,
+    grant: Granted,
     { request, agent }: { readonly request: ModelRequest; readonly agent?: string },
   ): Hold {
     const { textBytes, images } = request
-    const { nowUs, levels } = grant
-    open.set(claim.id, { claim, agent, text: { textBytes, images }, nowUs, levels })
+    open.set(claim.id, { claim, grant, agent, text: { textBytes, images } })
     return Object.freeze({ id: claim.id })
   }
 
@@ -153,10 +150,10 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     if (reservation === undefined) return
     open.delete(hold.id)
     const usedTokens = usage === undefined ? 0 : toUnits(usage.inputTokens) + toUnits(usage.outputTokens)
-    const { claim, agent, text, nowUs } = reservation
+    const { claim, grant, agent, text } = reservation
     // What has no price cannot be settled: the reservation stays.
     const usedMicros = usage === undefined ? (costMicros ?? 0) : costMicros
-    store.settle([{ claim, nowUs, usedTokens, usedMicros }])
+    store.settle([{ claim, grant, usedTokens, usedMicros }])
     if (agent === undefined) return
     pacing.nudge(agent)
     if (usage?.source === 'provider' && text.images === 0)
@@ -243,6 +240,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
           ? await store.take(claim)
           : await pacing.pace({
               agent,
+              claim,
               attempt: () => store.take(claim),
               mayWaitMs: (refused) =>
                 refused.kind === 'unavailable' ? 0 : (refused.ask.account.subject.limits.waitMs ?? 0),
@@ -277,8 +275,12 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     gate,
 
     headers(of) {
-      const known = of instanceof GatewayError ? refusals.get(of) : open.get(of.id)
-      return known === undefined ? [] : toHeaders(known.claim.asks, known.levels)
+      if (of instanceof GatewayError) {
+        const refused = refusals.get(of)
+        return refused === undefined ? [] : toHeaders(refused.claim.asks, refused.levels)
+      }
+      const held = open.get(of.id)
+      return held === undefined ? [] : toHeaders(held.claim.asks, held.grant.levels)
     },
 
     async look(subjects) {

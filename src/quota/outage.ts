@@ -44,6 +44,7 @@ export interface OutageOptions {
 const FAILURES_TO_OPEN = 3
 const PROBE_MS = 250
 const HEARTBEAT_MS = 1_000
+const COMPLAINT_MS = 60_000
 
 /** Wraps Redis. `up` is false until `start` has seen it answer. */
 export function createOutageAuthority(options: OutageOptions): OutageAuthority {
@@ -56,6 +57,7 @@ export function createOutageAuthority(options: OutageOptions): OutageAuthority {
   let cancelBeat = (): void => {}
   let onReturn = (): void => {}
   let closed = false
+  let complained = false
 
   redis.onConnection((usable) => {
     if (!usable) open('connection lost')
@@ -105,6 +107,16 @@ export function createOutageAuthority(options: OutageOptions): OutageAuthority {
       },
     )
     return beating
+  }
+
+  /** One line a minute: a ledger that cannot be read stays so until somebody mends it. */
+  function complain({ message }: StoreFailure): void {
+    if (complained) return
+    complained = true
+    timers.after(COMPLAINT_MS, () => {
+      complained = false
+    })
+    log.warn({ reason: message }, 'a ledger in redis cannot be used: it is decided here')
   }
 
   function failed(error: unknown): void {
@@ -212,9 +224,11 @@ export function createOutageAuthority(options: OutageOptions): OutageAuthority {
       pending++
       return redis.visit(visits, fleet).then((answers) => {
         pending--
-        const failure = answers.find((answer) => answer instanceof StoreFailure)
+        const failure = answers.find((answer) => answer instanceof StoreFailure && !answer.alone)
         if (failure === undefined) failures = 0
         else failed(failure)
+        const broken = answers.find((answer) => answer instanceof StoreFailure && answer.alone)
+        if (broken instanceof StoreFailure) complain(broken)
         return visits.map((visit, i): Reply => {
           const answer = answers[i] as Answer | StoreFailure
           if (answer instanceof StoreFailure) return decideHere(visit, answer.unsure ? 'unsure' : 'local')

@@ -1,9 +1,9 @@
-// Waiting for one's turn instead of a refusal (`limits.wait`). One line of waiters for each agent, first come first
-// served; only the first of a line asks for limits, so agents share what is scarce among them by turns and not by the
-// number of their callers. Bounded in count and time; who leaves is forgotten at once.
+// Waiting for one's turn instead of a refusal (`limits.wait`). The callers of an agent who wait for the same limit stand
+// in one line, first come first served; only the first of a line asks, so agents share what is scarce among them by
+// turns and not by the number of their callers. Bounded in count and time; who leaves is forgotten at once.
 
 import type { Clock } from '../types.ts'
-import type { Grant, Timers } from './store.ts'
+import type { Claim, Grant, Timers } from './store.ts'
 
 export interface Pacing {
   /**
@@ -11,17 +11,20 @@ export interface Pacing {
    * over; `mayWaitMs` says for a refusal how long it is worth waiting for (0: not at all).
    */
   pace(turn: Turn): Promise<Grant>
-  /** Something came back to an agent: its first waiter looks again at once. */
+  /** Something came back to an agent: the first of each of its lines looks again at once. */
   nudge(agent: string): void
   /** Waiters in all lines. */
   readonly waiting: number
 }
 
+type No = Extract<Grant, { ok: false }>
+
 export interface Turn {
   readonly agent: string
+  readonly claim: Claim
   readonly attempt: () => Grant | Promise<Grant>
-  readonly mayWaitMs: (refused: Extract<Grant, { ok: false }>) => number
-  /** How long to wait at most before the first attempt, when others of the agent wait already. */
+  readonly mayWaitMs: (refused: No) => number
+  /** How long to stand at most in a line that is there already. */
   readonly lineMs: number
   /** Monotonic ms at which the request is over. */
   readonly deadlineAt: number
@@ -40,14 +43,18 @@ interface Waiter {
   readonly sinceMs: number
   /** When it gives up, as far as is known: the last refusal says for how long a wait is worth it. */
   untilMs: number
-  last: Extract<Grant, { ok: false }> | undefined
+  last: No | undefined
   /** When that was. */
   lastMs: number
   resolve(grant: Grant): void
   isOver: boolean
 }
 
+/** Those of one agent who wait for one limit. */
 interface Line {
+  readonly agent: string
+  /** The key of the account that refused its first. */
+  readonly key: string
   readonly waiters: Waiter[]
   attempting: boolean
   nudged: boolean
@@ -55,37 +62,48 @@ interface Line {
 }
 
 export function createPacing({ clock, timers }: { clock: Clock; timers: Timers }): Pacing {
-  const lines = new Map<string, Line>()
+  /** By agent, and then by the key of the account that is waited for. */
+  const agents = new Map<string, Map<string, Line>>()
   let waiting = 0
 
   async function pace(turn: Turn): Promise<Grant> {
-    const line = lines.get(turn.agent)
-    const isFirst = line === undefined || turn.lineMs <= 0
-    if (isFirst) {
-      const grant = await turn.attempt()
-      if (grant.ok) return grant
-      const mayWaitMs = turn.mayWaitMs(grant)
-      if (!isWorth(grant, mayWaitMs, turn) || isFull(turn.agent)) return grant
-      return join(turn, mayWaitMs, grant)
+    const line = lineOf(turn)
+    if (line !== undefined && turn.lineMs > 0 && !isFull(turn.agent)) return join(turn, line.key, turn.lineMs)
+    const grant = await turn.attempt()
+    if (grant.ok || !isWorth(grant, turn) || isFull(turn.agent)) return grant
+    return join(turn, keyOf(grant), turn.mayWaitMs(grant), grant)
+  }
+
+  /** The line of a limit that the claim needs too. */
+  function lineOf({ agent, claim }: Turn): Line | undefined {
+    const lines = agents.get(agent)
+    if (lines === undefined) return undefined
+    for (const { account } of claim.asks) {
+      const line = lines.get(account.key)
+      if (line !== undefined) return line
     }
-    if (isFull(turn.agent)) return turn.attempt()
-    return join(turn, turn.lineMs, undefined)
+    return undefined
   }
 
   function isFull(agent: string): boolean {
-    return waiting >= MOST_OF_ALL || (lines.get(agent)?.waiters.length ?? 0) >= MOST_OF_AGENT
+    if (waiting >= MOST_OF_ALL) return true
+    let here = 0
+    for (const { waiters } of agents.get(agent)?.values() ?? []) here += waiters.length
+    return here >= MOST_OF_AGENT
   }
 
   /** A wait that is known to be too long is not begun. */
-  function isWorth(refused: Extract<Grant, { ok: false }>, mayWaitMs: number, turn: Turn): boolean {
+  function isWorth(refused: No, turn: Turn): boolean {
+    const mayWaitMs = turn.mayWaitMs(refused)
     if (mayWaitMs <= 0 || turn.signal?.aborted === true) return false
     const waitMs = waitOf(refused)
     return waitMs !== undefined && waitMs <= mayWaitMs && clock.now() + waitMs < turn.deadlineAt
   }
 
-  function join(turn: Turn, mayWaitMs: number, last: Waiter['last']): Promise<Grant> {
+  function join(turn: Turn, key: string, mayWaitMs: number, last?: No): Promise<Grant> {
     return new Promise((resolve) => {
       const nowMs = clock.now()
+      const line = openLine(turn.agent, key)
       const waiter: Waiter = {
         turn,
         sinceMs: nowMs,
@@ -95,30 +113,37 @@ export function createPacing({ clock, timers }: { clock: Clock; timers: Timers }
         resolve,
         isOver: false,
       }
-      let line = lines.get(turn.agent)
-      if (line === undefined) {
-        line = { waiters: [], attempting: false, nudged: false, cancel: () => {} }
-        lines.set(turn.agent, line)
-      }
       line.waiters.push(waiter)
       waiting += 1
-      const cancelLimit = timers.after(Math.max(waiter.untilMs - nowMs, 0), () => giveUp(waiter))
-      const onLeft = (): void => giveUp(waiter)
+      const cancelLimit = timers.after(Math.max(waiter.untilMs - nowMs, 0), () => giveUp(line, waiter))
+      const onLeft = (): void => giveUp(line, waiter)
       turn.signal?.addEventListener('abort', onLeft, { once: true })
       waiter.resolve = (grant) => {
         cancelLimit()
         turn.signal?.removeEventListener('abort', onLeft)
         resolve(grant)
       }
-      if (line.waiters.length === 1) lookLater(line, turn.agent)
+      if (line.waiters.length === 1) lookLater(line)
     })
   }
 
+  function openLine(agent: string, key: string): Line {
+    let lines = agents.get(agent)
+    if (lines === undefined) {
+      lines = new Map()
+      agents.set(agent, lines)
+    }
+    let line = lines.get(key)
+    if (line === undefined) {
+      line = { agent, key, waiters: [], attempting: false, nudged: false, cancel: () => {} }
+      lines.set(key, line)
+    }
+    return line
+  }
+
   /** Ends a wait with the last refusal; one that never had a turn has it now, and is refused or lucky. */
-  function giveUp(waiter: Waiter): void {
-    const line = lines.get(waiter.turn.agent)
-    if (waiter.isOver || line === undefined) return
-    if (line.attempting && line.waiters[0] === waiter) return
+  function giveUp(line: Line, waiter: Waiter): void {
+    if (waiter.isOver || (line.attempting && line.waiters[0] === waiter)) return
     leave(line, waiter)
     if (waiter.last !== undefined || waiter.turn.signal?.aborted === true) {
       waiter.resolve(waiter.last ?? { ok: false, kind: 'unavailable' })
@@ -132,25 +157,28 @@ export function createPacing({ clock, timers }: { clock: Clock; timers: Timers }
     waiting -= 1
     const place = line.waiters.indexOf(waiter)
     line.waiters.splice(place, 1)
-    const { agent } = waiter.turn
-    if (line.waiters.length === 0) {
-      line.cancel()
-      lines.delete(agent)
-    } else if (place === 0) lookLater(line, agent)
+    if (line.waiters.length > 0) {
+      if (place === 0) lookLater(line)
+      return
+    }
+    line.cancel()
+    const lines = agents.get(line.agent)
+    lines?.delete(line.key)
+    if (lines?.size === 0) agents.delete(line.agent)
   }
 
-  function lookLater(line: Line, agent: string): void {
+  function lookLater(line: Line): void {
     line.cancel()
     const [first] = line.waiters
     if (first === undefined || line.attempting) return
-    const waitMs = first.last === undefined ? 0 : (waitOf(first.last) ?? 0)
-    const looksMs = first.last?.kind === 'concurrency' ? Math.min(waitMs, LOOK_MS) : waitMs
+    const { last } = first
+    const looksMs = last === undefined ? 0 : last.kind === 'concurrency' ? LOOK_MS : (waitOf(last) ?? 0)
     const ms = Math.max(first.lastMs + looksMs - clock.now(), 0)
     // A timer counts whole milliseconds and may be a little early: an exact wait is rounded to the safe side.
-    line.cancel = timers.after(ms === 0 ? 0 : Math.ceil(ms) + 1, () => void look(line, agent))
+    line.cancel = timers.after(ms === 0 ? 0 : Math.ceil(ms) + 1, () => void look(line))
   }
 
-  async function look(line: Line, agent: string): Promise<void> {
+  async function look(line: Line): Promise<void> {
     const [first] = line.waiters
     if (first === undefined || line.attempting) return
     line.attempting = true
@@ -166,25 +194,24 @@ export function createPacing({ clock, timers }: { clock: Clock; timers: Timers }
     first.last = grant
     first.lastMs = nowMs
     first.untilMs = Math.min(first.untilMs, first.sinceMs + first.turn.mayWaitMs(grant))
-    const waitMs = grant.kind === 'concurrency' ? 0 : waitOf(grant)
+    const waitMs = waitOf(grant)
     if (waitMs === undefined || nowMs + waitMs >= first.untilMs || first.turn.signal?.aborted === true) {
       leave(line, first)
       first.resolve(grant)
       return
     }
-    if (line.nudged) void look(line, agent)
-    else lookLater(line, agent)
+    if (line.nudged) void look(line)
+    else lookLater(line)
   }
 
   return {
     pace,
     nudge(agent) {
-      const line = lines.get(agent)
-      if (line === undefined) return
-      line.nudged = true
-      if (!line.attempting) {
+      for (const line of agents.get(agent)?.values() ?? []) {
+        line.nudged = true
+        if (line.attempting) continue
         line.cancel()
-        line.cancel = timers.after(0, () => void look(line, agent))
+        line.cancel = timers.after(0, () => void look(line))
       }
     },
     get waiting() {
@@ -193,8 +220,14 @@ export function createPacing({ clock, timers }: { clock: Clock; timers: Timers }
   }
 }
 
-/** ms until another attempt makes sense; undefined where no wait of ours can help. */
-function waitOf(refused: Extract<Grant, { ok: false }>): number | undefined {
+/** What is waited for; '' where nobody said. */
+function keyOf(refused: No): string {
+  return refused.kind === 'unavailable' ? '' : refused.ask.account.key
+}
+
+/** ms until another attempt makes sense, at the earliest; undefined where no wait of ours can help. */
+function waitOf(refused: No): number | undefined {
   if (refused.kind === 'unavailable' || refused.kind === 'budget') return undefined
-  return refused.waitUs / 1000
+  // A slot may come back at any moment.
+  return refused.kind === 'concurrency' ? 0 : refused.waitUs / 1000
 }

@@ -14,15 +14,19 @@ export class StoreFailure extends Error {
   readonly reason: 'disconnected' | 'timeout' | 'error'
   readonly unsure: boolean
 
-  constructor(reason: StoreFailure['reason'], message: string, unsure: boolean) {
+  /** Only these ledgers fail; the others are as ever. */
+  readonly alone: boolean
+
+  constructor(reason: StoreFailure['reason'], message: string, unsure: boolean, alone = false) {
     super(message)
     this.reason = reason
     this.unsure = unsure
+    this.alone = alone
   }
 }
 
 export interface RedisLedgers {
-  /** @throws StoreFailure (as a rejection) within `timeoutMs`, at once while there is no connection */
+  /** An answer or a failure for each, within `timeoutMs`; at once while there is no connection. Never rejects. */
   visit(visits: readonly Visit[], fleet: number): Promise<readonly (Answer | StoreFailure)[]>
   /** Says that this replica lives, and tells how many do. Writes, so what would fail a decision fails it. @throws StoreFailure */
   heartbeat(): Promise<number>
@@ -52,6 +56,9 @@ export interface RedisLedgersOptions {
 const VISITS_PER_CALL = 64
 /** How long `close` waits for its last word. */
 const LAST_WORDS_MS = 250
+/** Errors that are not about one key. */
+const OF_REDIS =
+  /^-?(READONLY|OOM|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|NOPERM|BUSY)\b|can't run this command|OOM/
 const FLEET_KEY = `${PREFIX}:fleet`
 
 /** Makes the client; nothing is sent before `connect`. */
@@ -103,7 +110,12 @@ export function createRedisLedgers(options: RedisLedgersOptions): RedisLedgers {
     fleet: number,
   ): Promise<readonly (Answer | StoreFailure)[]> {
     try {
-      return readAnswers(visits, await call(scripts.visit, toCall(visits, { replica, fleet })))
+      const answers = readAnswers(visits, await call(scripts.visit, toCall(visits, { replica, fleet })))
+      return answers.map((answer) =>
+        'failed' in answer
+          ? new StoreFailure('error', answer.failed, answer.unsure, !OF_REDIS.test(answer.failed))
+          : answer,
+      )
     } catch (error) {
       const failure = toFailure(error)
       return visits.map(() => failure)
@@ -150,7 +162,7 @@ export function createRedisLedgers(options: RedisLedgersOptions): RedisLedgers {
   }
 }
 
-/** An error reply says that the script took nothing; anything else leaves it open. */
+/** An error reply to a whole call says that none of it ran; anything else leaves it open. */
 function toFailure(error: unknown): StoreFailure {
   if (error instanceof StoreFailure) return error
   const message = error instanceof Error ? error.message : String(error)

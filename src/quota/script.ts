@@ -48,13 +48,14 @@ export function toCall(
   const args: (string | number)[] = [nowUs, replica, fleet, visits.length]
   for (const { generation, reports, claims } of visits) {
     args.push(generation, reports.length, claims.length)
-    for (const { account, moved, movedStartUs, owed, slots, ahead } of reports) {
+    for (const { account, moved, movedStartUs, returned, owed, slots, ahead } of reports) {
       keys.push(account.key)
       pushRate(args, account.requests)
       pushRate(args, account.tokens)
       const { requests, tokens, micros } = sum(moved, owed)
       args.push(account.concurrency ?? '', account.budget?.micros ?? '', account.budget?.period[0] ?? '')
-      args.push(requests, tokens, micros, movedStartUs, slots, ahead.requests, ahead.tokens, ahead.micros)
+      args.push(requests, tokens, micros, movedStartUs, returned.requests, returned.tokens, returned.micros)
+      args.push(slots, ahead.requests, ahead.tokens, ahead.micros)
     }
     for (const claim of claims) {
       args.push(claim.length)
@@ -72,17 +73,25 @@ function pushRate(args: (string | number)[], rate: Rate | undefined): void {
 const KINDS: readonly Kind[] = ['requests', 'tokens', 'concurrency', 'budget']
 const STANDING_VALUES = 7
 
+/** A visit that failed although the script ran: its ledgers cannot be read or written. */
+export interface Failed {
+  readonly failed: string
+  /** It may have been done in part. */
+  readonly unsure: boolean
+}
+
 /**
  * What ledger.lua answered to visits.
  * @throws Error when it is nothing that ledger.lua answers
  */
-export function readAnswers(visits: readonly Visit[], reply: unknown): Answer[] {
+export function readAnswers(visits: readonly Visit[], reply: unknown): (Answer | Failed)[] {
   const [now, ...answers] = list(reply)
   if (answers.length !== visits.length) throw new Error('ledger.lua answered another number of visits')
   const nowUs = Number(now)
   return visits.map(({ reports, claims }, i) => {
     const answer = list(answers[i])
     if (answer.length === 0) return { nowUs, stale: true, standings: [], refusals: [] }
+    if (answer[0] === 'ERR') return { failed: String(answer[2]), unsure: answer[1] === 1 }
     const values = list(answer[0])
     const told = list(answer[1])
     if (values.length !== reports.length * STANDING_VALUES || told.length !== claims.length)

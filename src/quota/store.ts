@@ -54,6 +54,8 @@ export interface Granted {
   readonly origin: Origin
   /** The ledgers' own clock at the decision, or as last known, µs. */
   readonly nowUs: number
+  /** This process's monotonic one, ms. */
+  readonly atMs: number
   /** After the taking, in the order of the asks. */
   readonly levels: readonly Levels[]
 }
@@ -80,8 +82,7 @@ export type Grant = Granted | Refused | Unavailable
 /** The end of a claim: its slots come back, its tokens and its money are moved to what was used. */
 export interface Settlement {
   readonly claim: Claim
-  /** Of the grant. */
-  readonly nowUs: number
+  readonly grant: Granted
   /** Tokens really used; the difference to each ask is charged or given back. Undefined leaves the reservation. */
   readonly usedTokens: number | undefined
   readonly usedMicros: number | undefined

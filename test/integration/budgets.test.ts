@@ -65,7 +65,7 @@ const call = (name: keyof typeof AGENTS, at: number, body: object = BODY): Promi
 }
 
 const spentMicros = async (name: string): Promise<number> => {
-  const field = await redis.command('HGET', `slc:1:{${name}}:b:agent:${name}`, 'm')
+  const field = await redis.command('HGET', `slc:1:{${name}}:b:agent:${name}`, 'd')
   return Number(String(field).split(' ')[2])
 }
 

@@ -69,6 +69,12 @@ const report = fc.record({
   /** Of the present period or of the one before. */
   isPresent: fc.boolean(),
   slots: fc.integer({ min: 0, max: 3 }),
+  returned: fc.oneof(fc.constant(undefined), units),
+  /** As a replica sees the account that has another configuration: without some of its limits. */
+  without: fc.oneof(
+    { weight: 4, arbitrary: fc.constant(undefined) },
+    { weight: 1, arbitrary: fc.constantFrom('requests' as const, 'tokens' as const, 'budget' as const) },
+  ),
   ahead: fc.oneof(fc.constant(undefined), units),
 })
 const steps = fc.oneof(
@@ -147,8 +153,9 @@ describe('the script of the ledgers', () => {
             if (!step.late) generation += 1
             const one: Visit = {
               generation,
-              reports: step.reports.map(({ who, moved, isPresent, slots, ahead }) => {
-                const account = accounts[who] as Account
+              reports: step.reports.map(({ who, moved, isPresent, slots, returned, without, ahead }) => {
+                const known = accounts[who] as Account
+                const account = without === undefined ? known : { ...known, [without]: undefined }
                 const { tokens, budget } = account
                 return {
                   account,
@@ -158,6 +165,11 @@ describe('the script of the ledgers', () => {
                     micros: moved.sign * whole(moved.micros, budget?.micros),
                   },
                   movedStartUs: isPresent ? Math.floor(nowUs / 86_400_000_000) * 86_400_000_000 : START_US,
+                  returned: {
+                    requests: returned?.requests ?? 0,
+                    tokens: returned === undefined ? 0 : whole(returned.tokens, tokens?.capacity),
+                    micros: returned === undefined ? 0 : whole(returned.micros, budget?.micros),
+                  },
                   owed: { requests: 0, tokens: 0, micros: 0 },
                   slots,
                   ahead: {
@@ -208,7 +220,10 @@ describe('the script of the ledgers', () => {
           // A ledger that says nothing takes no memory. (What is over by the time handed in may still be there.)
           accounts.forEach((_, i) => {
             const ledger = ledgers[i] as Ledger
-            const isWritten = ledger.requests ?? ledger.tokens ?? ledger.money ?? ledger.leases.size > 0
+            const isWritten =
+              ledger.requests ??
+              ledger.tokens ??
+              (Object.keys(ledger.money).length > 0 || ledger.leases.size > 0)
             if (!isWritten) expect(replies[visits.length + i]?.[1]).toBe(0)
             if (!isBlank(ledger, nowUs)) expect(replies[visits.length + i]?.[1]).toBe(1)
           })
@@ -237,6 +252,7 @@ describe('the script of the ledgers', () => {
             account,
             moved: { requests: i, tokens: 0, micros: 0 },
             movedStartUs: 0,
+            returned: { requests: 0, tokens: 0, micros: 0 },
             owed: { requests: 0, tokens: 0, micros: 0 },
             slots: 0,
             ahead: { requests: 0, tokens: 0, micros: 0 },
@@ -250,8 +266,48 @@ describe('the script of the ledgers', () => {
     )
     const call = toCall(visits, { replica: 'a', fleet: 1 }, START_US)
     const reply = await redis.evalsha(scripts.visit.sha, call.keys.length, ...call.keys, ...call.args)
-    const [x, y] = readAnswers(visits, reply)
-    expect(x?.refusals).toEqual([undefined, undefined])
-    expect(y?.refusals).toEqual([undefined, { at: 0, kind: 'requests', waitUs: 1e9 }])
+    expect(readAnswers(visits, reply)).toMatchObject([
+      { refusals: [undefined, undefined] },
+      { refusals: [undefined, { at: 0, kind: 'requests', waitUs: 1e9 }] },
+    ])
+  })
+
+  it('decides the others of a call when one ledger cannot be read, and leaves alone what is not its own', async () => {
+    const accounts = ['good', 'bad', 'foreign'].map((id) =>
+      toAccount({
+        kind: 'agent',
+        id,
+        tag: `one-bad-${id}`,
+        limits: { strict: false, requests: { capacity: 2, intervalUs: 1e9 } },
+      }),
+    )
+    const [, bad, foreign] = accounts as [Account, Account, Account]
+    await redis.set(bad.key, 'no hash')
+    await redis.hset(foreign.key, 'x', 'from another hand', 'r', 'not a time', 'l:z', '1 2')
+    const visits = accounts.map(
+      (account): Visit => ({
+        generation: 1,
+        reports: [
+          {
+            account,
+            moved: { requests: 1, tokens: 0, micros: 0 },
+            movedStartUs: 0,
+            returned: { requests: 0, tokens: 0, micros: 0 },
+            owed: { requests: 0, tokens: 0, micros: 0 },
+            slots: 0,
+            ahead: { requests: 0, tokens: 0, micros: 0 },
+          },
+        ],
+        claims: [[{ at: 0, requests: 1, tokens: 0, micros: 0 }]],
+      }),
+    )
+    const call = toCall(visits, { replica: 'a', fleet: 1 }, START_US)
+    const reply = await redis.evalsha(scripts.visit.sha, call.keys.length, ...call.keys, ...call.args)
+    expect(readAnswers(visits, reply)).toMatchObject([
+      { refusals: [undefined], standings: [{ requests: 2e9 }] },
+      { failed: expect.stringContaining('WRONGTYPE'), unsure: false },
+      { refusals: [undefined], standings: [{ requests: 2e9 }] },
+    ])
+    expect(await redis.hget(foreign.key, 'x')).toBe('from another hand')
   })
 })

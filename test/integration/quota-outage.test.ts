@@ -13,7 +13,7 @@ import { type Account, type Claim, type Grant, systemTimers } from '../../src/qu
 import type { Clock, Subject } from '../../src/types.ts'
 import { freePort } from '../support/ports.ts'
 import { serversAt, startRedis, type TestRedis } from '../support/redis.ts'
-import { agentSubject, claimOn, perMinute, perSecond } from '../unit/quota/fixtures.ts'
+import { agentSubject, claimOn, perMinute, perSecond, sureGrant } from '../unit/quota/fixtures.ts'
 
 const clock: Clock = { now: () => performance.now(), wall: () => Date.now() }
 const opened: { stop(): Promise<unknown> }[] = []
@@ -149,7 +149,9 @@ async function admitted(store: LeaseStore, subject: Subject, times: number): Pro
   return count
 }
 
-const end = (claim: Claim, usedTokens?: number) => [{ claim, nowUs: 0, usedTokens, usedMicros: undefined }]
+const end = (claim: Claim, usedTokens?: number) => [
+  { claim, grant: sureGrant(claim), usedTokens, usedMicros: undefined },
+]
 
 /** The same names with nothing remembered of them: the next claim goes to the ledgers. */
 const anew = (subject: Subject): Subject => ({ ...subject })
@@ -544,7 +546,9 @@ describe('money', () => {
     for (let i = 0; i < 20; i++) expect(await store.take(both)).toEqual({ ok: false, kind: 'unavailable' })
     expect(await admitted(store, free, 20)).toBe(9)
 
-    store.settle([{ claim, nowUs: Date.now() * 1000, usedTokens: undefined, usedMicros: 100 }])
+    store.settle([
+      { claim, grant: sureGrant(claim, Date.now() * 1000), usedTokens: undefined, usedMicros: 100 },
+    ])
     proxy.mode = 'pass'
     await until(() => outage.up, 1_500)
     const [rest, more] = [claimOnAccount(account, 900), claimOnAccount(account, 1)]

@@ -91,7 +91,7 @@ async function run(job: LimiterJob): Promise<void> {
         admitted.push(askedUs, decidedUs)
         const settlement: Settlement = {
           claim,
-          nowUs: grant.nowUs,
+          grant,
           usedTokens: undefined,
           usedMicros: undefined,
         }

@@ -7,7 +7,7 @@ import {
   type MemoryAuthority,
   type MemoryAuthorityOptions,
 } from '../../../src/quota/memory.ts'
-import { type Claim, systemTimers } from '../../../src/quota/store.ts'
+import { type Claim, type Granted, systemTimers } from '../../../src/quota/store.ts'
 import type {
   Caller,
   Clock,
@@ -141,4 +141,10 @@ export function memoryStore(options: Omit<MemoryAuthorityOptions, 'replica'>): L
   const authority = createMemoryAuthority(options)
   const store = createLeaseStore({ authority, clock: options.clock, timers: systemTimers, leases: false })
   return { ...store, authority }
+}
+
+/** A grant of which everything may come back: the bucket held it all the time. */
+export function sureGrant({ asks }: Claim, nowUs = 0): Granted {
+  const levels = asks.map(() => ({ requests: Infinity, tokens: Infinity }))
+  return { ok: true, origin: 'store', nowUs, atMs: Infinity, levels }
 }

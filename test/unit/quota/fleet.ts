@@ -70,7 +70,7 @@ export function createFleet(size: number, { leases = true }: { leases?: boolean 
         if (!grant.ok) throw new Error('only what was granted ends')
         const settlement: Settlement = {
           claim,
-          nowUs: grant.nowUs,
+          grant,
           usedTokens: used.tokens,
           usedMicros: used.micros,
         }

@@ -58,11 +58,10 @@ function play(
     }
     nowUs += Math.floor((wait * capacity * intervalUs) / 2)
     const hand = hands[replica] as InHand
-    // A lease that has ended is lost to the replica, whatever is left of it.
-    const back = act === 'return' && nowUs < hand.endsUs ? hand.units : 0
+    // A replica may think it has what is long over: the ledger knows better.
+    const returned: Units = { ...NO_UNITS, requests: act === 'return' ? hand.units : 0 }
     hand.units = 0
     if (act === 'crash') continue
-    const moved: Units = { ...NO_UNITS, requests: -back }
     generation += 1
     const { refusals, standings } = visit(
       [ledger],
@@ -71,8 +70,9 @@ function play(
         reports: [
           {
             account,
-            moved,
+            moved: NO_UNITS,
             movedStartUs: 0,
+            returned,
             owed: NO_UNITS,
             slots: 0,
             ahead: { ...NO_UNITS, requests: ahead },
@@ -152,6 +152,7 @@ describe('leases', () => {
               account,
               moved: NO_UNITS,
               movedStartUs: 0,
+              returned: NO_UNITS,
               owed: NO_UNITS,
               slots: 0,
               ahead: { ...NO_UNITS, requests: 50 },

@@ -150,7 +150,7 @@ describe('a look', () => {
     expect(seen.filter(({ toldBy }) => toldBy === 'ledgers')).toHaveLength(5_000)
     expect(toShown(seen[5_099] as InHand, 0).requests).toMatchObject({ left: null, fullInMs: null })
     expect(one.visits).toBe(5_000)
-    await time.advanceAsync(3_000)
+    await time.advanceAsync(4_000)
     expect(one.store.totals().purses).toBe(0)
   })
 

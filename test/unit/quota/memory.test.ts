@@ -11,7 +11,15 @@ import {
   type Store,
   systemTimers,
 } from '../../../src/quota/store.ts'
-import { agentSubject, claimOn, manualClock, memoryStore, perMinute, perSecond } from './fixtures.ts'
+import {
+  agentSubject,
+  claimOn,
+  manualClock,
+  memoryStore,
+  perMinute,
+  perSecond,
+  sureGrant,
+} from './fixtures.ts'
 
 /** Where the ledgers are in this process, a claim is decided on the spot. */
 function take(store: Store, claim: Claim): Grant {
@@ -21,7 +29,7 @@ function take(store: Store, claim: Claim): Grant {
 }
 
 function end(claim: Claim, usedTokens?: number): Settlement[] {
-  return [{ claim, nowUs: 0, usedTokens, usedMicros: undefined }]
+  return [{ claim, grant: sureGrant(claim), usedTokens, usedMicros: undefined }]
 }
 
 describe('the store in memory', () => {
@@ -212,6 +220,7 @@ describe('the store in memory', () => {
         account,
         moved: NO_UNITS,
         movedStartUs: 0,
+        returned: NO_UNITS,
         owed: NO_UNITS,
         slots: 0,
         ahead: NO_UNITS,
@@ -257,6 +266,7 @@ describe('the store in memory', () => {
         account,
         moved: NO_UNITS,
         movedStartUs: 0,
+        returned: NO_UNITS,
         owed: NO_UNITS,
         slots: 1,
         ahead: NO_UNITS,

@@ -24,6 +24,7 @@ function setUp() {
     const claim = claimOn([subject])
     return {
       agent,
+      claim,
       attempt: () => store.take(claim),
       mayWaitMs: () => 2_000,
       lineMs: 2_000,
@@ -105,6 +106,7 @@ describe('waiting for a turn', () => {
       void pacing
         .pace({
           agent,
+          claim,
           attempt: () => store.take(claim),
           mayWaitMs: () => 10_000,
           lineMs: 10_000,
@@ -126,12 +128,38 @@ describe('waiting for a turn', () => {
     const { time, pacing, store, turnOf } = setUp()
     const subject = agentSubject('a', { concurrency: 1 })
     const claim = claimOn([subject])
-    const grant = await pacing.pace(turnOf('a', { attempt: () => store.take(claim) }))
+    const grant = await pacing.pace(turnOf('a', { claim, attempt: () => store.take(claim) }))
     if (!grant.ok) throw new Error('the first is granted')
     const next = watch(pacing.pace(turnOf('a', {}, { concurrency: 1 })))
     await time.advanceAsync(500)
     expect(next.grant).toBeUndefined()
-    store.settle([{ claim, nowUs: grant.nowUs, usedTokens: undefined, usedMicros: undefined }])
+    store.settle([{ claim, grant, usedTokens: undefined, usedMicros: undefined }])
+    pacing.nudge('a')
+    await time.advanceAsync(1)
+    expect(next.grant).toMatchObject({ ok: true })
+  })
+
+  it('does not stand behind callers who wait for a limit that it does not need', async () => {
+    const { time, pacing, store, turnOf } = setUp()
+    await pacing.pace(turnOf('a'))
+    const waits = watch(pacing.pace(turnOf('a')))
+    const other = claimOn([
+      { ...agentSubject('laptop', { requests: perSecond(10) }), kind: 'bearer' as const },
+    ])
+    const free = watch(pacing.pace(turnOf('a', { claim: other, attempt: () => store.take(other) })))
+    await time.advanceAsync(0)
+    expect(waits.grant).toBeUndefined()
+    expect(free.grant).toMatchObject({ ok: true })
+  })
+
+  it('waits for a slot however short the wait may be', async () => {
+    const { time, pacing, store, turnOf } = setUp()
+    const claim = claimOn([agentSubject('a', { concurrency: 1 })])
+    const grant = await pacing.pace(turnOf('a', { claim, attempt: () => store.take(claim) }))
+    if (!grant.ok) throw new Error('the first is granted')
+    const next = watch(pacing.pace(turnOf('a', { mayWaitMs: () => 500 }, { concurrency: 1 })))
+    await time.advanceAsync(50)
+    store.settle([{ claim, grant, usedTokens: undefined, usedMicros: undefined }])
     pacing.nudge('a')
     await time.advanceAsync(1)
     expect(next.grant).toMatchObject({ ok: true })
