@@ -459,7 +459,7 @@ function readerOfEnvironment(bearer: string | undefined): Reader {
       localModel: await askLocalModel(process.env.LOCAL_LLM_URL),
     })
   }
-  return { read, readAround: read }
+  return { read, readAround: read, sourcesOf: () => undefined }
 }
 
 /** The first model that a local server lists; undefined when it does not answer soon. */
