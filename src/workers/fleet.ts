@@ -1,6 +1,6 @@
-// The primary's end: starts the workers, asks them, replaces those that end, ends them all. The port for agents is this
-// process's and is handed out connection by connection, so nothing that waits is lost with a worker. What is asked and
-// answered is main.ts's.
+// The primary's end: starts the workers, asks them, replaces those that end, ends them all. The port for agents is held
+// by this process and all workers accept from it, so what waits there is not lost with one. What is asked and answered
+// is main.ts's.
 
 import cluster, { type Worker } from 'node:cluster'
 import { WORKER_VARIABLE } from './link.ts'
@@ -57,6 +57,9 @@ interface Member {
 
 export function createFleet(options: FleetOptions): Fleet {
   const { count, clock, timers, log } = options
+  // Not in turn through this process: a connection that is being handed over when its worker dies or closes is then
+  // neither answered nor closed, and every connection would cost two processes. Idle workers accept first.
+  cluster.schedulingPolicy = cluster.SCHED_NONE
   const members = new Map<number, Member>()
   /** Workers that ended soon after their start, one after the other. */
   let early = 0
