@@ -12,12 +12,14 @@ export interface AdminDeps {
   readonly token: () => string | undefined
   readonly metrics: () => Promise<string>
   /** What `/ready` tells an operator besides yes and no. */
-  readonly readiness: () => Readonly<Record<string, unknown>>
-  readonly status: () => Readonly<Record<string, unknown>>
+  readonly readiness: () => Told | Promise<Told>
+  readonly status: () => Told | Promise<Told>
   readonly reload: (what: { secretsOnly: boolean }) => Promise<ReloadAnswer>
   /** An error as an answer, in the shape of the agents' side. */
   readonly fail: (error: unknown) => Response
 }
+
+type Told = Readonly<Record<string, unknown>>
 
 export interface ReloadAnswer {
   /** Nothing was wrong. */
@@ -31,11 +33,12 @@ export function createAdmin(deps: AdminDeps): Hono {
   const app = new Hono()
   app.get('/metrics', async (c) => c.text(await deps.metrics(), 200, { 'content-type': METRICS_TYPE }))
   app.get('/health', (c) => c.json({ status: 'ok' }))
-  app.get('/ready', (c) => {
+  app.get('/ready', async (c) => {
+    const more = await deps.readiness()
     const ready = deps.phase.now === 'ready'
-    return c.json({ status: deps.phase.now, ...deps.readiness() }, ready ? 200 : 503)
+    return c.json({ status: deps.phase.now, ...more }, ready ? 200 : 503)
   })
-  app.get('/status', (c) => guard(c.req.header('authorization')) ?? c.json(deps.status()))
+  app.get('/status', async (c) => guard(c.req.header('authorization')) ?? c.json(await deps.status()))
   app.post('/reload', async (c) => {
     const refused = guard(c.req.header('authorization'))
     if (refused !== undefined) return refused
