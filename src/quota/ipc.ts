@@ -34,6 +34,8 @@ export function createRemoteAuthority({ ask, timers }: RemoteOptions): Authority
   let underWay = 0
   let due = false
   let fleet = 1
+  /** Somebody has waited in vain, and no answer has come since: nobody else is to wait. */
+  let silent = false
 
   function sendLater(): void {
     if (due) return
@@ -52,6 +54,7 @@ export function createRemoteAuthority({ ask, timers }: RemoteOptions): Authority
       underWay += 1
       const over = (told: unknown): void => {
         underWay -= 1
+        silent = false
         const answers = isTold(told) ? told.answers : []
         if (isTold(told)) fleet = told.fleet
         for (const [i, { done }] of errands.entries()) {
@@ -71,6 +74,7 @@ export function createRemoteAuthority({ ask, timers }: RemoteOptions): Authority
     for (const errand of errands) {
       const { done, sent, visit } = errand
       errand.done = undefined
+      if (done !== undefined && sent) silent = true
       done?.(sent ? UNHEARD : unsent(visit))
     }
   }
@@ -85,7 +89,7 @@ export function createRemoteAuthority({ ask, timers }: RemoteOptions): Authority
     onReturn() {},
 
     visit(visits) {
-      if (waiting.length + visits.length > MOST_WAITING) return visits.map(unsent)
+      if (silent || waiting.length + visits.length > MOST_WAITING) return visits.map(unsent)
       const errands: Errand[] = []
       const replies = visits.map(
         (visit) =>

@@ -111,6 +111,9 @@ describe('a primary that does not answer', () => {
     const lost = stores[0]?.take(claimOn([agent]))
     await time.advanceAsync(1_000)
     expect(await lost).toEqual({ ok: false, kind: 'unavailable' })
+    // Once is enough: whoever comes now does not wait at all.
+    await time.advanceAsync(300)
+    expect(await take(0, claimOn([agent]))).toEqual({ ok: false, kind: 'unavailable' })
     goOn()
     await time.advanceAsync(500)
     // The one nobody waited for was charged, its slot is free again.
