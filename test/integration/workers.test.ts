@@ -215,6 +215,28 @@ describe('a limit over two workers', () => {
 })
 
 describe('a worker that is killed', () => {
+  it('gives its slots back within seconds when they are kept in Redis', async () => {
+    const redis = await startRedis()
+    try {
+      const at = await start({ redis: { url: redis.url } })
+      const [victim = 0] = childrenOf(at.pid)
+      const { held, ends, streams } = await openStreams(at, 'slotted', 12)
+      expect((await as(at, 'slotted').chat()).error).toMatchObject({ code: 'concurrency_exceeded' })
+      process.kill(victim, 'SIGKILL')
+      await Promise.race(streams)
+      await eventually(
+        async () => (await as(at, 'slotted').chat()).status === 200,
+        'a slot comes back',
+        10_000,
+      )
+      held.open()
+      expect((await ends).filter(({ done }) => done).length).toBeGreaterThan(0)
+    } finally {
+      await gateway?.stop()
+      await redis.stop()
+    }
+  })
+
   it('gives its slots back at once, is replaced, and takes nothing from the other', async () => {
     const at = await start()
     const [victim = 0] = childrenOf(at.pid)
