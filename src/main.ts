@@ -8,7 +8,7 @@ import { createServer, type Server, type ServerResponse } from 'node:http'
 import { Server as Listener } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
-import { MeterProvider } from '@opentelemetry/sdk-metrics'
+import { MeterProvider, type MetricData } from '@opentelemetry/sdk-metrics'
 import pino from 'pino'
 import { createAdmin, type ReloadAnswer } from './admin/app.ts'
 import { runCommand } from './cli/commands.ts'
@@ -16,7 +16,7 @@ import type { Io } from './cli/io.ts'
 import { BEARER_PREFIX, bearerSha256, checksumIsRight, hasSluicePrefix, mintBearer } from './config/bearer.ts'
 import { fromEnvironment } from './config/environment.ts'
 import { formatProblem, type Problem } from './config/problems.ts'
-import { createReader, type Reader } from './config/reader.ts'
+import { createReader, heldFiles, type Reader, type Sources } from './config/reader.ts'
 import type { RedisServers } from './config/redis-servers.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import type { Loaded } from './config/validate.ts'
@@ -28,12 +28,13 @@ import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/li
 import { createRevocations } from './identity/revocations.ts'
 import { createSharedRevocations } from './identity/shared-revocations.ts'
 import { createRedisClient } from './quota/client.ts'
+import { answerVisits, createRemoteAuthority } from './quota/ipc.ts'
 import { createLeaseStore, type LeaseStore, NOTHING_IN_HAND } from './quota/leases.ts'
-import { createMemoryAuthority } from './quota/memory.ts'
+import { createMemoryAuthority, type MemoryAuthority } from './quota/memory.ts'
 import { createMeter, type Meter as QuotaMeter } from './quota/meter.ts'
 import { createOutageAuthority, type OutageAuthority } from './quota/outage.ts'
 import { createRedisLedgers, type RedisLedgers } from './quota/redis.ts'
-import { systemTimers } from './quota/store.ts'
+import { type Authority, systemTimers } from './quota/store.ts'
 import { describeError } from './secrets/describe-error.ts'
 import {
   createKeyring,
@@ -56,8 +57,11 @@ import type { Timers } from './upstream/timers.ts'
 import { createTransport } from './upstream/transport.ts'
 import { START, VENDORS } from './upstream/vendors.ts'
 import { createLines } from './usage/lines.ts'
+import { addUp, isMetrics, joinWorkers, lastingOf, metricsOf } from './usage/merge.ts'
 import { createInstruments } from './usage/metrics.ts'
 import { createRecorder } from './usage/record.ts'
+import { createFleet, type Fleet } from './workers/fleet.ts'
+import { isWorker, openLink } from './workers/link.ts'
 
 const VERSION = readVersion()
 /** A change is seen after two equal looks, so within twice this. */
@@ -66,6 +70,12 @@ const WATCH_MS = 300
 const EXPIRY_MS = 500
 /** How long answers that the end of a drain cuts have to leave. */
 const LAST_WORDS_MS = 500
+/** How long the workers have for a reload, for a word on how they stand, and to end behind their drain. */
+const RELOAD_MS = 30_000
+const LOOK_MS = 1000
+const END_MS = 5000
+/** Workers that have not taken over what is new are told again after this. */
+const TELL_AGAIN_MS = 5000
 /** A signal this soon after the first is its echo: a group gets it, and npm in that group passes its own on. */
 const ECHO_MS = 1000
 
@@ -79,6 +89,8 @@ const timers: Timers = {
 process.exit(await main(process.argv.slice(2)))
 
 async function main(args: readonly string[]): Promise<number> {
+  // What a worker is to do its primary has decided.
+  if (isWorker(process.env)) return serve({ configPath: undefined })
   const io: Io = {
     stdout: (text) => void process.stdout.write(text),
     stderr: (text) => void process.stderr.write(text),
@@ -106,12 +118,33 @@ async function main(args: readonly string[]): Promise<number> {
   })
 }
 
-/** Runs until a signal ends it. Gives the exit code: 0 after a drain, 1 when it cannot start. */
+/**
+ * Runs until a signal ends it. Gives the exit code: 0 after a drain, 1 when it cannot start.
+ *
+ * One process does everything; or a primary has the operators' port, the signals, the files and the ledgers, and its
+ * workers answer agents. All three are made of the same parts: the primary has a gateway too, to which no request
+ * comes, and a worker reads the configuration from what its primary sends.
+ */
 async function serve({ configPath }: { configPath: string | undefined }): Promise<number> {
-  // From the first moment: a signal that comes before we listen is carried out when we do.
-  const stop = firstSignal(['SIGTERM', 'SIGINT'])
+  const started = Promise.withResolvers<void>()
+  const told = Promise.withResolvers<string>()
+  const link = openLink(process.env, {
+    answer: async (question) => {
+      await started.promise
+      return answerPrimary(question)
+    },
+    onError: (error) => onError(error, ''),
+    onEnd: () => lines.flush(),
+  })
   let onHangup = () => {}
   process.on('SIGHUP', () => onHangup())
+  // From the first moment: a signal that comes before we listen is carried out when we do. Those that reach a whole
+  // group are the primary's.
+  const stop = link === undefined ? firstSignal(['SIGTERM', 'SIGINT']) : told.promise
+  if (link !== undefined) for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => {})
+  /** Said once for all processes. */
+  const news = link === undefined ? 'info' : 'debug'
+  let fleet: Fleet | undefined
   const current: { gateway: Gateway | undefined } = { gateway: undefined }
   const scrubber = createScrubber({
     isBearerDigest: (hex) => current.gateway?.snapshot.bearers.has(hex) === true,
@@ -119,12 +152,15 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   // From here on nothing leaves by the standard streams but through the scrubber, whoever writes it.
   const out = patchStream(process.stdout, scrubber)
   const err = patchStream(process.stderr, scrubber)
-  const lines = createLines((text) => void out.original(text), setImmediate)
+  const lines = createLines((text) => void out.original(text), setImmediate, {
+    shared: () => link !== undefined || fleet !== undefined,
+  })
   const log = pino(
-    { base: undefined, timestamp: pino.stdTimeFunctions.isoTime },
+    { base: link && { worker: link.id }, timestamp: pino.stdTimeFunctions.isoTime },
     createScrubbedWritable((line) => lines.write(line.toString()), scrubber),
   )
   const describe = (error: unknown) => describeError(error, scrubber)
+  const onError = (error: unknown, id: string) => log.error({ id, error: describe(error) }, 'internal error')
   process.on('uncaughtException', (error) => {
     log.fatal({ error: describe(error) }, 'uncaught exception')
     lines.flush()
@@ -133,16 +169,20 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   })
   process.on('unhandledRejection', (reason) => log.error({ error: describe(reason) }, 'unhandled rejection'))
 
-  const bearer = configPath === undefined ? process.env.SLUICE_BEARER || mintBearer(randomBytes) : undefined
+  const begun = link && readBegin(await link.ask({ kind: 'begin' }))
+  const path = begun?.path ?? configPath
+  const bearer = path === undefined ? process.env.SLUICE_BEARER || mintBearer(randomBytes) : undefined
   if (bearer !== undefined && hasSluicePrefix(bearer) && !checksumIsRight(bearer)) {
     return cannotStart([
       `SLUICE_BEARER: begins with ${BEARER_PREFIX} and is not one that "sluice bearer new" made; use one, or text of any other kind`,
     ])
   }
-  const { read, readAround } =
-    configPath === undefined
+  const { read, readAround, sourcesOf } =
+    path === undefined
       ? readerOfEnvironment(bearer)
-      : createReader({ path: configPath, vendors: VENDORS })
+      : begun === undefined
+        ? createReader({ path, vendors: VENDORS })
+        : readerOfPrimary(begun)
   const loaded = await read()
   if (!loaded.ok) return cannotStart(loaded.problems.map(formatProblem))
   const { snapshot } = loaded
@@ -163,6 +203,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const counts = { inflight: 0, streams: 0 }
   const limits: Limits = { redis: undefined, outage: undefined, sinceMs: clock.wall(), store: undefined }
   let quota: QuotaMeter | undefined
+  /** The state of each deployment as the workers last told it. */
+  let whole: ReturnType<typeof deploymentStates> | undefined
   const instruments = createInstruments(provider.getMeter('sluice'), {
     inflight: () => counts.inflight,
     streams: () => counts.streams,
@@ -172,7 +214,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     limits: () => limits.store?.totals() ?? NOTHING_IN_HAND,
     openHolds: () => quota?.openHolds() ?? 0,
     waiting: () => quota?.waiting() ?? 0,
-    deployments: () => deploymentStates(current.gateway?.snapshot, health),
+    deployments: () => whole ?? deploymentStates(current.gateway?.snapshot, health),
     secrets: () => secretAges(keyring),
   })
 
@@ -180,7 +222,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   if (secrets.problems.length > 0)
     return cannotStart(secrets.problems.map(({ path, message }) => `${path}: ${message}`))
   teach([snapshot])
-  for (const warning of snapshot.warnings) log.warn(warning)
+  warn(snapshot.warnings)
 
   const access = snapshot.redis && (await resolveRedis(snapshot.redis, keyring.value, around(snapshot)))
   if (access !== undefined && access.servers === undefined)
@@ -194,7 +236,43 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   revocations.use(snapshot)
   const expiry = createSweep(clock, EXPIRY_MS)
   expiry.add(revocations)
-  const store = createStore(snapshot, { servers, log, limits })
+  // Budgets run by the calendar; a limiter's clock must not jump with that of the machine.
+  const epochUs = Math.floor((clock.wall() - clock.now()) * 1000)
+  const ledgers = createMemoryAuthority({ clock, epochUs })
+  const figures = createFigures()
+  if (link === undefined && snapshot.listen.workers > 1) {
+    fleet = createFleet({
+      count: snapshot.listen.workers,
+      clock,
+      timers,
+      log,
+      answer: answerWorker,
+      onGone(id) {
+        ledgers.forget(replicaOf(id))
+        figures.retire(id)
+      },
+      onChange(live) {
+        if (phase.now === 'ready' || phase.now === 'starting')
+          phase.now = live > 0 && isListening ? 'ready' : 'starting'
+      },
+      onError: (error) => onError(error, ''),
+    })
+  }
+  const store = createStore(snapshot, {
+    log,
+    limits,
+    here:
+      link === undefined || servers !== undefined
+        ? ledgers
+        : createRemoteAuthority({
+            ask: (visits) => link.ask({ kind: 'visit', visits }),
+            timers: systemTimers,
+          }),
+    shadow: ledgers,
+    // In Redis the replicas are the workers.
+    servers: fleet === undefined ? servers : undefined,
+    leases: link !== undefined,
+  })
   limits.store = store
   quota = createMeter({ store, clock, timers: systemTimers, ids: createIds('h') })
   const redisOptions = { timers: systemTimers, log, random: Math.random, scripts: [] }
@@ -211,6 +289,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   await Promise.all([limits.outage?.start(), shared?.start()])
   const transport = createTransport()
   const phase: { now: Phase['now'] } = { now: 'starting' }
+  let isListening = false
   const nextId = createIds('req_')
   const stores: Stores = {
     clock,
@@ -237,7 +316,6 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const sweep = createSweep(clock)
   const scrub = (text: string) => scrubber.text(text)
   const onFault = stores.usage.refused
-  const onError = (error: unknown, id: string) => log.error({ id, error: describe(error) }, 'internal error')
   let trusted = toBlockList(snapshot.listen.trustedProxies)
   const active = new Set<Reply>()
   const front = createFrontDoor({
@@ -269,6 +347,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   function reload({ secretsOnly }: { secretsOnly: boolean }): Promise<ReloadAnswer> {
     reloading = reloading
       .then(() => reloadNow(secretsOnly))
+      .then((answer) => (fleet === undefined ? answer : reloadWorkers(fleet, answer, secretsOnly)))
       .catch((error: unknown) => {
         onError(error, '')
         return refused([{ file: '', path: '', message: 'internal error, see the log' }])
@@ -278,6 +357,26 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   function refused(problems: readonly Problem[]): ReloadAnswer {
     log.error({ problems: problems.map(formatProblem) }, 'the new configuration is not used: it has problems')
     return { ok: false, applied: false, problems }
+  }
+  let tellAgain: NodeJS.Timeout | undefined
+  /** Every worker takes over what is in use here. */
+  async function reloadWorkers(
+    workers: Fleet,
+    own: ReloadAnswer,
+    secretsOnly: boolean,
+  ): Promise<ReloadAnswer> {
+    const sources = secretsOnly ? undefined : sourcesOf(gateway().snapshot)
+    const answers = await workers.ask({ kind: 'reload', sources, secretsOnly }, RELOAD_MS)
+    const lost = answers.flatMap(({ id, answer }): Problem[] => {
+      if (!isReloadAnswer(answer))
+        return [{ file: '', path: '', message: `worker ${id} has not reloaded in time` }]
+      return answer.problems.filter(({ message }) => !own.problems.some((one) => one.message === message))
+    })
+    if (lost.length === 0) return own
+    log.error({ problems: lost.map(formatProblem) }, 'not all workers have what is new: they are told again')
+    clearTimeout(tellAgain)
+    tellAgain = setTimeout(() => void reload({ secretsOnly: false }), TELL_AGAIN_MS).unref()
+    return { ...own, ok: false, problems: [...own.problems, ...lost] }
   }
   async function reloadNow(secretsOnly: boolean): Promise<ReloadAnswer> {
     const before = gateway().snapshot
@@ -311,7 +410,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       groupReadable: snapshot.secrets.groupReadable,
     })
     teach([first, gateway().snapshot, snapshot])
-    if (changed.length > 0) log.info({ secrets: changed }, 'secrets replaced')
+    if (changed.length > 0) log[news]({ secrets: changed }, 'secrets replaced')
     const missing: Problem[] = []
     const stale: Problem[] = []
     for (const { path, reference, message } of problems) {
@@ -322,14 +421,13 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     return { missing, stale }
   }
   function use(snapshot: Snapshot, message = 'configuration reloaded'): void {
-    for (const warning of [...needsRestart(gateway().snapshot, snapshot), ...snapshot.warnings])
-      log.warn(warning)
+    warn([...needsRestart(gateway().snapshot, snapshot), ...snapshot.warnings])
     current.gateway = buildGateway(snapshot, stores)
     revocations.use(snapshot)
     trusted = toBlockList(snapshot.listen.trustedProxies)
     front.maxConnections = snapshot.listen.maxConnections
     log.level = snapshot.log.level
-    log.info({ agents: snapshot.agents.size, routes: snapshot.routes.size }, message)
+    log[news]({ agents: snapshot.agents.size, routes: snapshot.routes.size }, message)
   }
   function settleSecrets(): void {
     const { snapshot } = gateway()
@@ -342,6 +440,104 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     return limits.outage.up ? 'redis' : 'outage'
   }
 
+  /** Replicas that share the limits: seen in Redis, or reckoned with while it is away. */
+  function replicasSeen(): number {
+    return limits.outage?.[limits.outage.up ? 'fleet' : 'divisor'] ?? 1
+  }
+
+  // --- the primary and its workers -----------------------------------------------------------------------------
+
+  function answerWorker(question: unknown, id: number): unknown {
+    if (!isRecord(question) || fleet === undefined) return undefined
+    if (question.kind === 'visit')
+      return answerVisits(ledgers, question.visits, {
+        replica: replicaOf(id),
+        fleet: Math.max(fleet.live, 1),
+      })
+    const { snapshot } = gateway()
+    return { path: configPath, sources: sourcesOf(snapshot), workers: first.listen.workers }
+  }
+
+  async function answerPrimary(question: unknown): Promise<unknown> {
+    if (!isRecord(question)) return undefined
+    if (question.kind === 'reload') {
+      if (begun !== undefined && isSources(question.sources)) begun.sources = question.sources
+      return reload({ secretsOnly: question.secretsOnly === true })
+    }
+    if (question.kind === 'look')
+      return {
+        ...counts,
+        limits: limitsAt(),
+        replicas: replicasSeen(),
+        deployments: deploymentStates(gateway().snapshot, health),
+        metrics:
+          question.metrics === true ? metricsOf((await exporter.collect()).resourceMetrics) : undefined,
+      } satisfies Look
+    if (question.kind === 'limits')
+      return limitsHere(typeof question.agent === 'string' ? question.agent : undefined)
+    if (question.kind === 'drain') told.resolve('SIGTERM')
+    return undefined
+  }
+
+  /** How limits stand; undefined where there is no such agent. */
+  async function limitsHere(agent: string | undefined): Promise<Standing | undefined> {
+    const shown = await gateway().limits(agent)
+    return (
+      shown && {
+        shown,
+        redis: redisShown(gateway().snapshot, limits),
+        leases: leasesShown(limits),
+        openHolds: quota?.openHolds() ?? 0,
+        waiting: quota?.waiting() ?? 0,
+      }
+    )
+  }
+
+  /** The same of all workers together: each sees the one standing of a limit, and has its own part in hand. */
+  async function lookAtLimits(agent: string | undefined): Promise<Standing | undefined> {
+    if (fleet === undefined) return limitsHere(agent)
+    const answers = await fleet.ask({ kind: 'limits', agent }, LOOK_MS)
+    const told = answers.flatMap(({ answer }) => (isStanding(answer) ? [answer] : []))
+    const [one] = told
+    if (one === undefined) return limitsHere(agent)
+    const add = (pick: (standing: Standing) => number): number =>
+      told.reduce((sum, standing) => sum + pick(standing), 0)
+    return {
+      ...one,
+      leases: leasesAdded(told.map(({ leases }) => leases)),
+      openHolds: add(({ openHolds }) => openHolds),
+      waiting: add(({ waiting }) => waiting),
+    }
+  }
+
+  /** How this gateway stands: of one process, or of all workers together. */
+  async function look({ metrics = false } = {}): Promise<Look> {
+    const { snapshot } = gateway()
+    const own = {
+      ...counts,
+      limits: limitsAt(),
+      replicas: replicasSeen(),
+      deployments: deploymentStates(snapshot, health),
+      metrics: undefined,
+    }
+    if (fleet === undefined) return own
+    const looks: Look[] = []
+    for (const { id, answer } of await fleet.ask({ kind: 'look', metrics }, LOOK_MS)) {
+      if (!isLook(answer)) continue
+      looks.push(answer)
+      if (answer.metrics !== undefined) figures.note(id, answer.metrics)
+    }
+    whole = worstOf(own.deployments, looks)
+    return {
+      inflight: looks.reduce((sum, { inflight }) => sum + inflight, 0),
+      streams: looks.reduce((sum, { streams }) => sum + streams, 0),
+      limits: looks.find(({ limits }) => limits === 'outage')?.limits ?? looks[0]?.limits ?? own.limits,
+      replicas: looks[0]?.replicas ?? own.replicas,
+      deployments: whole,
+      metrics: figures.all(),
+    }
+  }
+
   const serializer = new PrometheusSerializer(undefined, false, undefined, true, true)
   const admin = createAdmin({
     phase,
@@ -349,31 +545,39 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       const { token } = gateway().snapshot.admin
       return token === undefined ? undefined : keyring.value(token)
     },
-    metrics: async () => scrub(serializer.serialize((await exporter.collect()).resourceMetrics)),
-    readiness: () => ({
-      limits: limitsAt(),
-      replicas: limits.outage?.[limits.outage.up ? 'fleet' : 'divisor'] ?? 1,
-    }),
-    status: async ({ agent }) => {
-      const shown = await gateway().limits(agent)
-      return (
-        shown && {
-          version: VERSION,
-          phase: phase.now,
-          source: gateway().snapshot.source,
-          limits: limitsAt(),
-          ...counts,
-          deployments: deploymentStates(gateway().snapshot, health).map((one) => ({
-            ...one,
-            price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
-          })),
-          ...shown,
-          redis: redisShown(gateway().snapshot, limits),
-          leases: leasesShown(limits),
-          openHolds: quota?.openHolds() ?? 0,
-          waiting: quota?.waiting() ?? 0,
-        }
+    metrics: async () => {
+      const { metrics } = await look({ metrics: true })
+      const { resourceMetrics } = await exporter.collect()
+      return scrub(
+        serializer.serialize(
+          metrics === undefined ? resourceMetrics : joinWorkers(resourceMetrics, [metrics]),
+        ),
       )
+    },
+    readiness: async () => {
+      const { limits, replicas } = await look()
+      return { limits, replicas, ...workersShown(fleet, first) }
+    },
+    status: async ({ agent }) => {
+      const { inflight, streams, limits, deployments } = await look()
+      const standing = await lookAtLimits(agent)
+      if (standing === undefined) return undefined
+      const { shown, ...totals } = standing
+      return {
+        version: VERSION,
+        phase: phase.now,
+        source: gateway().snapshot.source,
+        limits,
+        ...workersShown(fleet, first),
+        inflight,
+        streams,
+        deployments: deployments.map((one) => ({
+          ...one,
+          price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
+        })),
+        ...shown,
+        ...totals,
+      }
     },
     reload,
     fail: (error) => {
@@ -390,7 +594,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   })
 
   const watch = watchFiles({
-    paths: () => watchedPaths(keyring, gateway().snapshot),
+    paths: () => (link === undefined ? watchedPaths(keyring, gateway().snapshot) : []),
     everyMs: WATCH_MS,
     timers: { setInterval, clearInterval },
     onChange: async () => void (await reload({ secretsOnly: false })),
@@ -401,29 +605,47 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
 
   const unsent = answersOf(front)
   try {
-    await listen(front, snapshot.listen)
-    await listen(back, snapshot.admin)
+    if (fleet === undefined) await listen(front, snapshot.listen)
+    const workers = await fleet?.start()
+    if (workers !== undefined && 'reasons' in workers) return await cannotStart(workers.reasons)
+    if (link === undefined) await listen(back, snapshot.admin)
+    const { host } = snapshot.listen
+    const [port, adminPort] = [workers?.port ?? portOf(front), portOf(back)]
+    isListening = true
+    phase.now = 'ready'
+    started.resolve()
+    if (link === undefined) {
+      log.info(
+        {
+          host,
+          port,
+          adminHost: snapshot.admin.host,
+          adminPort,
+          ...workersShown(fleet, first),
+          version: VERSION,
+        },
+        'listening',
+      )
+    }
+    lines.flush()
+    await link?.ask({ serving: port })
+    if (bearer !== undefined) out.original(toBanner(host, port, bearer))
   } catch (error) {
     watch.stop()
     front.close()
     return cannotStart([scrub(error instanceof Error ? error.message : String(error))])
   }
-  phase.now = 'ready'
-  const { host } = snapshot.listen
-  const [port, adminPort] = [portOf(front), portOf(back)]
-  log.info({ host, port, adminHost: snapshot.admin.host, adminPort, version: VERSION }, 'listening')
-  lines.flush()
-  if (bearer !== undefined) out.original(toBanner(host, port, bearer))
 
-  onHangup = () => void reload({ secretsOnly: false })
+  if (link === undefined) onHangup = () => void reload({ secretsOnly: false })
   const signal = await stop
 
   // --- drain ---------------------------------------------------------------------------------------------------
   const { drainMs, drainNoticeMs } = gateway().snapshot.listen
   phase.now = 'draining'
-  log.info({ signal, inflight: counts.inflight }, 'draining')
+  log[news]({ signal, inflight: fleet === undefined ? counts.inflight : undefined }, 'draining')
   watch.stop()
-  await wait(drainNoticeMs)
+  if (fleet === undefined) await wait(drainNoticeMs)
+  else await fleet.end({ kind: 'drain' }, drainNoticeMs + drainMs + LAST_WORDS_MS + END_MS)
   phase.now = 'closing'
   // Not `front.close()`: it ends every connection whose answer is written, also when the caller has yet to read it.
   Listener.prototype.close.call(front)
@@ -450,7 +672,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   await Promise.all([store.close(), shared?.close()])
   await transport.close()
   await provider.shutdown()
-  log.info('stopped')
+  log[news]('stopped')
   lines.flush()
   out.flush()
   err.flush()
@@ -462,8 +684,16 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     scrubber.setSecrets([...keyring.values(), ...literals, ...(bearer === undefined ? [] : [bearer])])
   }
 
-  function cannotStart(reasons: readonly string[]): number {
+  function warn(warnings: readonly string[]): void {
+    if (link === undefined) for (const warning of warnings) log.warn(warning)
+  }
+
+  async function cannotStart(reasons: readonly string[]): Promise<number> {
     lines.flush()
+    if (link !== undefined) {
+      await link.ask({ cannotStart: reasons.map(scrubber.text) }).catch(() => {})
+      return 1
+    }
     err.original(
       `${['sluice cannot start:', ...reasons.map((reason) => `  ${reason}`)].map(scrubber.text).join('\n')}\n`,
     )
@@ -483,7 +713,47 @@ function readerOfEnvironment(bearer: string | undefined): Reader {
       localModel: await askLocalModel(process.env.LOCAL_LLM_URL),
     })
   }
-  return { read, readAround: read }
+  return { read, readAround: read, sourcesOf: () => undefined }
+}
+
+/** What a worker runs on, as its primary told it. */
+interface Begin {
+  readonly path: string
+  sources: Sources
+  readonly workers: number
+}
+
+function readBegin(answer: unknown): Begin {
+  if (isRecord(answer) && typeof answer.path === 'string' && isSources(answer.sources))
+    return { path: answer.path, sources: answer.sources, workers: Number(answer.workers) }
+  throw new Error('the primary has not said what to do')
+}
+
+/** Reads what the primary has read; bounds of the whole gateway are shared among its workers. */
+function readerOfPrimary(begun: Begin): Reader {
+  const reader = createReader({
+    path: begun.path,
+    vendors: VENDORS,
+    files: {
+      read: (path, maxBytes) => heldFiles(begun.sources).read(path, maxBytes),
+      list: (folder) => heldFiles(begun.sources).list(folder),
+    },
+  })
+  const share = (loaded: Loaded): Loaded => {
+    if (!loaded.ok) return loaded
+    const { listen } = loaded.snapshot
+    const maxConnections = Math.ceil(listen.maxConnections / begun.workers)
+    const bodyBudgetBytes = Math.max(Math.floor(listen.bodyBudgetBytes / begun.workers), listen.maxBodyBytes)
+    return {
+      ok: true,
+      snapshot: { ...loaded.snapshot, listen: { ...listen, maxConnections, bodyBudgetBytes } },
+    }
+  }
+  return {
+    ...reader,
+    read: async () => share(await reader.read()),
+    readAround: async (broken) => share(await reader.readAround(broken)),
+  }
 }
 
 /** The first model that a local server lists; undefined when it does not answer soon. */
@@ -513,6 +783,7 @@ function needsRestart(before: Snapshot, after: Snapshot): string[] {
     warnings.push('listen.host and listen.port change with a restart')
   if (place(before.admin) !== place(after.admin))
     warnings.push('admin.host and admin.port change with a restart')
+  if (before.listen.workers !== after.listen.workers) warnings.push('listen.workers changes with a restart')
   if (JSON.stringify(before.redis) !== JSON.stringify(after.redis))
     warnings.push('redis changes with a restart')
   return warnings
@@ -559,22 +830,23 @@ function createStore(
     readonly servers: RedisServers | undefined
     readonly log: pino.Logger
     readonly limits: Limits
+    /** Who keeps the ledgers when Redis does not: this process, or its primary. */
+    readonly here: Authority
+    readonly shadow: MemoryAuthority
+    readonly leases: boolean
   },
 ): LeaseStore {
-  const { servers, log, limits } = deps
-  // Budgets run by the calendar; a limiter's clock must not jump with that of the machine.
-  const epochUs = Math.floor((clock.wall() - clock.now()) * 1000)
-  const here = createMemoryAuthority({ clock, epochUs })
+  const { servers, log, limits, here, shadow, leases } = deps
   // Where the ledgers are in this process nothing is won by taking ahead of need.
   if (snapshot.redis === undefined || servers === undefined)
-    return createLeaseStore({ authority: here, clock, timers: systemTimers, leases: false })
+    return createLeaseStore({ authority: here, clock, timers: systemTimers, leases })
   const { onOutage, replicas } = snapshot.redis
   const options = { timers: systemTimers, log, random: Math.random }
   limits.redis = createRedisLedgers({ ...options, servers, replica: randomBytes(6).toString('hex') })
   limits.outage = createOutageAuthority({
     ...options,
     redis: limits.redis,
-    shadow: here,
+    shadow,
     onOutage,
     replicas,
     onChange: () => {
@@ -594,6 +866,40 @@ function deploymentStates(snapshot: Snapshot | undefined, health: Stores['health
       ({ name }) =>
         known.get(name) ?? { deployment: name, state: 'available' as const, reason: '', holdMs: 0 },
     )
+}
+
+/**
+ * The worst that any worker says of a deployment. Each has breakers of its own: a provider that asks to be left alone
+ * is left alone by the worker it told.
+ */
+function worstOf(
+  known: ReturnType<typeof deploymentStates>,
+  looks: readonly Look[],
+): ReturnType<typeof deploymentStates> {
+  const all = looks.flatMap(({ deployments }) => deployments)
+  return known.map((own) =>
+    all
+      .filter(({ deployment }) => deployment === own.deployment)
+      .reduce((worst, one) => (one.state === 'unavailable' && one.holdMs >= worst.holdMs ? one : worst), own),
+  )
+}
+
+function workersShown(fleet: Fleet | undefined, { listen }: Snapshot) {
+  return fleet === undefined ? {} : { workers: { live: fleet.live, of: listen.workers } }
+}
+
+/** The last metrics of each worker, so that one that is slow or gone takes nothing out of a sum. */
+function createFigures() {
+  const last = new Map<number, readonly MetricData[]>()
+  let retired: readonly MetricData[] = []
+  return {
+    note: (id: number, metrics: readonly MetricData[]) => void last.set(id, metrics),
+    retire(id: number) {
+      retired = addUp([retired, lastingOf(last.get(id) ?? [])])
+      last.delete(id)
+    },
+    all: () => addUp([retired, ...last.values()]),
+  }
 }
 
 /** US dollars per million tokens; one that the caller names has the price of the name. */
@@ -624,6 +930,18 @@ function leasesShown({ store }: Limits) {
   return { accounts: purses, permits: leased, slots, owed: { requests: owed.requests, tokens: owed.tokens } }
 }
 
+/** What several processes have in hand together. */
+function leasesAdded(list: readonly ReturnType<typeof leasesShown>[]): ReturnType<typeof leasesShown> {
+  const add = (pick: (one: ReturnType<typeof leasesShown>) => number): number =>
+    list.reduce((sum, one) => sum + pick(one), 0)
+  return {
+    accounts: Math.max(...list.map(({ accounts }) => accounts)),
+    permits: add(({ permits }) => permits),
+    slots: add(({ slots }) => slots),
+    owed: { requests: add(({ owed }) => owed.requests), tokens: add(({ owed }) => owed.tokens) },
+  }
+}
+
 function secretAges(keyring: Keyring) {
   return keyring
     .states()
@@ -651,6 +969,58 @@ function toBanner(host: string, port: number, bearer: string): string {
 
 function quoted(word: string): string {
   return `'${word.replaceAll("'", "'\\''")}'`
+}
+
+// --- workers -----------------------------------------------------------------------------------------------------
+
+/** How a process stands, as it tells its primary. */
+interface Look {
+  readonly inflight: number
+  readonly streams: number
+  readonly limits: 'here' | 'redis' | 'outage'
+  readonly replicas: number
+  readonly deployments: ReturnType<typeof deploymentStates>
+  readonly metrics: readonly MetricData[] | undefined
+}
+
+/** How limits stand, as one process sees it. */
+interface Standing {
+  readonly shown: NonNullable<Awaited<ReturnType<Gateway['limits']>>>
+  readonly redis: ReturnType<typeof redisShown>
+  readonly leases: ReturnType<typeof leasesShown>
+  readonly openHolds: number
+  readonly waiting: number
+}
+
+/** Name of a worker in the ledgers. */
+function replicaOf(id: number): string {
+  return `w${id}`
+}
+
+// What comes from another process of this program is looked at no closer than that it is of the kind.
+
+function isLook(value: unknown): value is Look {
+  return (
+    isRecord(value) &&
+    Array.isArray(value.deployments) &&
+    (value.metrics === undefined || isMetrics(value.metrics))
+  )
+}
+
+function isStanding(value: unknown): value is Standing {
+  return isRecord(value) && isRecord(value.shown) && isRecord(value.leases)
+}
+
+function isReloadAnswer(value: unknown): value is ReloadAnswer {
+  return isRecord(value) && Array.isArray(value.problems)
+}
+
+function isSources(value: unknown): value is Sources {
+  return isRecord(value) && Array.isArray(value.texts) && Array.isArray(value.folders)
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null
 }
 
 // --- process -----------------------------------------------------------------------------------------------------

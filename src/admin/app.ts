@@ -12,15 +12,15 @@ export interface AdminDeps {
   readonly token: () => string | undefined
   readonly metrics: () => Promise<string>
   /** What `/ready` tells an operator besides yes and no. */
-  readonly readiness: () => Readonly<Record<string, unknown>>
+  readonly readiness: () => Told | Promise<Told>
   /** Of everything, or with the limits of one agent; undefined when there is no such agent. */
-  readonly status: (what: {
-    agent: string | undefined
-  }) => Promise<Readonly<Record<string, unknown>> | undefined>
+  readonly status: (what: { agent: string | undefined }) => Promise<Told | undefined>
   readonly reload: (what: { secretsOnly: boolean }) => Promise<ReloadAnswer>
   /** An error as an answer, in the shape of the agents' side. */
   readonly fail: (error: unknown) => Response
 }
+
+type Told = Readonly<Record<string, unknown>>
 
 export interface ReloadAnswer {
   /** Nothing was wrong. */
@@ -34,9 +34,10 @@ export function createAdmin(deps: AdminDeps): Hono {
   const app = new Hono()
   app.get('/metrics', async (c) => c.text(await deps.metrics(), 200, { 'content-type': METRICS_TYPE }))
   app.get('/health', (c) => c.json({ status: 'ok' }))
-  app.get('/ready', (c) => {
+  app.get('/ready', async (c) => {
+    const more = await deps.readiness()
     const ready = deps.phase.now === 'ready'
-    return c.json({ status: deps.phase.now, ...deps.readiness() }, ready ? 200 : 503)
+    return c.json({ status: deps.phase.now, ...more }, ready ? 200 : 503)
   })
   app.get('/status', async (c) => {
     const refused = guard(c.req.header('authorization'))

@@ -200,16 +200,18 @@ function parseNetwork(input: unknown): Parsed<string> {
   return /^\d{1,3}$/.test(bits) && Number(bits) <= most ? { ok: true, value: input } : hint
 }
 
+/** Far more than are of use, and few enough for one primary. */
+const MOST_WORKERS = 64
+
 const listen = z.strictObject({
   host: host('0.0.0.0').describe('Address that agents reach.'),
   port: port(7456).describe('Port for agents; 0 takes a free one.'),
   workers: z
-    .literal(['auto', 1], {
-      error: (issue) =>
-        typeof issue.input === 'number' ? notYetSentence('workers (other than auto or 1)') : undefined,
-    })
+    .union([z.literal('auto', { error: 'must be auto or a whole number' }), z.int().min(1).max(MOST_WORKERS)])
     .default('auto')
-    .describe(`Processes that share the port. ${NOT_YET}: more than 1.`),
+    .describe(
+      `Processes that share the port and every limit, under one that has the port for operators; a process that ends is replaced. \`auto\` is 1 in this version. \`bodyBudget\` and \`maxConnections\` are of all together. Changes with a restart.`,
+    ),
   trustedProxies: z
     .array(leaf(parseNetwork, { title: 'address range', type: 'string', examples: ['10.0.0.0/8'] }))
     .max(1_000)

@@ -46,9 +46,12 @@ export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' |
 export interface Listen {
   readonly host: string
   readonly port: number
+  /** Processes that answer agents. */
+  readonly workers: number
   /** CIDR ranges whose `x-forwarded-for` is believed. */
   readonly trustedProxies: readonly string[]
   readonly maxBodyBytes: number
+  /** This and the next of all processes together. */
   readonly bodyBudgetBytes: number
   readonly maxConnections: number
   readonly drainMs: number

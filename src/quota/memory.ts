@@ -20,6 +20,11 @@ export interface MemoryAuthority extends Authority {
   visit(visits: readonly Visit[]): readonly Reply[]
   /** One visit of somebody else than this replica. */
   visitOf(visit: Visit, visitor: Visitor): Answer
+  /**
+   * A visitor is known to have died: its slots are free at once. What it had of requests, tokens and money was charged
+   * and stays so; a lease of its ends by itself within a second, as it may have been spent to the last moment.
+   */
+  forget(replica: string): void
   /** Takes over how an account stands elsewhere, instead of what is known here. */
   mirror(report: Report, standing: Standing): void
   /** How many ledgers and slots are kept, for tests and gauges. */
@@ -101,6 +106,16 @@ export function createMemoryAuthority({
         answer: visitOf(one, { replica, fleet: 1 }),
         owed: undefined,
       })),
+
+    forget(gone) {
+      for (const { leases } of ledgers.values()) {
+        const lease = leases.get(gone)
+        if (lease === undefined) continue
+        lease.slots = 0
+        lease.slotsUntilUs = 0
+        lease.wantsUntilUs = 0
+      }
+    },
 
     mirror({ account }, standing) {
       const now = nowUs()

@@ -9,13 +9,25 @@ export interface Lines {
 /** More than this waiting is written at once, so that a burst holds little memory. */
 const MOST_WAITING_BYTES = 64 * 1024
 
-export function createLines(write: (text: string) => void, soon: (run: () => void) => void): Lines {
+/** A pipe takes a write of so much as one piece (POSIX, PIPE_BUF of Linux). */
+const WHOLE_BYTES = 4096
+
+/**
+ * `shared`: other processes write to the same place. Lines then leave in writes that nobody else's can come into the
+ * middle of, but for a single line that is longer.
+ */
+export function createLines(
+  write: (text: string) => void,
+  soon: (run: () => void) => void,
+  { shared = () => false }: { shared?: () => boolean } = {},
+): Lines {
   let waiting = ''
   function flush(): void {
     if (waiting === '') return
     const text = waiting
     waiting = ''
-    write(text)
+    if (shared()) for (const piece of wholeLines(text)) write(piece)
+    else write(text)
   }
   return {
     write(line) {
@@ -25,4 +37,18 @@ export function createLines(write: (text: string) => void, soon: (run: () => voi
     },
     flush,
   }
+}
+
+function wholeLines(text: string): string[] {
+  const pieces: string[] = []
+  let piece = ''
+  for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? []) {
+    if (piece !== '' && Buffer.byteLength(piece) + Buffer.byteLength(line) > WHOLE_BYTES) {
+      pieces.push(piece)
+      piece = ''
+    }
+    piece += line
+  }
+  if (piece !== '') pieces.push(piece)
+  return pieces
 }

@@ -59,7 +59,7 @@ export const METRICS = {
     name: 'sluice_deployment_state',
     kind: 'gauge',
     labels: ['deployment', 'state'],
-    description: '1 for the state a deployment is in.',
+    description: '1 for the state a deployment is in; of several workers the worst.',
   },
   tokens: {
     name: 'sluice_tokens_total',
@@ -128,7 +128,7 @@ export const METRICS = {
     name: 'sluice_redis_up',
     kind: 'gauge',
     labels: [],
-    description: '1 while limits are counted in Redis.',
+    description: '1 while limits are counted in Redis, by every worker.',
   },
   redisFleet: {
     name: 'sluice_redis_fleet_size',

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Files } from '../../../src/config/load.ts'
-import { createReader } from '../../../src/config/reader.ts'
+import { createReader, heldFiles } from '../../../src/config/reader.ts'
 import { SHA, VENDORS } from './configurations.ts'
 
 const MAIN = '/etc/sluice/sluice.yaml'
@@ -56,5 +56,32 @@ describe('a file with a mistake', () => {
   it('is no configuration when it was never good', async () => {
     const { reader } = world({ [MAIN]: 'routes: [' })
     expect(await reader.readAround(new Set([MAIN]))).toMatchObject({ ok: false })
+  })
+})
+
+describe('a configuration that was read', () => {
+  it('is the same again from what it was read from, whatever became of the files', async () => {
+    const { texts, reader } = world({
+      [MAIN]: CONFIG,
+      [`${POLICIES}/a.yaml`]: agent('a', `[{ id: x, sha256: "${SHA}" }]`),
+    })
+    const loaded = await reader.read()
+    if (!loaded.ok) throw new Error('it is good')
+    for (const path of Object.keys(texts)) delete texts[path]
+    expect(await reader.read()).toMatchObject({ ok: false })
+    const sources = JSON.parse(JSON.stringify(reader.sourcesOf(loaded.snapshot)))
+    const other = createReader({ path: MAIN, vendors: VENDORS, files: heldFiles(sources) })
+    expect(await other.read()).toEqual(loaded)
+  })
+
+  it('is so without a folder of agents', async () => {
+    const { reader } = world({ [MAIN]: CONFIG.replace('policies: ./policies', '') })
+    // A folder that is not there cannot be listed.
+    const loaded = await reader.read()
+    if (!loaded.ok) throw new Error('it is good')
+    const sources = reader.sourcesOf(loaded.snapshot)
+    if (sources === undefined) throw new Error('they are known')
+    const other = createReader({ path: MAIN, vendors: VENDORS, files: heldFiles(sources) })
+    expect(await other.read()).toEqual(loaded)
   })
 })

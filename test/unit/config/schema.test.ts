@@ -19,6 +19,7 @@ test('fills in every default of the contract', () => {
   expect(snapshot.listen).toEqual({
     host: '0.0.0.0',
     port: 7456,
+    workers: 1,
     trustedProxies: [],
     maxBodyBytes: 32 * 1024 * 1024,
     bodyBudgetBytes: 512 * 1024 * 1024,
@@ -111,7 +112,6 @@ test('firstByte is the time for one attempt unless it is written', () => {
 })
 
 const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: string])[] = [
-  ['listen.workers', 4, 'workers (other than auto or 1)'],
   ['tiers.execution.hedge', { after: 'p95', atMost: 0.05 }, 'hedge'],
   ['tiers.execution.balance', 'latency', 'latency'],
   ['failover.midStream', 'resume', 'resume'],
@@ -155,12 +155,30 @@ test('takes what stands for the present behaviour of a key that is to come', () 
       deployments: [{ use: 'local/m', prefill: false }],
       balance: 'weighted',
     }),
-    listen: { workers: 1 },
     limits: { wait: 0 },
     failover: { midStream: 'error' },
     providers: { local: { format: 'openai', baseUrl: 'http://x', quirks: [] } },
   })
-  good({ ...GOOD, listen: { workers: 'auto' }, limits: { wait: '0s' } })
+  good({ ...GOOD, limits: { wait: '0s' } })
+})
+
+test.each([
+  [undefined, 1],
+  ['auto', 1],
+  [1, 1],
+  [8, 8],
+])('takes %j as the number of workers for %i', (workers, count) => {
+  expect(good(at(GOOD, ['listen'], { workers })).listen.workers).toBe(count)
+})
+
+test.each([
+  [0, 'must be at least 1'],
+  [65, 'must be at most 64'],
+  [1.5, 'must be auto or a whole number'],
+  ['2', 'must be auto or a whole number'],
+])('refuses %j as the number of workers: %s', (workers, message) => {
+  const told = problemsOf(read(at(GOOD, ['listen', 'workers'], workers)))
+  expect(told).toEqual([expect.objectContaining({ message: expect.stringContaining(message) })])
 })
 
 test('tells every problem at once, each with its path', () => {

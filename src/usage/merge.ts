@@ -1,0 +1,102 @@
+// The metrics of several processes as those of one gateway: counters and histograms summed, gauges as each is meant.
+// Pure. A process has at most 2,000 series of each metric (the SDK's bound), and so a gateway as many per process.
+
+import {
+  type DataPoint,
+  DataPointType,
+  type HistogramMetricData,
+  type MetricData,
+  type ResourceMetrics,
+} from '@opentelemetry/sdk-metrics'
+import { METRICS } from './metrics.ts'
+
+type Histogram = HistogramMetricData['dataPoints'][number]['value']
+
+/** Every process sees the same of these, so only the primary's are shown. */
+const OF_THE_PRIMARY: ReadonlySet<string> = new Set(
+  [METRICS.revocations, METRICS.secretAge, METRICS.secretLoads, METRICS.deploymentState].map(
+    ({ name }) => name,
+  ),
+)
+/** The least of all is told: good only when it is good everywhere; what all see alike. */
+const LEAST: ReadonlySet<string> = new Set([METRICS.redisUp.name, METRICS.redisFleet.name])
+
+/** What the workers counted beside what the primary says of itself and of the whole. */
+export function joinWorkers(
+  primary: ResourceMetrics,
+  workers: readonly (readonly MetricData[])[],
+): ResourceMetrics {
+  const shown = workers.map((metrics) =>
+    metrics.filter(({ descriptor }) => !OF_THE_PRIMARY.has(descriptor.name)),
+  )
+  const own = metricsOf(primary)
+  const scope = primary.scopeMetrics[0]?.scope ?? { name: 'sluice' }
+  return { ...primary, scopeMetrics: [{ scope, metrics: addUp([own, ...shown]) }] }
+}
+
+export function metricsOf({ scopeMetrics }: ResourceMetrics): MetricData[] {
+  return scopeMetrics.flatMap(({ metrics }) => metrics)
+}
+
+/** What stays true of a process that is gone, so that no sum ever falls. */
+export function lastingOf(metrics: readonly MetricData[]): MetricData[] {
+  return metrics.filter(({ dataPointType }) => dataPointType !== DataPointType.GAUGE)
+}
+
+/** One list for several; what has the same name and labels becomes one. */
+export function addUp(lists: readonly (readonly MetricData[])[]): MetricData[] {
+  const joined = new Map<string, MetricData>()
+  for (const metric of lists.flat()) {
+    const { name } = metric.descriptor
+    const before = joined.get(name)
+    joined.set(name, before === undefined ? metric : join(before, metric))
+  }
+  return [...joined.values()]
+}
+
+function join(a: MetricData, b: MetricData): MetricData {
+  const add = LEAST.has(a.descriptor.name) ? Math.min : (x: number, y: number) => x + y
+  if (a.dataPointType === DataPointType.SUM && b.dataPointType === DataPointType.SUM)
+    return { ...a, dataPoints: joinPoints(a.dataPoints, b.dataPoints, add) }
+  if (a.dataPointType === DataPointType.GAUGE && b.dataPointType === DataPointType.GAUGE)
+    return { ...a, dataPoints: joinPoints(a.dataPoints, b.dataPoints, add) }
+  if (a.dataPointType === DataPointType.HISTOGRAM && b.dataPointType === DataPointType.HISTOGRAM)
+    return { ...a, dataPoints: joinPoints(a.dataPoints, b.dataPoints, addHistograms) }
+  return a
+}
+
+function joinPoints<T>(
+  a: readonly DataPoint<T>[],
+  b: readonly DataPoint<T>[],
+  add: (x: T, y: T) => T,
+): DataPoint<T>[] {
+  const points = new Map(a.map((point) => [labelsOf(point), point]))
+  for (const point of b) {
+    const labels = labelsOf(point)
+    const before = points.get(labels)
+    points.set(labels, before === undefined ? point : { ...before, value: add(before.value, point.value) })
+  }
+  return [...points.values()]
+}
+
+function labelsOf({ attributes }: { readonly attributes: object }): string {
+  return JSON.stringify(Object.entries(attributes).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/** Their boundaries are the same, for the instruments are. */
+function addHistograms(a: Histogram, b: Histogram): Histogram {
+  const counts = a.buckets.counts.map((count, i) => count + (b.buckets.counts[i] ?? 0))
+  return {
+    ...a,
+    buckets: { boundaries: a.buckets.boundaries, counts },
+    count: a.count + b.count,
+    sum: (a.sum ?? 0) + (b.sum ?? 0),
+  }
+}
+
+/** Metrics as another process of the same program sent them. */
+export function isMetrics(value: unknown): value is readonly MetricData[] {
+  return (
+    Array.isArray(value) && value.every((one) => typeof one === 'object' && one?.descriptor !== undefined)
+  )
+}
