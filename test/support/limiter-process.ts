@@ -1,7 +1,7 @@
 // A limiter without HTTP, as a process of its own: callers in a closed loop that claim and note when. Told what to do
 // by its first message (over IPC), it says when Redis decides and when not, and at the end its figures. Admissions go
 // to a file one by one, so that nothing is lost with a process that is killed: pairs of doubles, µs of CLOCK_MONOTONIC,
-// when the claim was made and when it was granted.
+// when the claim was made (negative where the ledgers did not decide) and when it was granted.
 
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
@@ -110,7 +110,7 @@ async function run(job: LimiterJob): Promise<void> {
       if (grant.ok) {
         figures.granted += 1
         byOrigin[grant.origin] = (byOrigin[grant.origin] ?? 0) + 1
-        pair[0] = askedUs
+        pair[0] = grant.origin === 'store' || grant.origin === 'lease' ? askedUs : -askedUs
         pair[1] = decidedUs
         writeSync(file, pair)
         const settlement: Settlement = {

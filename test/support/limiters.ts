@@ -12,13 +12,12 @@ export interface Limiter {
   kill(signal: NodeJS.Signals): void
   /** Ends it in good order before its time. */
   leave(): void
-  /** Whether Redis decides there, and when that changed last: µs of CLOCK_MONOTONIC, 0 when never since the start. */
-  readonly up: boolean
-  readonly changedUs: number
+  /** Whether Redis decides there, and since when: µs of CLOCK_MONOTONIC. Only changes since the start. */
+  readonly changes: readonly { readonly up: boolean; readonly atUs: number }[]
   /** What it did; undefined when it was killed. */
   readonly done: Promise<LimiterFigures | undefined>
-  /** Claims that were granted: when made, when granted, µs of CLOCK_MONOTONIC. */
-  admissions(): Float64Array
+  /** Claims that were granted: when made, when granted, µs of CLOCK_MONOTONIC. All, or those that the ledgers decided. */
+  admissions(by?: 'ledgers'): Float64Array
 }
 
 const ENTRY = new URL('./limiter-process.ts', import.meta.url).pathname
@@ -60,13 +59,10 @@ export async function prepareLimiters(jobs: readonly Omit<LimiterJob, 'file'>[])
 
 function toLimiter(child: ChildProcess, file: string): { child: ChildProcess; limiter: Limiter } {
   let figures: LimiterFigures | undefined
-  let up = true
-  let changedUs = 0
+  const changes: { up: boolean; atUs: number }[] = []
   child.on('message', (news: LimiterNews) => {
     if (news.kind === 'done') figures = news.figures
-    if (news.kind !== 'up') return
-    up = news.up
-    changedUs = news.atUs
+    if (news.kind === 'up') changes.push(news)
   })
   const done = new Promise<LimiterFigures | undefined>((resolve) => {
     // Its last word may still be on the way when it has ended.
@@ -76,14 +72,17 @@ function toLimiter(child: ChildProcess, file: string): { child: ChildProcess; li
     pid: child.pid ?? 0,
     kill: (signal) => void child.kill(signal),
     leave: () => void child.send('leave'),
-    get up() {
-      return up
-    },
-    get changedUs() {
-      return changedUs
-    },
+    changes,
     done,
-    admissions: () => readPairs(file),
+    admissions(by) {
+      const pairs = readPairs(file)
+      const kept: number[] = []
+      for (let i = 0; i < pairs.length; i += 2) {
+        const askedUs = pairs[i] as number
+        if (by === undefined || askedUs > 0) kept.push(Math.abs(askedUs), pairs[i + 1] as number)
+      }
+      return Float64Array.from(kept)
+    },
   }
   return { child, limiter }
 }

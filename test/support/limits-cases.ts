@@ -9,7 +9,7 @@ import { until } from './redis-forms.ts'
 export type Form = 'short' | 'long'
 
 const NONE = { formula: '0', allowed: () => 0 } as const
-const LOSS = { formula: 'B + N·L', allowed: ({ b, nl }: Terms) => b + nl } as const
+const LOSS = { losses: 1, formula: 'B + N·L', allowed: ({ b, nl }: Terms) => b + nl } as const
 const ALL_CUT = { formula: 'B (all cut off)', allowed: ({ b }: Terms) => b } as const
 
 /** Four limiters on one hot key, nothing done to anybody. */
@@ -117,14 +117,7 @@ export function nemesisCases(form: Form): Case[] {
     ...[1_500, 3_000, 8_000].flatMap((stoppedMs) =>
       ofBoth({
         ...base,
-        // Behind a stop of more than 2 s the client's own silence timers take the connection for dead (client.ts,
-        // SILENCE_MS), so the replica is cut off, by its own doing, until it is connected again: k = 1, D < 1 s.
-        ...(stoppedMs < 2_000
-          ? NONE
-          : {
-              formula: '(r/N)·1 s + B/N (one cut off)',
-              allowed: ({ b, r, n }: Terms) => r / n + b / n,
-            }),
+        ...NONE,
         name: `SIGSTOP of a replica for ${stoppedMs / 1000} s`,
         forMs: stoppedMs + 4_000,
         nemesis: async ({ limiters, excuse }) => {

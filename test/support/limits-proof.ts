@@ -32,6 +32,8 @@ export interface Case {
   /** E of §1.5: how it is made, and what it comes to in requests. */
   readonly formula: string
   readonly allowed: (terms: Terms) => number
+  /** How often Redis lost what it knew: only then may the ledgers themselves admit more, B + N·L each time. */
+  readonly losses?: number
 }
 
 /** What E is made of. */
@@ -76,6 +78,10 @@ export interface Outcome {
   readonly excess: number
   readonly allowed: number
   readonly formula: string
+  /** Admitted by a replica alone, because Redis did not answer it within its 50 ms. */
+  readonly alone: number
+  /** The excess of what the ledgers themselves admitted, all that was admitted alone left out. */
+  readonly ledgerExcess: number
   readonly refused: number
   /** Callers who were told that nobody can count: a 503 of the gateway. */
   readonly unavailable: number
@@ -185,6 +191,7 @@ async function run(it: Case, ends: (() => Promise<unknown>)[]): Promise<Outcome>
   const after = await field.commands()
 
   const history = merge(limiters.map((limiter) => limiter.admissions()))
+  const decided = merge(limiters.map((limiter) => limiter.admissions('ledgers')))
   const rate: Rate = { capacity: it.capacity, intervalUs: 1e6 / it.perSecond }
   const admitted = history.length / 2
   const seconds = spanSeconds(history)
@@ -194,8 +201,11 @@ async function run(it: Case, ends: (() => Promise<unknown>)[]): Promise<Outcome>
     figures === undefined || excused.has(limiter) ? [] : [figures],
   )
   const stayed = all.filter(({ limiter, figures }) => figures !== undefined && !excused.has(limiter))
-  const isAway = stayed.some(({ limiter }) => !limiter.up)
-  const backUs = Math.max(...stayed.map(({ limiter }) => limiter.changedUs))
+  /** The first moment behind `sinceUs` at which Redis decided there. */
+  const backAt = ({ changes }: Limiter, sinceUs: number): number =>
+    changes.findLast(({ atUs }) => atUs <= sinceUs)?.up === false
+      ? (changes.find(({ up, atUs }) => up && atUs > sinceUs)?.atUs ?? Number.POSITIVE_INFINITY)
+      : sinceUs
   const most = (of: (figures: LimiterFigures) => number): number => Math.max(0, ...timed.map(of))
   const total = (of: (figures: LimiterFigures) => number): number =>
     told.reduce((sum, one) => sum + of(one), 0)
@@ -213,6 +223,8 @@ async function run(it: Case, ends: (() => Promise<unknown>)[]): Promise<Outcome>
     bound,
     utilisation: admitted / bound,
     excess: excessOf(history, rate),
+    alone: admitted - decided.length / 2,
+    ledgerExcess: excessOf(decided, rate),
     allowed: it.allowed({ b: it.capacity, r: it.perSecond, n: it.replicas, nl }),
     formula: it.formula,
     refused: total(({ refused }) => refused),
@@ -226,9 +238,8 @@ async function run(it: Case, ends: (() => Promise<unknown>)[]): Promise<Outcome>
     exactAgainMs:
       returnedUs === undefined
         ? undefined
-        : isAway
-          ? Number.POSITIVE_INFINITY
-          : Math.max(0, (backUs - returnedUs) / 1000),
+        : (Math.max(...stayed.map(({ limiter }) => backAt(limiter, returnedUs as number))) - returnedUs) /
+          1000,
     byOrigin,
   }
 }

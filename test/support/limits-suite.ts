@@ -39,7 +39,7 @@ export function proveLimits(form: Form): void {
   describe('limiters on one hot key', () => {
     it.each(steadyCases(form))('$name: never more than the limit, and nearly all of it', async (one) => {
       const outcome = await run(one)
-      expect(outcome.excess).toBeLessThanOrEqual(0)
+      expectBound(outcome, one)
       expect(outcome.utilisation).toBeGreaterThanOrEqual(UTILISATION[form])
       // What is sent to Redis, one script being one, as reliability counts it (goals 3 and 4).
       expect(outcome.trips).toBeLessThanOrEqual(one.mode === 'leases' ? 0.1 : 1)
@@ -62,11 +62,12 @@ export function proveLimits(form: Form): void {
       '%s',
       async (_, one) => {
         const outcome = await run(one)
-        expect(outcome.excess).toBeLessThanOrEqual(outcome.allowed)
+        expectBound(outcome, one)
         expect(outcome.unavailable).toBe(0)
         expect(outcome.utilisation).toBeGreaterThan(0.5)
-        // A loop that stood still for the noise of the machine is no wait for Redis: two looks of 50 ms are.
-        expect(outcome.longestMs).toBeLessThanOrEqual(110 + outcome.stalledMs)
+        // A claim waits for the visit under way and for its own, 50 ms each. A loop that stood still for the noise of
+        // the machine is no wait for Redis; it may hit both.
+        expect(outcome.longestMs).toBeLessThanOrEqual(110 + 2 * outcome.stalledMs)
         // In the short form those who waited for the fuse to open are more than one of a hundred.
         if (form === 'long') expect(outcome.p99Ms).toBeLessThanOrEqual(60 + outcome.stalledMs)
         if (outcome.exactAgainMs !== undefined) expect(outcome.exactAgainMs).toBeLessThanOrEqual(1_000)
@@ -128,6 +129,20 @@ export function proveLimits(form: Form): void {
   })
 }
 
+/**
+ * What the ledgers admitted is within B + r·T always, unless Redis forgot. The whole is within it and E as well; where
+ * nothing was done to Redis and it was still too slow for a replica (a starved machine, a replica stopped so long that
+ * it takes its connection for dead), that replica is cut off by §1.5, and E_part is no more than it admitted alone.
+ */
+function expectBound(outcome: Outcome, one: Case): void {
+  const nl = one.mode === 'leases' ? one.capacity / 2 : 0
+  expect(outcome.ledgerExcess, 'excess of the ledgers').toBeLessThanOrEqual(
+    (one.losses ?? 0) * (one.capacity + nl),
+  )
+  const cutOff = one.formula === '0' ? outcome.alone : 0
+  expect(outcome.excess, 'excess').toBeLessThanOrEqual(outcome.allowed + cutOff)
+}
+
 /** What was neither admitted nor refused. */
 function failuresOf({ load }: GatewayOutcome): Record<string, number> {
   return Object.fromEntries(
@@ -148,6 +163,8 @@ export function limiterTable(outcomes: readonly Outcome[]): string {
       'excess',
       'allowed',
       'E',
+      'alone',
+      'ledgers',
       '503',
       'sent/adm',
       'cmds/adm',
@@ -167,6 +184,8 @@ export function limiterTable(outcomes: readonly Outcome[]): string {
       Math.round(one.excess * 10) / 10,
       one.allowed,
       one.formula,
+      one.alone,
+      Math.round(one.ledgerExcess * 10) / 10,
       one.unavailable,
       one.trips,
       one.commands,
