@@ -38,9 +38,31 @@ export function refusalCase(form: Form): Case {
     replicas: 2,
     callers: 4,
     isImpatient: true,
-    forMs: form === 'short' ? 1_500 : 10_000,
+    forMs: form === 'short' ? 1_200 : 10_000,
     redis: 'alone',
     ...NONE,
+  }
+}
+
+/** Replies are dropped over a bucket that refills next to nothing: each admission is charged once, whoever decided it. */
+export function chargeCase(form: Form): Case {
+  return {
+    name: 'replies dropped, charges counted',
+    mode: 'exact',
+    perSecond: 0.01,
+    capacity: 200_000,
+    replicas: 4,
+    redis: 'proxied',
+    forMs: form === 'short' ? 2_000 : 9_000,
+    replica: () => ({ thinkMs: 20 }),
+    ...ALL_CUT,
+    nemesis: async ({ proxy, returned }) => {
+      await sleep(400)
+      proxy.dropReplies()
+      await sleep(form === 'short' ? 400 : 5_000)
+      await heal(proxy)
+      returned()
+    },
   }
 }
 
@@ -57,7 +79,7 @@ export function nemesisCases(form: Form): Case[] {
       ...base,
       ...LOSS,
       name: 'kill -9 of Redis, empty when back',
-      forMs: awayMs + 2_000,
+      forMs: awayMs + 1_800,
       nemesis: async (scene) => {
         await sleep(700)
         await scene.restartEmpty(awayMs)
@@ -67,7 +89,7 @@ export function nemesisCases(form: Form): Case[] {
       ...base,
       ...ALL_CUT,
       name: 'SIGSTOP of Redis',
-      forMs: awayMs + 2_000,
+      forMs: awayMs + 1_800,
       nemesis: async ({ redis, returned }) => {
         await sleep(700)
         redis.pause()
@@ -91,7 +113,7 @@ export function nemesisCases(form: Form): Case[] {
       ...ALL_CUT,
       name: 'replies dropped',
       redis: 'proxied',
-      forMs: awayMs + 2_000,
+      forMs: awayMs + 1_800,
       nemesis: async ({ proxy, returned }) => {
         await sleep(700)
         proxy.dropReplies()

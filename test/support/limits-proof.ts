@@ -80,6 +80,8 @@ export interface Outcome {
   readonly formula: string
   /** Admitted by a replica alone, because Redis did not answer it within its 50 ms. */
   readonly alone: number
+  /** Units that Redis charged, where the bucket refills so slowly that this can be read off it. */
+  readonly charged: number | undefined
   /** The excess of what the ledgers themselves admitted, all that was admitted alone left out. */
   readonly ledgerExcess: number
   readonly refused: number
@@ -150,6 +152,7 @@ async function run(it: Case, ends: (() => Promise<unknown>)[]): Promise<Outcome>
   })
   const begin = await prepareLimiters(Array.from({ length: it.replicas }, (_, i) => job(i, it.forMs)))
   const before = await field.commands()
+  const beganUs = await timeOf(field.redis())
   limiters.push(...begin())
 
   const excused = new Set<Limiter>()
@@ -190,6 +193,8 @@ async function run(it: Case, ends: (() => Promise<unknown>)[]): Promise<Outcome>
   const all = await Promise.all(limiters.map(async (limiter) => ({ limiter, figures: await limiter.done })))
   const after = await field.commands()
 
+  const charged =
+    it.perSecond < 1 ? await chargedSince(field.redis(), { key: KEY[it.mode], beganUs, ...it }) : undefined
   const history = merge(limiters.map((limiter) => limiter.admissions()))
   const decided = merge(limiters.map((limiter) => limiter.admissions('ledgers')))
   const rate: Rate = { capacity: it.capacity, intervalUs: 1e6 / it.perSecond }
@@ -223,6 +228,7 @@ async function run(it: Case, ends: (() => Promise<unknown>)[]): Promise<Outcome>
     bound,
     utilisation: admitted / bound,
     excess: excessOf(history, rate),
+    charged,
     alone: admitted - decided.length / 2,
     ledgerExcess: excessOf(decided, rate),
     allowed: it.allowed({ b: it.capacity, r: it.perSecond, n: it.replicas, nl }),
@@ -343,6 +349,23 @@ export async function countCommands(redis: TestRedis): Promise<CommandCount> {
   let sent = 0
   for (const [name, count] of calls) if (name !== 'info' && !scripted.includes(name)) sent += count
   return { all, sent: sent - beats }
+}
+
+/** Redis' clock, µs. */
+async function timeOf(redis: TestRedis): Promise<number> {
+  const [seconds, micros] = [await redis.command('TIME')].flat()
+  return Number(seconds) * 1e6 + Number(micros)
+}
+
+/** A bucket that was full then, by the time at which it will be full again. */
+async function chargedSince(
+  redis: TestRedis,
+  { key, beganUs, perSecond }: { key: string; beganUs: number; perSecond: number },
+): Promise<number> {
+  const [us = 0, part = 0] = String((await redis.command('HGET', key, 'r')) ?? '0 0')
+    .split(' ')
+    .map(Number)
+  return us === 0 ? 0 : ((us + part - beganUs) * perSecond) / 1e6
 }
 
 function there<T>(value: T | undefined): T {

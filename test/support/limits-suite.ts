@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, describe, expect, it } from 'vitest'
 import { type GatewayCase, type GatewayOutcome, runGatewayCase } from './gateways-proof.ts'
-import { type Form, nemesisCases, refusalCase, steadyCases } from './limits-cases.ts'
+import { chargeCase, type Form, nemesisCases, refusalCase, steadyCases } from './limits-cases.ts'
 import { type Case, type Outcome, runCase } from './limits-proof.ts'
 import { toTable } from './table.ts'
 
@@ -73,6 +73,12 @@ export function proveLimits(form: Form): void {
         if (outcome.exactAgainMs !== undefined) expect(outcome.exactAgainMs).toBeLessThanOrEqual(1_000)
       },
     )
+  })
+
+  it('replies that are dropped make nobody pay twice, and nobody nothing', async () => {
+    const outcome = await run(chargeCase(form))
+    expect(outcome.alone).toBeGreaterThan(0)
+    expect(Math.round(outcome.charged ?? 0)).toBe(outcome.admitted)
   })
 
   describe('four gateways and four hundred callers', () => {
