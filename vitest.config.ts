@@ -1,10 +1,12 @@
 // How the tests run: real processes and a real Redis, so workers are processes and few.
 
-import { defineConfig } from 'vitest/config'
+import { configDefaults, defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    // Minutes each: `npm run test:system`.
+    exclude: [...configDefaults.exclude, 'test/system/**'],
     globalSetup: ['test/support/global-setup.ts'],
     testTimeout: 30_000,
     hookTimeout: 60_000,

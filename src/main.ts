@@ -32,7 +32,7 @@ import { answerVisits, createRemoteAuthority } from './quota/ipc.ts'
 import { createLeaseStore, type LeaseStore, NOTHING_IN_HAND } from './quota/leases.ts'
 import { createMemoryAuthority, type MemoryAuthority } from './quota/memory.ts'
 import { createMeter, type Meter as QuotaMeter } from './quota/meter.ts'
-import { createOutageAuthority, type OutageAuthority } from './quota/outage.ts'
+import { createOutageAuthority, type OutageAuthority, SHADOWS } from './quota/outage.ts'
 import { createRedisLedgers, type RedisLedgers } from './quota/redis.ts'
 import { type Authority, systemTimers } from './quota/store.ts'
 import { describeError } from './secrets/describe-error.ts'
@@ -238,7 +238,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   expiry.add(revocations)
   // Budgets run by the calendar; a limiter's clock must not jump with that of the machine.
   const epochUs = Math.floor((clock.wall() - clock.now()) * 1000)
-  const ledgers = createMemoryAuthority({ clock, epochUs })
+  const maxLedgers = servers === undefined ? undefined : SHADOWS
+  const ledgers = createMemoryAuthority({ clock, epochUs, maxLedgers })
   const figures = createFigures()
   if (link === undefined && snapshot.listen.workers > 1) {
     fleet = createFleet({

@@ -64,8 +64,9 @@ export interface RedisClientOptions {
 }
 
 const CONNECT_MS = 1_000
-/** A command that nobody waits for any more, and a connection on which nothing comes back. */
+/** How long a connection lives on which nothing comes back, and how often it is looked at meanwhile. */
 const SILENCE_MS = 2_000
+const LOOKS = 4
 /** How often a quiet subscription is asked whether it still stands. */
 const PING_MS = 5_000
 /** When a subscription that is not allowed is tried again. */
@@ -105,6 +106,7 @@ export function createRedisClient(servers: RedisServers, options: RedisClientOpt
 
   if (client instanceof Cluster) {
     client.on('+node', (node: Redis) => {
+      watchSilence(node, timers)
       node.on('ready', () => loadScripts(node))
       connectMaster(node)
     })
@@ -115,6 +117,7 @@ export function createRedisClient(servers: RedisServers, options: RedisClientOpt
       )
     })
   } else {
+    watchSilence(client, timers)
     client.on('ready', () => {
       loadScripts(client)
       setReady(true)
@@ -267,11 +270,8 @@ const BASE = {
   maxRetriesPerRequest: 0,
   connectTimeout: CONNECT_MS,
   disconnectTimeout: CONNECT_MS,
-  // Whoever calls has a shorter time of its own: these only free what a black hole holds, an unanswered handshake and
-  // a connection on which nothing comes back any more. The library's timers fire before a reply is read when our
-  // event loop stood still.
-  commandTimeout: SILENCE_MS,
-  socketTimeout: SILENCE_MS,
+  // No `commandTimeout`, no `socketTimeout`: these timers fire before a reply is read when our event loop stood still.
+  // Whoever calls has a shorter time of its own; what a black hole holds is freed by `watchSilence`.
   sentinelCommandTimeout: CONNECT_MS,
 } as const satisfies RedisOptions
 
@@ -364,6 +364,31 @@ async function connectMaster(node: Redis): Promise<void> {
   })
 }
 
+/**
+ * Ends connections on which nothing comes back, a handshake neither. By looks and not by one timer: a stall of our own
+ * counts for one look, and what came meanwhile is read before the next. One that was quiet is asked before.
+ */
+function watchSilence(redis: Redis, timers: Timers): void {
+  redis.on('connect', () => {
+    const { stream } = redis
+    let heard = 0
+    let silent = 0
+    const look = (): void => {
+      if (stream.destroyed) return
+      silent = stream.bytesRead === heard ? silent + 1 : 0
+      heard = stream.bytesRead
+      if (silent >= LOOKS) {
+        stream.destroy(new Error(`Redis was silent for ${SILENCE_MS} ms.`))
+        return
+      }
+      if (silent === LOOKS - 1 && redis.status === 'ready') redis.ping().catch(ignore)
+      lookLater()
+    }
+    const lookLater = (): void => void timers.after(SILENCE_MS / LOOKS, () => timers.soon(look))
+    lookLater()
+  })
+}
+
 // --- subscriptions -----------------------------------------------------------------------------------------------
 
 /** Keeps a connection for as long as there are channels; each time a new one, so that it may go elsewhere. */
@@ -375,6 +400,7 @@ function createListening(open: () => Redis, timers: Timers, delayMs: () => numbe
 
   function start(): void {
     const made = open()
+    watchSilence(made, timers)
     connection = made
     made.on('error', ignore)
     made.on('message', (channel: string, text: string) => {

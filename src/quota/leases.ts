@@ -902,11 +902,13 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       tend(purse, nowMs)
       if (!purse.dirty && isNothing(purse.lease) && purse.ready === 0) lively.delete(purse)
     }
+    // No fewer than when the round began, nor than it takes for those who came meanwhile.
+    perSweep = Math.max(perSweep, Math.ceil(purses.size / SWEEPS_PER_ROUND))
     for (let left = perSweep; left > 0; left -= 1) {
       const next = round.next()
       if (next.done === true) {
         round = purses.values()
-        perSweep = Math.max(Math.ceil(purses.size / SWEEPS_PER_ROUND), LEAST_SWEPT)
+        perSweep = LEAST_SWEPT
         break
       }
       tend(next.value, nowMs)

@@ -41,6 +41,9 @@ export interface OutageOptions {
   readonly onChange?: ((up: boolean) => void) | undefined
 }
 
+/** Ledgers that a shadow keeps at most, about 500 B each: of the others it begins with a full share. */
+export const SHADOWS = 50_000
+
 const FAILURES_TO_OPEN = 3
 const PROBE_MS = 250
 const HEARTBEAT_MS = 1_000

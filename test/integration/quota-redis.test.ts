@@ -481,6 +481,20 @@ describe('the store over Redis', () => {
     expect(outage.up).toBe(true)
   })
 
+  it('keeps its connection over a stall that is longer than any of its timers', async () => {
+    const { store, outage } = await openStore()
+    const agent = agentSubject('a', { requests: perSecond(1e6) })
+    const connections = async (): Promise<string | undefined> =>
+      /total_connections_received:(\d+)/.exec(String(await server.command('INFO', 'stats')))?.[1]
+    const before = await connections()
+    const grants = Array.from({ length: 50 }, () => store.take(claimOn([agent])))
+    for (const end = performance.now() + 2_500; performance.now() < end; );
+    for (const grant of await Promise.all(grants)) expect(grant).toMatchObject({ ok: true, origin: 'store' })
+    await sleep(100)
+    expect(outage.up).toBe(true)
+    expect(await connections()).toBe(before)
+  })
+
   it('gives back all that it has when it closes', async () => {
     const [one, two] = [await openStore({ leases: true }), await openStore({ leases: true })]
     const agent = agentSubject('a', { requests: perMinute(1, 10_000), concurrency: 400 })

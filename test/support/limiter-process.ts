@@ -1,8 +1,11 @@
 // A limiter without HTTP, as a process of its own: callers in a closed loop that claim and note when. Told what to do
-// by its first message (over IPC), it answers with a line of figures and leaves the admissions in a file: pairs of
-// doubles, µs of CLOCK_MONOTONIC, when the claim was made and when it was granted.
+// by its first message (over IPC), it says when Redis decides and when not, and at the end its figures. Admissions go
+// to a file one by one, so that nothing is lost with a process that is killed: pairs of doubles, µs of CLOCK_MONOTONIC,
+// when the claim was made (negative where the ledgers did not decide) and when it was granted.
 
-import { writeFileSync } from 'node:fs'
+import { closeSync, openSync, writeSync } from 'node:fs'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import type { RedisServers } from '../../src/config/redis-servers.ts'
 import { toAccount } from '../../src/quota/account.ts'
 import { createLeaseStore } from '../../src/quota/leases.ts'
 import { createMemoryAuthority } from '../../src/quota/memory.ts'
@@ -10,16 +13,17 @@ import { createOutageAuthority } from '../../src/quota/outage.ts'
 import { createRedisLedgers } from '../../src/quota/redis.ts'
 import { type Settlement, systemTimers } from '../../src/quota/store.ts'
 import type { Clock, Subject } from '../../src/types.ts'
-import { serversAt } from './redis.ts'
 
 export interface LimiterJob {
-  readonly url: string
+  readonly servers: RedisServers
   readonly replica: string
   readonly leases: boolean
   readonly subjects: readonly Subject[]
   readonly callers: number
   /** Pause of a caller after a grant, ms; 0 asks again at once. */
   readonly thinkMs: number
+  /** Callers who are refused ask again at once instead of waiting as told. */
+  readonly isImpatient?: boolean
   readonly tokens?: number
   readonly forMs: number
   readonly onOutage?: 'local' | 'deny'
@@ -34,11 +38,20 @@ export interface LimiterFigures {
   readonly granted: number
   readonly refused: number
   readonly unavailable: number
-  /** Longest time from a claim to its decision, ms. */
+  /** From a claim to its decision, ms: the longest, and what one of a hundred exceeds. */
   readonly longestMs: number
+  readonly p99Ms: number
+  /** Longest time for which the event loop itself stood still, ms: noise of the machine, which is in the above. */
+  readonly stalledMs: number
   readonly trips: number
   readonly byOrigin: Readonly<Record<string, number>>
 }
+
+export type LimiterNews =
+  | { readonly kind: 'ready' }
+  /** Whether Redis decides, since when: µs of CLOCK_MONOTONIC. */
+  | { readonly kind: 'up'; readonly up: boolean; readonly atUs: number }
+  | { readonly kind: 'done'; readonly figures: LimiterFigures }
 
 if (process.send !== undefined) process.once('message', (job) => void run(job as LimiterJob))
 
@@ -46,7 +59,7 @@ async function run(job: LimiterJob): Promise<void> {
   const clock: Clock = { now: () => performance.now(), wall: () => Date.now() + (job.wallOffMs ?? 0) }
   const log = { info: () => {}, warn: () => {} }
   const redis = createRedisLedgers({
-    servers: serversAt(job.url),
+    servers: job.servers,
     replica: job.replica,
     timers: systemTimers,
     log,
@@ -60,18 +73,27 @@ async function run(job: LimiterJob): Promise<void> {
     timers: systemTimers,
     log,
     random: Math.random,
+    onChange: (up) => tell({ kind: 'up', up, atUs: monotonicUs() }),
   })
   const store = createLeaseStore({ authority, clock, timers: systemTimers, leases: job.leases })
   await authority.start()
-  process.send?.('ready')
+  tell({ kind: 'ready' })
   await new Promise((resolve) => process.once('message', resolve))
 
   const accounts = job.subjects.map((subject) => toAccount(subject))
-  const admitted: number[] = []
-  const figures = { granted: 0, refused: 0, unavailable: 0, longestMs: 0 }
+  const file = openSync(job.file, 'a')
+  const pair = new Float64Array(2)
+  const figures = { granted: 0, refused: 0, unavailable: 0 }
+  const tookMs: number[] = []
+  const loop = monitorEventLoopDelay({ resolution: 5 })
+  loop.enable()
   const byOrigin: Record<string, number> = {}
   const tripsBefore = redis.trips
-  const stopAt = performance.now() + job.forMs
+  let stopAt = performance.now() + job.forMs
+  // A second word ends it before its time, in good order.
+  process.once('message', () => {
+    stopAt = 0
+  })
   let ids = 0
 
   async function call(): Promise<void> {
@@ -84,11 +106,13 @@ async function run(job: LimiterJob): Promise<void> {
       const askedUs = monotonicUs()
       const grant = await store.take(claim)
       const decidedUs = monotonicUs()
-      figures.longestMs = Math.max(figures.longestMs, (decidedUs - askedUs) / 1000)
+      tookMs.push((decidedUs - askedUs) / 1000)
       if (grant.ok) {
         figures.granted += 1
         byOrigin[grant.origin] = (byOrigin[grant.origin] ?? 0) + 1
-        admitted.push(askedUs, decidedUs)
+        pair[0] = grant.origin === 'store' || grant.origin === 'lease' ? askedUs : -askedUs
+        pair[1] = decidedUs
+        writeSync(file, pair)
         const settlement: Settlement = {
           claim,
           grant,
@@ -103,15 +127,28 @@ async function run(job: LimiterJob): Promise<void> {
         await pause(20)
       } else {
         figures.refused += 1
-        await pause(Math.min(grant.waitUs / 1000, stopAt - performance.now()))
+        await pause(job.isImpatient ? 0 : Math.min(grant.waitUs / 1000, stopAt - performance.now()))
       }
     }
   }
   await Promise.all(Array.from({ length: job.callers }, call))
   const trips = redis.trips - tripsBefore
   await store.close()
-  writeFileSync(job.file, Buffer.from(new Float64Array(admitted).buffer))
-  process.send?.({ ...figures, trips, byOrigin } satisfies LimiterFigures, () => process.exit(0))
+  closeSync(file)
+  tookMs.sort((a, b) => a - b)
+  const done = {
+    ...figures,
+    longestMs: tookMs.at(-1) ?? 0,
+    p99Ms: tookMs[Math.floor(tookMs.length * 0.99)] ?? 0,
+    stalledMs: loop.max / 1e6,
+    trips,
+    byOrigin,
+  }
+  process.send?.({ kind: 'done', figures: done } satisfies LimiterNews, () => process.exit(0))
+}
+
+function tell(news: LimiterNews): void {
+  process.send?.(news)
 }
 
 /** CLOCK_MONOTONIC, the same for all processes of the machine. */

@@ -1,59 +1,98 @@
 // Several limiter processes at once on one Redis, and what came of it: the history of all, merged and checked.
 
-import { type ChildProcess, fork } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import type { ChildProcess } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Rate } from '../../src/types.ts'
-import type { LimiterFigures, LimiterJob } from './limiter-process.ts'
-import { temporaryFolder } from './run-folder.ts'
+import type { LimiterFigures, LimiterJob, LimiterNews } from './limiter-process.ts'
+import { exited, spawnTracked, temporaryFolder } from './run-folder.ts'
 
 export interface Limiter {
   readonly pid: number
   kill(signal: NodeJS.Signals): void
+  /** Ends it in good order before its time. */
+  leave(): void
+  /** Whether Redis decides there, and since when: µs of CLOCK_MONOTONIC. Only changes since the start. */
+  readonly changes: readonly { readonly up: boolean; readonly atUs: number }[]
   /** What it did; undefined when it was killed. */
   readonly done: Promise<LimiterFigures | undefined>
-  /** Claims that were granted: when made, when granted, µs of CLOCK_MONOTONIC. */
-  admissions(): Float64Array
+  /** Claims that were granted: when made, when granted, µs of CLOCK_MONOTONIC. All, or those that the ledgers decided. */
+  admissions(by?: 'ledgers'): Float64Array
 }
 
 const ENTRY = new URL('./limiter-process.ts', import.meta.url).pathname
 
 /** Starts a process for each job; all begin at the same moment. */
 export async function startLimiters(jobs: readonly Omit<LimiterJob, 'file'>[]): Promise<Limiter[]> {
+  const begin = await prepareLimiters(jobs)
+  return begin()
+}
+
+/** Starts a process for each job, and gives what makes them begin. */
+export async function prepareLimiters(jobs: readonly Omit<LimiterJob, 'file'>[]): Promise<() => Limiter[]> {
   const folder = temporaryFolder('limiters')
   const started = await Promise.all(
     jobs.map(async (job, i) => {
       const file = join(folder, `${i}.f64`)
-      const child = fork(ENTRY, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], serialization: 'json' })
+      const child = spawnTracked(process.execPath, [ENTRY], {
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      })
       child.send({ ...job, file })
-      await new Promise((resolve, reject) => {
-        child.once('message', resolve)
+      await new Promise<void>((resolve, reject) => {
+        const listen = (news: LimiterNews): void => {
+          if (news.kind !== 'ready') return
+          child.off('message', listen)
+          resolve()
+        }
+        child.on('message', listen)
         child.once('exit', () => reject(new Error('a limiter did not start')))
       })
-      return { child, file }
+      return toLimiter(child, file)
     }),
   )
-  for (const { child } of started) child.send('go')
-  return started.map(({ child, file }) => toLimiter(child, file))
+  return () =>
+    started.map(({ child, limiter }) => {
+      child.send('go')
+      return limiter
+    })
 }
 
-function toLimiter(child: ChildProcess, file: string): Limiter {
+function toLimiter(child: ChildProcess, file: string): { child: ChildProcess; limiter: Limiter } {
   let figures: LimiterFigures | undefined
-  const done = new Promise<LimiterFigures | undefined>((resolve) => {
-    child.once('message', (told) => {
-      figures = told as LimiterFigures
-    })
-    child.once('exit', () => resolve(figures))
+  const changes: { up: boolean; atUs: number }[] = []
+  child.on('message', (news: LimiterNews) => {
+    if (news.kind === 'done') figures = news.figures
+    if (news.kind === 'up') changes.push(news)
   })
-  return {
+  const done = new Promise<LimiterFigures | undefined>((resolve) => {
+    // Its last word may still be on the way when it has ended.
+    void exited(child).then(() => setTimeout(() => resolve(figures), 50))
+  })
+  const limiter: Limiter = {
     pid: child.pid ?? 0,
     kill: (signal) => void child.kill(signal),
+    leave: () => void child.send('leave'),
+    changes,
     done,
-    admissions() {
-      const bytes = readFileSync(file)
-      return new Float64Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length))
+    admissions(by) {
+      const pairs = readPairs(file)
+      const kept: number[] = []
+      for (let i = 0; i < pairs.length; i += 2) {
+        const askedUs = pairs[i] as number
+        if (by === undefined || askedUs > 0) kept.push(Math.abs(askedUs), pairs[i + 1] as number)
+      }
+      return Float64Array.from(kept)
     },
   }
+  return { child, limiter }
+}
+
+/** A history as it was written: pairs of doubles. What a process had not written to its end is left out. */
+export function readPairs(file: string): Float64Array {
+  if (!existsSync(file)) return new Float64Array(0)
+  const bytes = readFileSync(file)
+  const whole = bytes.length - (bytes.length % 16)
+  return new Float64Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + whole))
 }
 
 /** Puts histories together. */
