@@ -95,8 +95,8 @@ const VISITS_AT_ONCE = 512
 /** Renewals of one account are at least this far apart. */
 const LEAST_RENEWAL_MS = 20
 /** A scarce account is asked for this many units at a time, not for each one as it comes. */
-const UNITS_PER_ASK = 16
-const LONGEST_PAUSE_MS = 50
+const UNITS_PER_ASK = 128
+const LONGEST_PAUSE_MS = 150
 /** What the ledgers said so lately is good enough for somebody who only looks. */
 const FRESH_MS = 1_000
 /** Accounts that one look asks for at most, how many of them at a time, and for how long: it must not hold up Redis. */
@@ -143,8 +143,8 @@ interface Purse {
   toldBy: InHand['toldBy']
   sharedBy: number
   denied: Partial<Record<Kind, Denial>>
-  /** Units granted since `countedMs`, and how many that is per second. */
-  granted: { claims: number; requests: number; tokens: number; micros: number }
+  /** Units asked for since `countedMs`, and how many that is per second. */
+  asked: { claims: number; requests: number; tokens: number; micros: number }
   countedMs: number
   pace: { claims: number; requests: number; tokens: number; micros: number }
   lastMs: number
@@ -247,7 +247,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       toldBy: 'nobody',
       sharedBy: 1,
       denied: {},
-      granted: { claims: 0, requests: 0, tokens: 0, micros: 0 },
+      asked: { claims: 0, requests: 0, tokens: 0, micros: 0 },
       countedMs: nowMs,
       pace: { claims: 0, requests: 0, tokens: 0, micros: 0 },
       lastMs: nowMs,
@@ -273,18 +273,19 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     if (seconds < 0.05) return
     const weight = Math.min(1, seconds / 0.5)
     for (const kind of ['claims', 'requests', 'tokens', 'micros'] as const) {
-      purse.pace[kind] += weight * (purse.granted[kind] / seconds - purse.pace[kind])
-      purse.granted[kind] = 0
+      purse.pace[kind] += weight * (purse.asked[kind] / seconds - purse.pace[kind])
+      purse.asked[kind] = 0
     }
     purse.countedMs = nowMs
   }
 
-  function noteGrant(purse: Purse, { requests, tokens, micros }: Units): void {
-    const { granted } = purse
-    granted.claims += 1
-    granted.requests += requests
-    granted.tokens += tokens
-    granted.micros += micros
+  /** What is asked for counts, granted or not: who gets little must not therefore want less. */
+  function noteAsked(purse: Purse, { requests, tokens, micros }: Units): void {
+    const { asked } = purse
+    asked.claims += 1
+    asked.requests += requests
+    asked.tokens += tokens
+    asked.micros += micros
     purse.lastMs = clock.now()
     count(purse, purse.lastMs)
   }
@@ -321,7 +322,6 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       purse.ready -= 1
       purse.used += 1
     }
-    noteGrant(purse, { requests, tokens, micros })
   }
 
   /** Undoes a part of a claim of which another part was refused. */
@@ -384,6 +384,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     let rest: Map<Group, Ask[]> | undefined
     for (const ask of claim.asks) {
       const purse = purseOf(ask.account)
+      noteAsked(purse, ask)
       if (covers(purse, ask, nowMs)) continue
       rest ??= new Map()
       if (!rest.has(purse.group)) rest.set(purse.group, asksOf(claim, purse.group))
@@ -744,7 +745,6 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
             purse.used += 1
             if (origin === 'store') purse.slotsTold += 1
           }
-          noteGrant(purse, ask)
         }
         waiter.done(undefined, origin, answer.nowUs)
         return
