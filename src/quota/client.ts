@@ -10,7 +10,7 @@ import type { Log, Timers } from './store.ts'
 export interface RedisClient {
   /** Whether calls are sent. In a cluster the map of slots is then known; one node may be away all the same. */
   readonly ready: boolean
-  /** Times something was sent and answered for: a call, a batch on one connection, the scripts of a new connection. */
+  /** Times something was sent and answered for: a call, the scripts of a new connection. */
   readonly trips: number
   /** Starts connecting, then reconnects for ever. True when ready; false when not within a second. Never rejects. */
   connect(): Promise<boolean>
@@ -22,8 +22,6 @@ export interface RedisClient {
    * @throws RedisCallError (as a rejection)
    */
   run(script: Script, call: Call): Promise<unknown>
-  /** `run` for calls that do not depend on each other, sent in one turn; in a cluster each to its own node. */
-  runAll(script: Script, calls: readonly Call[]): Promise<PromiseSettledResult<unknown>[]>
   /** Any other command, routed by its first key. @throws RedisCallError (as a rejection) */
   command(name: string, ...args: readonly (string | number)[]): Promise<unknown>
   /** Tells every subscriber, in a cluster on all nodes. @throws RedisCallError (as a rejection) */
@@ -191,22 +189,6 @@ export function createRedisClient(servers: RedisServers, options: RedisClientOpt
     }
   }
 
-  async function runPipeline(redis: Redis, script: Script, calls: readonly Call[]) {
-    trips++
-    const pipeline = redis.pipeline()
-    for (const { keys, args } of calls) pipeline.evalsha(script.sha, keys.length, ...keys, ...args)
-    // `exec` itself fails only when nothing was sent, or nothing is known of what was.
-    const results = await pipeline.exec().catch((error: unknown) => calls.map(() => [error] as const))
-    return Promise.allSettled(
-      calls.map(async (call, i) => {
-        const [error, reply] = results?.[i] ?? [new Error('no answer')]
-        if (isNoScript(error)) return runText(script, call)
-        if (error) throw toCallError(error)
-        return reply
-      }),
-    )
-  }
-
   async function command(name: string, ...args: readonly (string | number)[]): Promise<unknown> {
     trips++
     try {
@@ -238,11 +220,6 @@ export function createRedisClient(servers: RedisServers, options: RedisClientOpt
       listener = call
     },
     run,
-    runAll(script, calls) {
-      // A pipeline goes to one node as a whole, and comes back as a whole when a slot has moved.
-      if (client instanceof Cluster) return Promise.allSettled(calls.map((call) => run(script, call)))
-      return runPipeline(client, script, calls)
-    },
     command,
     async publish(channel, text) {
       await command('PUBLISH', channel, text)
