@@ -50,9 +50,15 @@ export function toTat(levelUs: number, nowUs: number): Tat {
  */
 export function take(tat: Tat | undefined, rate: Rate, cost: number, nowUs: number): Taken {
   const level = untilFullUs(tat, nowUs)
-  const excess = level + Math.min(cost, rate.capacity) * rate.intervalUs - rate.capacity * rate.intervalUs
-  if (excess > 0) return { ok: false, waitUs: Math.ceil(excess) }
+  const waitUs = waitForUs(level, rate, cost)
+  if (waitUs > 0) return { ok: false, waitUs }
   return { ok: true, tat: toTat(level + cost * rate.intervalUs, nowUs) }
+}
+
+/** Whole µs until a bucket that is full in `levelUs` admits `cost` units; 0 when it does now. */
+export function waitForUs(levelUs: number, rate: Rate, cost: number): number {
+  const excess = levelUs + Math.min(cost, rate.capacity) * rate.intervalUs - rate.capacity * rate.intervalUs
+  return Math.max(Math.ceil(excess), 0)
 }
 
 /**

@@ -12,7 +12,7 @@
 // spent (docs: deploy/limits.md). A lease that expires was charged and stays so; units that come back are a refund.
 
 import type { Budget, Rate } from '../types.ts'
-import { remaining, type Tat, toTat, untilFullUs } from './bucket.ts'
+import { remaining, type Tat, toTat, untilFullUs, waitForUs } from './bucket.ts'
 import { periodOf } from './period.ts'
 import { type Account, CONCURRENCY_WAIT_US, type Kind } from './store.ts'
 
@@ -359,11 +359,8 @@ function judge(
   return no
 }
 
-/** As `take` of bucket.ts: a cost above the capacity is admitted when the bucket is full. */
-function waitOf(rate: Rate | undefined, level: number, cost: number): number {
-  if (rate === undefined) return 0
-  const excess = level + Math.min(cost, rate.capacity) * rate.intervalUs - rate.capacity * rate.intervalUs
-  return Math.max(Math.ceil(excess), 0)
+function waitOf(rate: Rate | undefined, levelUs: number, cost: number): number {
+  return rate === undefined ? 0 : waitForUs(levelUs, rate, cost)
 }
 
 function charge(page: Page, { requests, tokens, micros }: Part): void {

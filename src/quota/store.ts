@@ -136,8 +136,8 @@ export interface Reply {
 /** Who keeps the ledgers. */
 export interface Authority {
   /**
-   * Visits of this replica, each to the ledgers of one tag, answered in their order.
-   * `redis.ts` rejects with StoreFailure when it cannot; the others never reject.
+   * Visits of this replica, each to the ledgers of one tag, answered in their order. A rejection says that nobody
+   * decided, and that it is not known what was heard.
    */
   visit(visits: readonly Visit[]): readonly Reply[] | Promise<readonly Reply[]>
   /** Replicas that share the limits, as last known, this one included. */
