@@ -72,6 +72,8 @@ const AHEAD_S = 0.5
 /** All replicas together have at most this part of a limit ahead of need: of an agent's or a bearer's own, of a shared one. */
 const OWN_PARTS = 50
 const SHARED_PARTS = 2
+/** Of a small limit of its own an agent is owed the last unit wherever it asks: nothing is taken ahead for so little. */
+const LEAST_OWN = 5
 /** Claims per second from which on an account is busy here. */
 const BUSY = 10
 /** What moved of a busy account waits so long for company. */
@@ -611,8 +613,10 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     const { account, pace, standing } = purse
     const parts = isOwn(account) ? OWN_PARTS : SHARED_PARTS
     const want = (kind: keyof Units, capacity: number | undefined, left: number): number => {
-      if (capacity === undefined || (isOwn(account) && left * 2 < capacity)) return 0
-      return Math.min(Math.ceil(pace[kind] * AHEAD_S), Math.floor(capacity / (parts * authority.fleet)))
+      if (capacity === undefined) return 0
+      const most = Math.floor(capacity / (parts * authority.fleet))
+      if (isOwn(account) && (most < LEAST_OWN || left * 2 < capacity)) return 0
+      return Math.min(Math.ceil(pace[kind] * AHEAD_S), most)
     }
     const left = (kind: 'requests' | 'tokens'): number => {
       const rate = account[kind]
