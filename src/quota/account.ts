@@ -43,6 +43,11 @@ export function toAccount(subject: Subject): Account {
   }
 }
 
+/** Of one agent alone, not shared by those who use a route, a provider or the gateway. */
+export function isOwn({ kind }: Subject): boolean {
+  return kind === 'agent' || kind === 'bearer'
+}
+
 /** The share of one replica out of `replicas`: the same depth in time, so a TAT means the same in both. */
 export function toShare(account: Account, replicas: number): Account {
   const share = (rate: Rate | undefined): Rate | undefined =>

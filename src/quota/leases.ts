@@ -6,6 +6,7 @@
 // A purse is forgotten when it says nothing any more: memory follows the agents that call, not those there are.
 
 import type { Clock, Rate } from '../types.ts'
+import { isOwn } from './account.ts'
 import { remaining } from './bucket.ts'
 import {
   isNothing,
@@ -611,11 +612,11 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     count(purse, nowMs)
     if (!isBusy(purse)) return NO_UNITS
     const { account, pace, standing } = purse
-    const parts = isOwn(account) ? OWN_PARTS : SHARED_PARTS
+    const parts = isOwn(account.subject) ? OWN_PARTS : SHARED_PARTS
     const want = (kind: keyof Units, capacity: number | undefined, left: number): number => {
       if (capacity === undefined) return 0
       const most = Math.floor(capacity / (parts * authority.fleet))
-      if (isOwn(account) && (most < LEAST_OWN || left * 2 < capacity)) return 0
+      if (isOwn(account.subject) && (most < LEAST_OWN || left * 2 < capacity)) return 0
       return Math.min(Math.ceil(pace[kind] * AHEAD_S), most)
     }
     const left = (kind: 'requests' | 'tokens'): number => {
@@ -1036,10 +1037,6 @@ const UNAVAILABLE: Refusal = {
 function costOf(ask: Ask, kind: Kind): number {
   if (kind === 'concurrency') return 1
   return kind === 'budget' ? ask.micros : ask[kind]
-}
-
-function isOwn({ subject }: Account): boolean {
-  return subject.kind === 'agent' || subject.kind === 'bearer'
 }
 
 /**

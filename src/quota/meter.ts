@@ -19,7 +19,7 @@ import type {
   Subject,
   Usage,
 } from '../types.ts'
-import { createAccounts } from './account.ts'
+import { createAccounts, isOwn } from './account.ts'
 import { remaining } from './bucket.ts'
 import { createCalibration, INITIAL_BYTES_PER_TOKEN } from './calibration.ts'
 import { createPacing } from './pacing.ts'
@@ -315,10 +315,6 @@ function toCode({
 }: Refused): 'rate_limit_exceeded' | 'concurrency_exceeded' | 'insufficient_quota' {
   if (kind === 'budget') return 'insufficient_quota'
   return kind === 'concurrency' && isOwn(ask.account.subject) ? 'concurrency_exceeded' : 'rate_limit_exceeded'
-}
-
-function isOwn({ kind }: Subject): boolean {
-  return kind === 'agent' || kind === 'bearer'
 }
 
 /** Most output tokens the request can cost, over all its choices. */
