@@ -218,14 +218,10 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
   const counter = ({ name, description }: Metric) => meter.createCounter(name, { description })
   const histogram = ({ name, description }: Metric) =>
     meter.createHistogram(name, { description, advice: { explicitBucketBoundaries: SECONDS } })
-  const observe = (
-    { name, kind, description }: Metric,
-    read: (see: (value: number, labels?: object) => void) => void,
-  ) => {
-    const made =
-      kind === 'counter'
-        ? meter.createObservableCounter(name, { description })
-        : meter.createObservableGauge(name, { description })
+  const gauge = ({ name, description }: Metric) => meter.createObservableGauge(name, { description })
+  const observe = (metric: Metric, read: (see: (value: number, labels?: object) => void) => void) => {
+    const { name, kind, description } = metric
+    const made = kind === 'counter' ? meter.createObservableCounter(name, { description }) : gauge(metric)
     made.addCallback((result) => read((value, labels) => result.observe(value, { ...labels })))
   }
 
@@ -240,15 +236,20 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
     const size = gauges.redisFleet()
     if (size !== undefined) see(size)
   })
-  observe(METRICS.leasePermits, (see) => see(gauges.limits().leased))
   observe(METRICS.openHolds, (see) => see(gauges.openHolds()))
-  observe(METRICS.slots, (see) => see(gauges.limits().slots))
   observe(METRICS.waiting, (see) => see(gauges.waiting()))
-  observe(METRICS.owed, (see) => {
-    const { requests, tokens } = gauges.limits().owed
-    see(requests, { kind: 'requests' })
-    see(tokens, { kind: 'tokens' })
-  })
+  const [leased, slots, owed] = [gauge(METRICS.leasePermits), gauge(METRICS.slots), gauge(METRICS.owed)]
+  // One walk over all limits for the three of them.
+  meter.addBatchObservableCallback(
+    (result) => {
+      const totals = gauges.limits()
+      result.observe(leased, totals.leased)
+      result.observe(slots, totals.slots)
+      result.observe(owed, totals.owed.requests, { kind: 'requests' })
+      result.observe(owed, totals.owed.tokens, { kind: 'tokens' })
+    },
+    [leased, slots, owed],
+  )
   observe(METRICS.deploymentState, (see) => {
     for (const { deployment, state } of gauges.deployments()) see(1, { deployment, state })
   })
