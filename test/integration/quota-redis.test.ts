@@ -14,7 +14,7 @@ import { type Claim, type Grant, systemTimers, type Timers } from '../../src/quo
 import type { Clock, Subject } from '../../src/types.ts'
 import { serversAt, startRedis, type TestRedis } from '../support/redis.ts'
 import { type Admission, excessUnits } from '../unit/quota/checker.ts'
-import { agentSubject, claimOn, perMinute, perSecond, sureGrant } from '../unit/quota/fixtures.ts'
+import { agentSubject, claimOn, idleReport, perMinute, perSecond, sureGrant } from '../unit/quota/fixtures.ts'
 
 const clock: Clock = { now: () => performance.now(), wall: () => Date.now() }
 
@@ -125,17 +125,7 @@ function visitOf(subject: Subject, requests = 1): Visit {
   const account = toAccount(subject)
   return {
     generation,
-    reports: [
-      {
-        account,
-        moved: NO_UNITS,
-        movedStartUs: 0,
-        returned: NO_UNITS,
-        owed: NO_UNITS,
-        slots: 0,
-        ahead: NO_UNITS,
-      },
-    ],
+    reports: [idleReport(account)],
     claims: [[{ at: 0, requests, tokens: 0, micros: 0 }]],
   }
 }

@@ -2,12 +2,13 @@
 
 import { createAccounts, toAccount } from '../../../src/quota/account.ts'
 import { createLeaseStore, type LeaseStore } from '../../../src/quota/leases.ts'
+import { NO_UNITS, type Report } from '../../../src/quota/ledger.ts'
 import {
   createMemoryAuthority,
   type MemoryAuthority,
   type MemoryAuthorityOptions,
 } from '../../../src/quota/memory.ts'
-import { type Claim, type Granted, systemTimers } from '../../../src/quota/store.ts'
+import { type Account, type Claim, type Granted, systemTimers } from '../../../src/quota/store.ts'
 import type {
   Caller,
   Clock,
@@ -31,6 +32,20 @@ export function manualClock(startMs = 1_000): ManualClock {
     advance: (ms) => {
       nowMs += ms
     },
+  }
+}
+
+/** Of a replica that has nothing to say of an account but `over`. */
+export function idleReport(account: Account, over: Partial<Report> = {}): Report {
+  return {
+    account,
+    moved: NO_UNITS,
+    movedStartUs: 0,
+    returned: NO_UNITS,
+    owed: NO_UNITS,
+    slots: 0,
+    ahead: NO_UNITS,
+    ...over,
   }
 }
 

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { toAccount } from '../../../src/quota/account.ts'
 import { emptyLedger, LEASE_US, NO_UNITS, type Units, visit } from '../../../src/quota/ledger.ts'
 import { type Admission, excessUnits } from './checker.ts'
+import { idleReport } from './fixtures.ts'
 
 const numRuns = Number(process.env.SLUICE_MODEL_RUNS ?? 3000)
 const START_US = Date.UTC(2027, 0, 1) * 1000
@@ -147,17 +148,7 @@ describe('leases', () => {
         [ledger],
         {
           generation,
-          reports: [
-            {
-              account,
-              moved: NO_UNITS,
-              movedStartUs: 0,
-              returned: NO_UNITS,
-              owed: NO_UNITS,
-              slots: 0,
-              ahead: { ...NO_UNITS, requests: 50 },
-            },
-          ],
+          reports: [idleReport(account, { ahead: { ...NO_UNITS, requests: 50 } })],
           claims: Array.from({ length: claims }, () => [{ at: 0, requests: 1, tokens: 0, micros: 0 }]),
         },
         { replica, fleet: 2 },

@@ -2,7 +2,6 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { toAccount } from '../../../src/quota/account.ts'
 import { createLeaseStore } from '../../../src/quota/leases.ts'
-import { NO_UNITS } from '../../../src/quota/ledger.ts'
 import { createMemoryAuthority } from '../../../src/quota/memory.ts'
 import {
   type Claim,
@@ -14,6 +13,7 @@ import {
 import {
   agentSubject,
   claimOn,
+  idleReport,
   manualClock,
   memoryStore,
   perMinute,
@@ -216,15 +216,7 @@ describe('the store in memory', () => {
     const ask = (id: string, units: number, times: number): number => {
       generation += 1
       const account = toAccount(agentSubject(id, { requests: perSecond(units) }))
-      const report = {
-        account,
-        moved: NO_UNITS,
-        movedStartUs: 0,
-        returned: NO_UNITS,
-        owed: NO_UNITS,
-        slots: 0,
-        ahead: NO_UNITS,
-      }
+      const report = idleReport(account)
       const claims = Array.from({ length: times }, () => [{ at: 0, requests: 1, tokens: 0, micros: 0 }])
       const [reply] = authority.visit([{ generation, reports: [report], claims }])
       return reply?.answer.refusals.filter((no) => no === undefined).length ?? 0
@@ -262,15 +254,7 @@ describe('the store in memory', () => {
     const authority = createMemoryAuthority({ clock })
     for (let i = 0; i < 10_000; i++) {
       const account = toAccount(agentSubject(`agent-${i}`, { concurrency: 5 }))
-      const report = {
-        account,
-        moved: NO_UNITS,
-        movedStartUs: 0,
-        returned: NO_UNITS,
-        owed: NO_UNITS,
-        slots: 1,
-        ahead: NO_UNITS,
-      }
+      const report = idleReport(account, { slots: 1 })
       authority.visitOf(
         { generation: 1, reports: [report], claims: [] },
         { replica: `worker-${i}`, fleet: 1 },

@@ -7,7 +7,7 @@ import { toAccount } from '../../../src/quota/account.ts'
 import { emptyLedger, NO_UNITS, type Units, visit } from '../../../src/quota/ledger.ts'
 import type { Claim, Grant } from '../../../src/quota/store.ts'
 import type { Limits, Subject } from '../../../src/types.ts'
-import { agentSubject, claimOn, manualClock, memoryStore, perSecond } from './fixtures.ts'
+import { agentSubject, claimOn, idleReport, manualClock, memoryStore, perSecond } from './fixtures.ts'
 import { createFleet, type Replica } from './fleet.ts'
 
 type Store = ReturnType<typeof memoryStore>
@@ -78,17 +78,7 @@ describe('two replicas with different configurations', () => {
           [ledger],
           {
             generation,
-            reports: [
-              {
-                account,
-                moved: NO_UNITS,
-                movedStartUs: 0,
-                returned: NO_UNITS,
-                owed: NO_UNITS,
-                slots: 0,
-                ahead: NO_UNITS,
-              },
-            ],
+            reports: [idleReport(account)],
             claims: [[{ at: 0, ...NO_UNITS, ...cost }]],
           },
           { replica: `r${at}`, fleet: 2 },

@@ -3,22 +3,14 @@ import { MeterProvider } from '@opentelemetry/sdk-metrics'
 import { describe, expect, it } from 'vitest'
 import { addUp, isMetrics, joinWorkers, lastingOf, metricsOf } from '../../../src/usage/merge.ts'
 import { createInstruments, type Gauges } from '../../../src/usage/metrics.ts'
+import { IDLE_GAUGES } from './fixtures.ts'
 
 /** A process with instruments of its own. */
 function createProcess(gauges: Partial<Gauges> = {}) {
   const exporter = new PrometheusExporter({ preventServerStart: true })
   const provider = new MeterProvider({ readers: [exporter] })
   const instruments = createInstruments(provider.getMeter('sluice'), {
-    inflight: () => 0,
-    streams: () => 0,
-    redisUp: () => undefined,
-    redisRoundTrips: () => 0,
-    redisFleet: () => undefined,
-    limits: () => ({ leased: 0, slots: 0, owed: { requests: 0, tokens: 0 } }),
-    openHolds: () => 0,
-    waiting: () => 0,
-    deployments: () => [],
-    secrets: () => [],
+    ...IDLE_GAUGES,
     ...gauges,
   })
   return {

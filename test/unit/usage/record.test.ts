@@ -2,10 +2,11 @@ import { createNoopMeter } from '@opentelemetry/api'
 import { describe, expect, it } from 'vitest'
 import { GatewayError } from '../../../src/errors.ts'
 import type { Arrival, Attempt, Caller, Trail } from '../../../src/types.ts'
-import { createInstruments, type Gauges, type Instruments, METRICS } from '../../../src/usage/metrics.ts'
+import { createInstruments, type Instruments, METRICS } from '../../../src/usage/metrics.ts'
 import { createRecorder, type RequestLog } from '../../../src/usage/record.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
 import { makeDeployment, makeRequest, makeRoute, makeTier, NO_LIMITS } from '../upstream/stage.ts'
+import { IDLE_GAUGES } from './fixtures.ts'
 
 type Labels = Readonly<Record<string, string>>
 interface Sample {
@@ -390,21 +391,8 @@ describe('the record of a request', () => {
 })
 
 describe('the label of an agent', () => {
-  const gauges: Gauges = {
-    inflight: () => 0,
-    streams: () => 0,
-    redisUp: () => undefined,
-    redisRoundTrips: () => 0,
-    redisFleet: () => undefined,
-    limits: () => ({ leased: 0, slots: 0, owed: { requests: 0, tokens: 0 } }),
-    openHolds: () => 0,
-    waiting: () => 0,
-    deployments: () => [],
-    secrets: () => [],
-  }
-
   it('is its name for the first 2,000, then `other` for the rest', () => {
-    const instruments = createInstruments(createNoopMeter(), gauges)
+    const instruments = createInstruments(createNoopMeter(), IDLE_GAUGES)
     for (let i = 0; i < 2000; i += 1) expect(instruments.agentLabel(`agent-${i}`)).toBe(`agent-${i}`)
     expect(instruments.agentLabel('agent-2000')).toBe('other')
     expect(instruments.agentLabel('agent-7')).toBe('agent-7')
