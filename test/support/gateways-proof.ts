@@ -2,36 +2,37 @@
 // limits at once, an agent's that is strict (every request decided at the ledgers) and a shared one of a route, spent
 // from leases. What was admitted is what came to the provider.
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Rate } from '../../src/types.ts'
 import { startCountingProvider } from './counting-provider.ts'
 import { agentPolicy, makeBearer, simpleConfig, startGateway, type TestGateway } from './gateway.ts'
 import { excessOf, spanSeconds } from './limiters.ts'
+import { type Ends, openField, type RedisForm, withEnds } from './limits-field.ts'
 import type { LoadFigures, LoadJob, LoadTarget } from './load-process.ts'
-import { startRedis, type TestRedis } from './redis.ts'
+import type { Member, RedisScene } from './nemeses.ts'
+import { until } from './redis-forms.ts'
 import { exited, spawnTracked } from './run-folder.ts'
 
 export interface GatewayCase {
   readonly name: string
   readonly gateways: number
+  readonly redis: RedisForm
   /** At each gateway, for each of the two limits. */
   readonly callers: number
   /** Of each of the two limits. */
   readonly perSecond: number
   readonly capacity: number
   readonly forMs: number
+  /** How wrong the wall clock of a gateway is, ms. */
+  readonly wallOffMs?: (place: number) => number
   readonly nemesis?: (scene: GatewayScene) => Promise<void>
   readonly formula: string
   readonly allowed: (terms: { b: number; nl: number }) => number
 }
 
-export interface GatewayScene {
-  readonly gateways: readonly TestGateway[]
-  redis(): TestRedis
-  /** Kills Redis; after so long an empty one is there in its place. Resolves when every gateway is back at it, with the ms. */
-  restartEmpty(awayMs: number): Promise<void>
-  pause(forMs: number): Promise<void>
-  /** A gateway that is gone: requests to it fail, which is not what is looked at. */
-  kill(place: number): Promise<void>
+export interface GatewayScene extends RedisScene {
+  /** One more gateway, with callers of its own; gives what makes it leave in good order. */
+  join(): Promise<() => Promise<void>>
 }
 
 export interface GatewayOutcome {
@@ -45,35 +46,32 @@ export interface GatewayOutcome {
     readonly allowed: number
   }[]
   readonly formula: string
-  readonly load: LoadFigures
+  /** What callers saw at the gateways to which nothing was done: answers by status, 0 where there was none. */
+  readonly statuses: Readonly<Record<string, number>>
+  readonly longestMs: number
+  readonly p99Ms: number
   readonly exactAgainMs: number | undefined
 }
 
 const LABELS = { exact: 'strict', leases: 'shared' } as const
 
 /** Runs a case. Everything it started is gone afterwards. */
-export async function runGatewayCase(it: GatewayCase): Promise<GatewayOutcome> {
-  const ends: (() => Promise<unknown>)[] = []
-  try {
-    return await run(it, ends)
-  } finally {
-    for (const end of ends.toReversed()) await end()
-  }
+export function runGatewayCase(it: GatewayCase): Promise<GatewayOutcome> {
+  return withEnds((ends) => run(it, ends))
 }
 
-async function run(it: GatewayCase, ends: (() => Promise<unknown>)[]): Promise<GatewayOutcome> {
-  let redis = await startRedis()
-  const { port, url } = redis
-  ends.push(() => redis.stop())
+async function run(it: GatewayCase, ends: Ends): Promise<GatewayOutcome> {
+  const field = await openField(it.redis, ends)
   const provider = await startCountingProvider()
   ends.push(() => provider.stop())
   const limits = { requests: { capacity: it.capacity, refill: `${it.perSecond}/s` } }
   const [strict, free] = [makeBearer(), makeBearer()]
+  const { kind, ...place } = field.place
   const config = simpleConfig({
     provider: provider.url,
     model: 'strict',
     over: {
-      redis: { url, replicas: it.gateways },
+      redis: { ...place, replicas: it.gateways },
       routes: { warm: ['t1'], shared: { tiers: ['t1'], limits } },
     },
   })
@@ -81,26 +79,32 @@ async function run(it: GatewayCase, ends: (() => Promise<unknown>)[]): Promise<G
     strict: agentPolicy('strict', strict, { limits: { ...limits, strict: true } }),
     free: agentPolicy('free', free),
   }
-  const killed = new Set<number>()
+  const start = async (wallOffMs = 0): Promise<TestGateway> => {
+    const gateway = await startGateway({ config, policies, env: clockOff(wallOffMs) })
+    ends.push(async () => {
+      gateway.signal('SIGCONT')
+      await gateway.kill9()
+    })
+    return gateway
+  }
   const gateways = await Promise.all(
-    Array.from({ length: it.gateways }, () => startGateway({ config, policies })),
+    Array.from({ length: it.gateways }, (_, place) => start(it.wallOffMs?.(place))),
   )
-  ends.push(() =>
-    Promise.all(gateways.map((gateway, i) => (killed.has(i) ? undefined : gateway.stop().catch(() => {})))),
-  )
-  const targets = gateways.flatMap((gateway): LoadTarget[] => [
-    { url: gateway.url, bearer: strict.bearer, model: 'strict', label: LABELS.exact, callers: it.callers },
-    { url: gateway.url, bearer: free.bearer, model: 'shared', label: LABELS.leases, callers: it.callers },
-  ])
-  let exactAgainMs: number | undefined
-  const back = async (fromMs: number): Promise<void> => {
-    const here = gateways.filter((_, i) => !killed.has(i))
-    while (!(await Promise.all(here.map(isAtRedis))).every(Boolean))
-      await new Promise((resolve) => setTimeout(resolve, 10))
-    exactAgainMs = performance.now() - fromMs
+  const targetsAt = ({ url }: TestGateway): LoadTarget[] => [
+    { url, bearer: strict.bearer, model: 'strict', label: LABELS.exact, callers: it.callers },
+    { url, bearer: free.bearer, model: 'shared', label: LABELS.leases, callers: it.callers },
+  ]
+  const targets = gateways.flatMap(targetsAt)
+  const members = gateways.map((gateway): Member => ({ kill: (signal) => gateway.signal(signal) }))
+  const excused = new Set<Member>()
+  const loads: Load[] = []
+  const load = (job: LoadJob): Load => {
+    const one = startLoad(job)
+    ends.push(one.stop)
+    return one
   }
   // The first requests of a process cost ten times as much; they are not what is measured.
-  const warm = startLoad({
+  await load({
     targets: targets.map((one) => ({
       ...one,
       bearer: free.bearer,
@@ -110,33 +114,69 @@ async function run(it: GatewayCase, ends: (() => Promise<unknown>)[]): Promise<G
     })),
     perSecond: 200,
     forMs: 1_000,
-  })
-  ends.push(warm.stop)
-  await warm.done
+  }).done
   // Half as much again as is admitted, so that there is always somebody who wants it.
-  const load = startLoad({ targets, perSecond: it.perSecond * 3, forMs: it.forMs })
-  ends.push(load.stop)
-  await it.nemesis?.({
-    gateways,
-    redis: () => redis,
+  const endsMs = performance.now() + it.forMs
+  loads.push(load({ targets, perSecond: it.perSecond * 3, forMs: it.forMs }))
+
+  let returnedMs: number | undefined
+  const scene: GatewayScene = {
+    get redis() {
+      return field.redis()
+    },
+    get proxy() {
+      return field.proxy()
+    },
+    get sentinel() {
+      return field.sentinel()
+    },
+    get cluster() {
+      return field.cluster()
+    },
+    key: 'slc:1:{strict}:b:agent:strict',
+    members,
     async restartEmpty(awayMs) {
-      await redis.kill9()
-      await new Promise((resolve) => setTimeout(resolve, awayMs))
-      redis = await startRedis({ port })
-      await back(performance.now())
+      await field.redis().kill9()
+      await sleep(awayMs)
+      await field.restart()
+      scene.returned()
     },
-    async pause(forMs) {
-      redis.pause()
-      await new Promise((resolve) => setTimeout(resolve, forMs))
-      redis.resume()
-      await back(performance.now())
+    returned() {
+      returnedMs = performance.now()
     },
-    async kill(place) {
-      killed.add(place)
-      await gateways[place]?.kill9()
+    async join() {
+      const gateway = await start()
+      const hers = load({
+        targets: targetsAt(gateway),
+        perSecond: (it.perSecond * 3) / it.gateways,
+        forMs: Math.max(endsMs - performance.now() - 5_000, 1_000),
+      })
+      loads.push(hers)
+      return async () => {
+        await hers.done
+        await gateway.stop()
+      }
     },
-  })
-  const figures = await load.done
+    excuse: (member) => void excused.add(member),
+  }
+  await it.nemesis?.(scene)
+  let exactAgainMs: number | undefined
+  if (returnedMs !== undefined) {
+    const here = gateways.filter((_, i) => !excused.has(members[i] as Member))
+    const all = async () => (await Promise.all(here.map(isAtRedis))).every(Boolean)
+    await until('all gateways are at Redis', all)
+    exactAgainMs = performance.now() - returnedMs
+  }
+  const excusedUrls = new Set(
+    gateways.flatMap(({ url }, i) => (excused.has(members[i] as Member) ? [url] : [])),
+  )
+  const figures = (await Promise.all(loads.map(({ done }) => done)))
+    .flatMap(({ at }) => Object.entries(at))
+    .flatMap(([url, one]) => (excusedUrls.has(url) ? [] : [one]))
+  const statuses: Record<string, number> = {}
+  for (const one of figures)
+    for (const [status, count] of Object.entries(one.statuses))
+      statuses[status] = (statuses[status] ?? 0) + count
   const rate: Rate = { capacity: it.capacity, intervalUs: 1e6 / it.perSecond }
   return {
     name: it.name,
@@ -155,13 +195,29 @@ async function run(it: GatewayCase, ends: (() => Promise<unknown>)[]): Promise<G
       }
     }),
     formula: it.formula,
-    load: figures,
+    statuses,
+    longestMs: Math.max(...figures.map(({ longestMs }) => longestMs)),
+    p99Ms: Math.max(...figures.map(({ p99Ms }) => p99Ms)),
     exactAgainMs,
   }
 }
 
+/** A gateway's environment in which its wall clock is wrong from the start. */
+function clockOff(ms: number): Record<string, string> {
+  if (ms === 0) return {}
+  return {
+    NODE_OPTIONS: `--import ${new URL('./jump-clock.mjs', import.meta.url).href}`,
+    CLOCK_OFF_MS: `${ms}`,
+  }
+}
+
+interface Load {
+  readonly done: Promise<LoadFigures>
+  readonly stop: () => Promise<void>
+}
+
 /** Starts the callers. */
-export function startLoad(job: LoadJob): { done: Promise<LoadFigures>; stop: () => Promise<void> } {
+function startLoad(job: LoadJob): Load {
   const entry = new URL('./load-process.ts', import.meta.url).pathname
   const child = spawnTracked(process.execPath, [entry], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
   child.send(job)

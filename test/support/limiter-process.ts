@@ -8,10 +8,11 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { RedisServers } from '../../src/config/redis-servers.ts'
 import { toAccount } from '../../src/quota/account.ts'
 import { createLeaseStore } from '../../src/quota/leases.ts'
+import type { Visit } from '../../src/quota/ledger.ts'
 import { createMemoryAuthority } from '../../src/quota/memory.ts'
 import { createOutageAuthority } from '../../src/quota/outage.ts'
 import { createRedisLedgers } from '../../src/quota/redis.ts'
-import { type Settlement, systemTimers } from '../../src/quota/store.ts'
+import { type Authority, type Settlement, systemTimers } from '../../src/quota/store.ts'
 import type { Clock, Subject } from '../../src/types.ts'
 
 export interface LimiterJob {
@@ -37,6 +38,8 @@ export interface LimiterJob {
 export interface LimiterFigures {
   readonly granted: number
   readonly refused: number
+  /** Visits to the ledgers that asked for something and got nothing. */
+  readonly vain: number
   readonly unavailable: number
   /** From a claim to its decision, ms: the longest, and what one of a hundred exceeds. */
   readonly longestMs: number
@@ -75,7 +78,25 @@ async function run(job: LimiterJob): Promise<void> {
     random: Math.random,
     onChange: (up) => tell({ kind: 'up', up, atUs: monotonicUs() }),
   })
-  const store = createLeaseStore({ authority, clock, timers: systemTimers, leases: job.leases })
+  const figures = { granted: 0, refused: 0, unavailable: 0, vain: 0 }
+  const counting: Authority = Object.create(authority, {
+    visit: {
+      value(visits: readonly Visit[]) {
+        const replies = authority.visit(visits)
+        void Promise.resolve(replies).then(
+          (list) => {
+            for (const [i, { claims }] of visits.entries()) {
+              const { refusals } = list[i]?.answer ?? {}
+              if (claims.length > 0 && claims.every((_, j) => refusals?.[j] !== undefined)) figures.vain += 1
+            }
+          },
+          () => {},
+        )
+        return replies
+      },
+    },
+  })
+  const store = createLeaseStore({ authority: counting, clock, timers: systemTimers, leases: job.leases })
   await authority.start()
   tell({ kind: 'ready' })
   await new Promise((resolve) => process.once('message', resolve))
@@ -83,7 +104,6 @@ async function run(job: LimiterJob): Promise<void> {
   const accounts = job.subjects.map((subject) => toAccount(subject))
   const file = openSync(job.file, 'a')
   const pair = new Float64Array(2)
-  const figures = { granted: 0, refused: 0, unavailable: 0 }
   const tookMs: number[] = []
   const loop = monitorEventLoopDelay({ resolution: 5 })
   loop.enable()

@@ -3,14 +3,30 @@
 // Redis admits nothing. N·L is what can be out on lease, half of a bucket here, and nothing in exact mode. E_lease = 0.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Case, Scene, Terms } from './limits-proof.ts'
-import { until } from './redis-forms.ts'
+import type { GatewayCase } from './gateways-proof.ts'
+import type { Case, Terms } from './limits-proof.ts'
+import {
+  cutOff,
+  failOver,
+  killMember,
+  killRedis,
+  loseReplies,
+  moveHotSlot,
+  order,
+  stopMember,
+  stopRedis,
+  stopTwoAgainAndAgain,
+} from './nemeses.ts'
 
 export type Form = 'short' | 'long'
 
 const NONE = { formula: '0', allowed: () => 0 } as const
-const LOSS = { losses: 1, formula: 'B + N·L', allowed: ({ b, nl }: Terms) => b + nl } as const
-const ALL_CUT = { formula: 'B (all cut off)', allowed: ({ b }: Terms) => b } as const
+const LOSS = {
+  losses: 1,
+  formula: 'B + N·L',
+  allowed: ({ b, nl }: Pick<Terms, 'b' | 'nl'>) => b + nl,
+} as const
+const ALL_CUT = { formula: 'B (all cut off)', allowed: ({ b }: Pick<Terms, 'b'>) => b } as const
 
 /** Four limiters on one hot key, nothing done to anybody. */
 export function steadyCases(form: Form): Case[] {
@@ -56,13 +72,7 @@ export function chargeCase(form: Form): Case {
     forMs: form === 'short' ? 2_000 : 9_000,
     replica: () => ({ thinkMs: 20 }),
     ...ALL_CUT,
-    nemesis: async ({ proxy, returned }) => {
-      await sleep(400)
-      proxy.dropReplies()
-      await sleep(form === 'short' ? 400 : 5_000)
-      await heal(proxy)
-      returned()
-    },
+    nemesis: loseReplies({ beforeMs: 400, forMs: form === 'short' ? 400 : 5_000 }, 'dropReplies'),
   }
 }
 
@@ -74,39 +84,28 @@ export function nemesisCases(form: Form): Case[] {
     (long ? (['exact', 'leases'] as const) : (['leases'] as const)).map((mode) => ({ ...one, mode }))
   const awayMs = long ? 5_000 : 500
 
+  const times = { beforeMs: 1_000, forMs: awayMs }
   const short: Case[] = [
     ...ofBoth({
       ...base,
       ...LOSS,
       name: 'kill -9 of Redis, empty when back',
       forMs: awayMs + 1_800,
-      nemesis: async (scene) => {
-        await sleep(700)
-        await scene.restartEmpty(awayMs)
-      },
+      nemesis: killRedis({ beforeMs: 700, forMs: awayMs }),
     }),
     ...ofBoth({
       ...base,
       ...ALL_CUT,
       name: 'SIGSTOP of Redis',
       forMs: awayMs + 1_800,
-      nemesis: async ({ redis, returned }) => {
-        await sleep(700)
-        redis.pause()
-        await sleep(awayMs)
-        redis.resume()
-        returned()
-      },
+      nemesis: stopRedis({ beforeMs: 700, forMs: awayMs }),
     }),
     ...ofBoth({
       ...base,
       ...LOSS,
       name: 'FLUSHALL',
       forMs: long ? 5_000 : 1_600,
-      nemesis: async ({ redis }) => {
-        await sleep(800)
-        await redis.command('FLUSHALL')
-      },
+      nemesis: order(1, { beforeMs: 800, forMs: 0 }, 'FLUSHALL'),
     }),
     ...ofBoth({
       ...base,
@@ -114,23 +113,14 @@ export function nemesisCases(form: Form): Case[] {
       name: 'replies dropped',
       redis: 'proxied',
       forMs: awayMs + 1_800,
-      nemesis: async ({ proxy, returned }) => {
-        await sleep(700)
-        proxy.dropReplies()
-        await sleep(awayMs)
-        await heal(proxy)
-        returned()
-      },
+      nemesis: loseReplies({ beforeMs: 700, forMs: awayMs }, 'dropReplies'),
     }),
     ...ofBoth({
       ...base,
       ...NONE,
       name: 'kill -9 of a replica',
       forMs: long ? 6_000 : 1_600,
-      nemesis: async ({ limiters }) => {
-        await sleep(800)
-        limiters[0]?.kill('SIGKILL')
-      },
+      nemesis: killMember({ beforeMs: 800 }),
     }),
   ]
   if (!long) return short
@@ -142,61 +132,29 @@ export function nemesisCases(form: Form): Case[] {
         ...NONE,
         name: `SIGSTOP of a replica for ${stoppedMs / 1000} s`,
         forMs: stoppedMs + 4_000,
-        nemesis: async ({ limiters, excuse }) => {
-          await sleep(1_000)
-          const [one] = limiters
-          if (one === undefined) return
-          excuse(one)
-          one.kill('SIGSTOP')
-          await sleep(stoppedMs)
-          one.kill('SIGCONT')
-        },
+        nemesis: stopMember({ beforeMs: 1_000, forMs: stoppedMs }),
       }),
     ),
-    // Short ones again and again: each time the lease in hand is dead or not quite.
     ...ofBoth({
       ...base,
       ...NONE,
       name: 'SIGSTOP of two replicas, 20 times 0.4 to 1.3 s',
       forMs: 20_000,
-      nemesis: async ({ limiters, excuse }) => {
-        await Promise.all(
-          limiters.slice(0, 2).map(async (one, place) => {
-            excuse(one)
-            for (let i = 0; i < 10; i += 1) {
-              await sleep(300 + place * 200)
-              one.kill('SIGSTOP')
-              await sleep(400 + 100 * i)
-              one.kill('SIGCONT')
-            }
-          }),
-        )
-      },
+      nemesis: stopTwoAgainAndAgain(),
     }),
     ...ofBoth({
       ...base,
       ...NONE,
       name: 'SCRIPT FLUSH, 10 times',
       forMs: 6_000,
-      nemesis: async ({ redis }) => {
-        for (let i = 0; i < 10; i += 1) {
-          await sleep(400)
-          await redis.command('SCRIPT', 'FLUSH')
-        }
-      },
+      nemesis: order(10, { beforeMs: 400, forMs: 400 }, 'SCRIPT', 'FLUSH'),
     }),
     ...ofBoth({
       ...base,
       ...ALL_CUT,
       name: 'CLIENT KILL TYPE normal, 10 times',
       forMs: 8_000,
-      nemesis: async ({ redis, returned }) => {
-        for (let i = 0; i < 10; i += 1) {
-          await sleep(500)
-          await redis.command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
-        }
-        returned()
-      },
+      nemesis: order(10, { beforeMs: 500, forMs: 500 }, ...CLIENT_KILL),
     }),
     ...ofBoth({
       ...base,
@@ -204,20 +162,14 @@ export function nemesisCases(form: Form): Case[] {
       name: 'black hole',
       redis: 'proxied',
       forMs: awayMs + 3_000,
-      nemesis: async ({ proxy, returned }) => {
-        await sleep(1_000)
-        proxy.blackHole()
-        await sleep(awayMs)
-        await heal(proxy)
-        returned()
-      },
+      nemesis: loseReplies(times, 'blackHole'),
     }),
     ...ofBoth({
       ...base,
       ...NONE,
       name: 'wall clocks an hour before and behind',
       forMs: 6_000,
-      replica: (place) => ({ wallOffMs: [-3_600_000, 3_600_000, 0, 0][place] ?? 0 }),
+      replica: (place) => ({ wallOffMs: WALL_OFF_MS[place] ?? 0 }),
     }),
     ...ofBoth({
       ...base,
@@ -228,13 +180,7 @@ export function nemesisCases(form: Form): Case[] {
       allowed: ({ b, r, n }) => (2 * r * (awayMs / 1000 + 1)) / n + (2 * b) / n,
       forMs: awayMs + 3_000,
       direct: (place) => place >= 2,
-      nemesis: async ({ proxy, returned }) => {
-        await sleep(1_000)
-        await proxy.refuse()
-        await sleep(awayMs)
-        await proxy.forward()
-        returned()
-      },
+      nemesis: cutOff(times),
     }),
     ...ofBoth({
       ...base,
@@ -242,22 +188,7 @@ export function nemesisCases(form: Form): Case[] {
       name: 'failover of Sentinel (kill -9 of the master)',
       redis: 'sentinel',
       forMs: 12_000,
-      nemesis: async ({ sentinel, returned }) => {
-        await sleep(1_500)
-        await sentinel.master.kill9()
-        // Back is when most sentinels say where the new master is, and it takes writes.
-        await until('the replica is the master', async () => {
-          if (!JSON.stringify(await sentinel.replica.command('ROLE')).includes('master')) return false
-          const told = await Promise.all(
-            sentinel.sentinels.map((one) =>
-              one.command('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', sentinel.name),
-            ),
-          )
-          const port = String(sentinel.replica.port)
-          return told.filter((address) => Array.isArray(address) && address[1] === port).length >= 2
-        })
-        returned()
-      },
+      nemesis: failOver({ beforeMs: 1_500 }),
     }),
     ...ofBoth({
       ...base,
@@ -265,16 +196,7 @@ export function nemesisCases(form: Form): Case[] {
       name: 'the hot slot of a cluster moves, three times',
       redis: 'cluster',
       forMs: 8_000,
-      nemesis: async ({ cluster, key }) => {
-        const { masters } = cluster
-        let at = masters.indexOf(await cluster.masterOf(key))
-        for (let i = 0; i < 3; i += 1) {
-          await sleep(1_200)
-          const [from, to] = [masters[at], masters[(at + 1) % 3]]
-          if (from !== undefined && to !== undefined) await cluster.moveSlot(key, from, to, () => sleep(100))
-          at = (at + 1) % 3
-        }
-      },
+      nemesis: moveHotSlot(3, { beforeMs: 1_200 }),
     }),
     ...ofBoth({
       ...base,
@@ -282,21 +204,106 @@ export function nemesisCases(form: Form): Case[] {
       name: 'replicas come and go',
       replicas: 2,
       forMs: 12_000,
-      nemesis: async ({ limiters, join }) => {
+      nemesis: async ({ members, join }) => {
         await sleep(1_000)
         const first = await join(6_000)
         await sleep(1_500)
         await join(4_000)
         await sleep(1_500)
-        limiters[0]?.leave()
+        members[0]?.leave()
         await first.done
       },
     }),
   ]
 }
 
-/** What was under way on old connections stays lost: they are ended, as a network that is back would have them. */
-async function heal(proxy: Scene['proxy']): Promise<void> {
-  await proxy.forward()
-  proxy.killConnections()
+/** The same through whole gateways, for two limits at once, one strict and one on leases. */
+export function gatewayCases(form: Form): GatewayCase[] {
+  const long = form === 'long'
+  const times = { beforeMs: 4_000, forMs: 5_000 }
+  const base = { ...GATEWAYS[form], forMs: 15_000 }
+  if (!long)
+    return [
+      {
+        ...base,
+        ...LOSS,
+        name: 'kill -9 of Redis, empty when back',
+        forMs: 4_000,
+        nemesis: killRedis({ beforeMs: 1_000, forMs: 1_000 }),
+      },
+    ]
+  return [
+    { ...base, ...LOSS, name: 'kill -9 of Redis, empty when back', nemesis: killRedis(times) },
+    { ...base, ...ALL_CUT, name: 'SIGSTOP of Redis', nemesis: stopRedis(times) },
+    { ...base, ...LOSS, name: 'FLUSHALL', nemesis: order(1, times, 'FLUSHALL') },
+    {
+      ...base,
+      ...NONE,
+      name: 'SCRIPT FLUSH, 10 times',
+      nemesis: order(10, { beforeMs: 2_000, forMs: 1_000 }, 'SCRIPT', 'FLUSH'),
+    },
+    {
+      ...base,
+      ...ALL_CUT,
+      name: 'CLIENT KILL TYPE normal, 10 times',
+      nemesis: order(10, { beforeMs: 2_000, forMs: 1_000 }, ...CLIENT_KILL),
+    },
+    {
+      ...base,
+      ...ALL_CUT,
+      name: 'replies dropped',
+      redis: 'proxied',
+      nemesis: loseReplies(times, 'dropReplies'),
+    },
+    { ...base, ...ALL_CUT, name: 'black hole', redis: 'proxied', nemesis: loseReplies(times, 'blackHole') },
+    { ...base, ...NONE, name: 'kill -9 of a gateway', nemesis: killMember(times) },
+    { ...base, ...NONE, name: 'SIGSTOP of a gateway for 5 s', nemesis: stopMember(times) },
+    {
+      ...base,
+      ...NONE,
+      name: 'wall clocks an hour before and behind',
+      wallOffMs: (place) => WALL_OFF_MS[place] ?? 0,
+    },
+    {
+      ...base,
+      ...LOSS,
+      name: 'failover of Sentinel (kill -9 of the master)',
+      redis: 'sentinel',
+      nemesis: failOver(times),
+    },
+    {
+      ...base,
+      ...NONE,
+      name: 'the hot slot of a cluster moves, three times',
+      redis: 'cluster',
+      nemesis: moveHotSlot(3, { beforeMs: 3_000 }),
+    },
+    {
+      ...base,
+      ...NONE,
+      name: 'gateways come and go',
+      nemesis: async ({ join, members: [one], excuse }) => {
+        await sleep(3_000)
+        const leave = await join()
+        await sleep(2_000)
+        if (one !== undefined) excuse(one)
+        one?.kill('SIGTERM')
+        await sleep(4_000)
+        await leave()
+      },
+    },
+  ]
 }
+
+/** Four gateways without a fault. */
+export function steadyGateways(form: Form): GatewayCase {
+  return { ...GATEWAYS[form], ...NONE, name: 'no fault', forMs: form === 'short' ? 4_000 : 60_000 }
+}
+
+const GATEWAYS = {
+  short: { gateways: 4, callers: 50, perSecond: 120, capacity: 120, redis: 'alone' },
+  long: { gateways: 4, callers: 50, perSecond: 250, capacity: 250, redis: 'alone' },
+} as const
+
+const WALL_OFF_MS = [-3_600_000, 3_600_000, 0, 0]
+const CLIENT_KILL = ['CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes']

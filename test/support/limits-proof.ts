@@ -3,13 +3,12 @@
 // same cases with other times. What is counted is counted at the limiter's caller and by Redis, not by Sluice's log.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type RedisServers, toServers } from '../../src/config/redis-servers.ts'
 import type { Rate, Subject } from '../../src/types.ts'
 import type { LimiterFigures, LimiterJob } from './limiter-process.ts'
 import { excessOf, type Limiter, merge, prepareLimiters, spanSeconds } from './limiters.ts'
-import { serversAt, startRedis, type TestRedis } from './redis.ts'
-import { type ClusterSet, type SentinelSet, startCluster, startSentinelSet } from './redis-forms.ts'
-import { createTcpProxy, type TcpProxy } from './tcp-proxy.ts'
+import { type Ends, openField, type RedisForm, withEnds } from './limits-field.ts'
+import type { Member, RedisScene } from './nemeses.ts'
+import { serversAt, type TestRedis } from './redis.ts'
 
 export interface Case {
   readonly name: string
@@ -19,7 +18,7 @@ export interface Case {
   readonly capacity: number
   readonly replicas: number
   readonly forMs: number
-  readonly redis: 'alone' | 'proxied' | 'sentinel' | 'cluster'
+  readonly redis: RedisForm
   /** Callers in each replica; default 16. */
   readonly callers?: number
   readonly isImpatient?: boolean
@@ -48,22 +47,10 @@ export interface Terms {
 }
 
 /** What a nemesis has in hand. */
-export interface Scene {
-  /** The one that there is now. */
-  readonly redis: TestRedis
-  readonly proxy: TcpProxy
-  readonly sentinel: SentinelSet
-  readonly cluster: ClusterSet
-  readonly key: string
-  readonly limiters: readonly Limiter[]
-  /** Kills Redis; after so long an empty one is there in its place. */
-  restartEmpty(awayMs: number): Promise<void>
-  /** Redis can be reached again from now on: how long until it decides everywhere is measured. */
-  returned(): void
+export interface Scene extends RedisScene {
+  readonly members: readonly Limiter[]
   /** One more replica, for so long. */
   join(forMs: number): Promise<Limiter>
-  /** Marks a replica whose own times say nothing, because it was stopped. */
-  excuse(limiter: Limiter): void
 }
 
 export interface Outcome {
@@ -85,6 +72,8 @@ export interface Outcome {
   /** The excess of what the ledgers themselves admitted, all that was admitted alone left out. */
   readonly ledgerExcess: number
   readonly refused: number
+  /** Visits to the ledgers that asked for something and got nothing. */
+  readonly vain: number
   /** Callers who were told that nobody can count: a 503 of the gateway. */
   readonly unavailable: number
   /**
@@ -110,17 +99,12 @@ const KEY: Readonly<Record<Case['mode'], string>> = {
 }
 
 /** Runs a case. Everything it started is gone afterwards. */
-export async function runCase(it: Case): Promise<Outcome> {
-  const ends: (() => Promise<unknown>)[] = []
-  try {
-    return await run(it, ends)
-  } finally {
-    for (const end of ends.toReversed()) await end()
-  }
+export function runCase(it: Case): Promise<Outcome> {
+  return withEnds((ends) => run(it, ends))
 }
 
-async function run(it: Case, ends: (() => Promise<unknown>)[]): Promise<Outcome> {
-  const field = await open(it, ends)
+async function run(it: Case, ends: Ends): Promise<Outcome> {
+  const field = await openField(it.redis, ends)
   const subject: Subject = {
     ...(it.mode === 'exact'
       ? ({ kind: 'agent', id: 'hot', tag: 'hot' } as const)
@@ -155,23 +139,23 @@ async function run(it: Case, ends: (() => Promise<unknown>)[]): Promise<Outcome>
   const beganUs = await timeOf(field.redis())
   limiters.push(...begin())
 
-  const excused = new Set<Limiter>()
+  const excused = new Set<Member>()
   let returnedUs: number | undefined
   const scene: Scene = {
     get redis() {
       return field.redis()
     },
     get proxy() {
-      return there(field.proxy)
+      return field.proxy()
     },
     get sentinel() {
-      return there(field.sentinel)
+      return field.sentinel()
     },
     get cluster() {
-      return there(field.cluster)
+      return field.cluster()
     },
     key: KEY[it.mode],
-    limiters,
+    members: limiters,
     async restartEmpty(awayMs) {
       await field.redis().kill9()
       await sleep(awayMs)
@@ -187,7 +171,7 @@ async function run(it: Case, ends: (() => Promise<unknown>)[]): Promise<Outcome>
       limiters.push(one)
       return one
     },
-    excuse: (limiter) => void excused.add(limiter),
+    excuse: (member) => void excused.add(member),
   }
   await it.nemesis?.(scene)
   const all = await Promise.all(limiters.map(async (limiter) => ({ limiter, figures: await limiter.done })))
@@ -234,6 +218,7 @@ async function run(it: Case, ends: (() => Promise<unknown>)[]): Promise<Outcome>
     allowed: it.allowed({ b: it.capacity, r: it.perSecond, n: it.replicas, nl }),
     formula: it.formula,
     refused: total(({ refused }) => refused),
+    vain: total(({ vain }) => vain),
     unavailable: total(({ unavailable }) => unavailable),
     commands: counted ? (after.all - before.all) / admitted : undefined,
     trips: counted ? (after.sent - before.sent) / admitted : undefined,
@@ -248,107 +233,6 @@ async function run(it: Case, ends: (() => Promise<unknown>)[]): Promise<Outcome>
           1000,
     byOrigin,
   }
-}
-
-interface Field {
-  readonly servers: RedisServers
-  redis(): TestRedis
-  restart(): Promise<void>
-  readonly proxy: TcpProxy | undefined
-  readonly sentinel: SentinelSet | undefined
-  readonly cluster: ClusterSet | undefined
-  commands(): Promise<CommandCount>
-}
-
-async function open(it: Case, ends: (() => Promise<unknown>)[]): Promise<Field> {
-  if (it.redis === 'sentinel') {
-    const set = await startSentinelSet()
-    ends.push(() => set.stop())
-    const sentinels = set.sentinels.map(({ port }) => `redis://127.0.0.1:${port}`)
-    return {
-      servers: serversOf({ kind: 'sentinel', sentinels, master: set.name }),
-      redis: () => set.master,
-      restart: () => Promise.reject(new Error('not here')),
-      proxy: undefined,
-      sentinel: set,
-      cluster: undefined,
-      commands: async () => NO_COUNT,
-    }
-  }
-  if (it.redis === 'cluster') {
-    const set = await startCluster()
-    ends.push(() => set.stop())
-    return {
-      servers: serversOf({ kind: 'cluster', cluster: set.masters.map(({ url }) => url) }),
-      redis: () => set.masters[0],
-      restart: () => Promise.reject(new Error('not here')),
-      proxy: undefined,
-      sentinel: undefined,
-      cluster: set,
-      commands: async () => NO_COUNT,
-    }
-  }
-  let redis = await startRedis()
-  const { port } = redis
-  ends.push(() => redis.stop())
-  const proxy = it.redis === 'proxied' ? await createTcpProxy({ target: { port } }) : undefined
-  if (proxy !== undefined) ends.push(() => proxy.close())
-  return {
-    servers: serversAt(proxy === undefined ? redis.url : `redis://${proxy.address}`),
-    redis: () => redis,
-    async restart() {
-      redis = await startRedis({ port })
-    },
-    proxy,
-    sentinel: undefined,
-    cluster: undefined,
-    commands: () => countCommands(redis),
-  }
-}
-
-function serversOf(place: Parameters<typeof toServers>[0]): RedisServers {
-  const outcome = toServers(place, undefined, (text) => text)
-  if (!outcome.ok) throw new TypeError(JSON.stringify(outcome.problems))
-  return outcome.servers
-}
-
-export interface CommandCount {
-  /** Everything Redis did, what scripts call included. */
-  readonly all: number
-  /** What came over the wire. */
-  readonly sent: number
-}
-
-const NO_COUNT: CommandCount = { all: 0, sent: 0 }
-
-/** INFO commandstats without heartbeats (fleet.lua: EVALSHA, TIME, ZADD, PEXPIRE, ZREMRANGEBYSCORE, ZCARD) and INFO. */
-export async function countCommands(redis: TestRedis): Promise<CommandCount> {
-  const calls = new Map<string, number>()
-  for (const [, name = '', count] of String(await redis.command('INFO', 'commandstats')).matchAll(
-    /^cmdstat_([^:]+):calls=(\d+)/gm,
-  ))
-    calls.set(name.toLowerCase(), Number(count))
-  const of = (name: string): number => calls.get(name) ?? 0
-  let all = 0
-  for (const [name, count] of calls) if (name !== 'info') all += count
-  // A word of farewell is one too, with ZREM in place of ZADD and PEXPIRE.
-  const beats = of('zcard')
-  all -= beats * 4 + of('zadd') * 2 + of('zrem')
-  const scripted = [
-    'time',
-    'hgetall',
-    'hset',
-    'hdel',
-    'del',
-    'pexpire',
-    'zadd',
-    'zrem',
-    'zcard',
-    'zremrangebyscore',
-  ]
-  let sent = 0
-  for (const [name, count] of calls) if (name !== 'info' && !scripted.includes(name)) sent += count
-  return { all, sent: sent - beats }
 }
 
 /** Redis' clock, µs. */
@@ -366,11 +250,6 @@ async function chargedSince(
     .split(' ')
     .map(Number)
   return us === 0 ? 0 : ((us + part - beganUs) * perSecond) / 1e6
-}
-
-function there<T>(value: T | undefined): T {
-  if (value === undefined) throw new Error('this case has none')
-  return value
 }
 
 /** CLOCK_MONOTONIC, the same for all processes of the machine. */

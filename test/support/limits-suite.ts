@@ -3,10 +3,17 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, describe, expect, it } from 'vitest'
 import { type GatewayCase, type GatewayOutcome, runGatewayCase } from './gateways-proof.ts'
-import { chargeCase, type Form, nemesisCases, refusalCase, steadyCases } from './limits-cases.ts'
+import {
+  chargeCase,
+  type Form,
+  gatewayCases,
+  nemesisCases,
+  refusalCase,
+  steadyCases,
+  steadyGateways,
+} from './limits-cases.ts'
 import { type Case, type Outcome, runCase } from './limits-proof.ts'
 import { toTable } from './table.ts'
 
@@ -41,8 +48,11 @@ export function proveLimits(form: Form): void {
       const outcome = await run(one)
       expectBound(outcome, one)
       expect(outcome.utilisation).toBeGreaterThanOrEqual(UTILISATION[form])
-      // What is sent to Redis, one script being one, as reliability counts it (goals 3 and 4).
-      expect(outcome.trips).toBeLessThanOrEqual(one.mode === 'leases' ? 0.1 : 1)
+      // What is sent to Redis, one script being one, as reliability counts it (goals 3 and 4). A first refusal is a
+      // question too; those that follow are not.
+      const refused = one.mode === 'leases' ? 0 : outcome.vain / outcome.admitted
+      expect(outcome.trips).toBeLessThanOrEqual(one.mode === 'leases' ? 0.1 : 1 + refused)
+      expect(refused).toBeLessThanOrEqual(0.1)
       expect(outcome.unavailable).toBe(0)
     })
 
@@ -82,20 +92,8 @@ export function proveLimits(form: Form): void {
   })
 
   describe('four gateways and four hundred callers', () => {
-    const base = {
-      gateways: 4,
-      callers: 50,
-      perSecond: form === 'short' ? 120 : 250,
-      capacity: form === 'short' ? 120 : 250,
-    } as const
     it('admit never more than the limit, exactly and on leases, and nearly all of it', async () => {
-      const outcome = await runGateways({
-        ...base,
-        name: 'no fault',
-        forMs: form === 'short' ? 4_000 : 60_000,
-        formula: '0',
-        allowed: () => 0,
-      })
+      const outcome = await runGateways(steadyGateways(form))
       for (const limit of outcome.limits) {
         expect(limit.excess, limit.mode).toBeLessThanOrEqual(0)
         expect(limit.utilisation, limit.mode).toBeGreaterThanOrEqual(UTILISATION[form])
@@ -103,35 +101,17 @@ export function proveLimits(form: Form): void {
       expect(failuresOf(outcome)).toEqual({})
     })
 
-    it.skipIf(form === 'short').each([
-      {
-        name: 'kill -9 of Redis, empty when back',
-        formula: 'B + N·L',
-        allowed: ({ b, nl }) => b + nl,
-        nemesis: async ({ restartEmpty }) => {
-          await sleep(5_000)
-          await restartEmpty(5_000)
-        },
-      },
-      {
-        name: 'SIGSTOP of Redis',
-        formula: 'B (all cut off)',
-        allowed: ({ b }) => b,
-        nemesis: async ({ pause }) => {
-          await sleep(5_000)
-          await pause(5_000)
-        },
-      },
-    ] satisfies Pick<GatewayCase, 'name' | 'formula' | 'allowed' | 'nemesis'>[])(
-      'lose nobody with $name',
-      async (one) => {
-        const outcome = await runGateways({ ...base, ...one, forMs: 15_000 })
-        for (const limit of outcome.limits)
-          expect(limit.excess, limit.mode).toBeLessThanOrEqual(limit.allowed)
-        expect(failuresOf(outcome)).toEqual({})
-        expect(outcome.exactAgainMs).toBeLessThanOrEqual(1_000)
-      },
-    )
+    it.each(gatewayCases(form))('lose nobody with: $name', async (one) => {
+      const outcome = await runGateways(one)
+      for (const limit of outcome.limits) {
+        expect(limit.excess, limit.mode).toBeLessThanOrEqual(limit.allowed)
+        expect(limit.utilisation, limit.mode).toBeGreaterThan(0.5)
+      }
+      expect(failuresOf(outcome)).toEqual({})
+      // Waits for Redis are 110 ms at most; the rest is that eight processes share two cores.
+      expect(outcome.longestMs).toBeLessThanOrEqual(500)
+      if (outcome.exactAgainMs !== undefined) expect(outcome.exactAgainMs).toBeLessThanOrEqual(1_000)
+    })
   })
 }
 
@@ -150,9 +130,9 @@ function expectBound(outcome: Outcome, one: Case): void {
 }
 
 /** What was neither admitted nor refused. */
-function failuresOf({ load }: GatewayOutcome): Record<string, number> {
+function failuresOf({ statuses }: GatewayOutcome): Record<string, number> {
   return Object.fromEntries(
-    Object.entries(load.statuses).filter(([status]) => status !== '200' && status !== '429'),
+    Object.entries(statuses).filter(([status]) => status !== '200' && status !== '429'),
   )
 }
 
@@ -220,11 +200,11 @@ function gatewayTable(outcomes: readonly GatewayOutcome[]): string {
       'allowed',
       'E',
       'answers',
-      'median ms',
+      'longest ms',
       'p99 ms',
       'back ms',
     ],
-    outcomes.flatMap(({ name, limits, formula, load, exactAgainMs }) =>
+    outcomes.flatMap(({ name, limits, formula, statuses, longestMs, p99Ms, exactAgainMs }) =>
       limits.map((one) => [
         name,
         one.mode,
@@ -234,11 +214,11 @@ function gatewayTable(outcomes: readonly GatewayOutcome[]): string {
         Math.round(one.excess * 10) / 10,
         one.allowed,
         formula,
-        Object.entries(load.statuses)
+        Object.entries(statuses)
           .map(([status, count]) => `${status}: ${count}`)
           .join(', '),
-        load.medianMs,
-        load.p99Ms,
+        Math.round(longestMs),
+        p99Ms,
         exactAgainMs === undefined ? undefined : Math.round(exactAgainMs),
       ]),
     ),

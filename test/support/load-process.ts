@@ -1,7 +1,6 @@
 // Callers of gateways, in a process of their own: each asks, reads the answer, pauses, and asks again. The moment of
 // sending travels in the prompt (`@µs@label`), so that whoever receives it knows both ends of the interval.
 
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Pool } from 'undici'
 
 export interface LoadTarget {
@@ -21,27 +20,29 @@ export interface LoadJob {
 }
 
 export interface LoadFigures {
+  /** What callers saw at each gateway, by its origin. */
+  readonly at: Readonly<Record<string, GatewaySeen>>
+}
+
+export interface GatewaySeen {
   /** Answers by status; 0 where there was none. */
   readonly statuses: Readonly<Record<string, number>>
   readonly longestMs: number
   readonly p99Ms: number
-  readonly medianMs: number
-  readonly stalledMs: number
 }
 
 if (process.send !== undefined) process.once('message', (job) => void run(job as LoadJob))
 
 async function run({ targets, perSecond, forMs }: LoadJob): Promise<void> {
-  const loop = monitorEventLoopDelay({ resolution: 5 })
-  loop.enable()
   const all = targets.reduce((sum, { callers }) => sum + callers, 0)
   const pauseMs = (all / perSecond) * 1000
   const startMs = performance.now()
   const stopAt = startMs + forMs
-  const statuses: Record<string, number> = {}
-  const tookMs: number[] = []
+  const seen = new Map<string, { statuses: Record<string, number>; tookMs: number[] }>()
 
-  async function call(pool: Pool, { bearer, model, label }: LoadTarget): Promise<void> {
+  async function call(pool: Pool, { url, bearer, model, label }: LoadTarget): Promise<void> {
+    const { statuses, tookMs } = seen.get(url) ?? { statuses: {}, tookMs: [] }
+    seen.set(url, { statuses, tookMs })
     // Not all at once, or the first second would be all there is to see.
     await pause(Math.random() * Math.min(pauseMs, 500))
     for (let dueMs = performance.now(); performance.now() < stopAt; ) {
@@ -76,16 +77,17 @@ async function run({ targets, perSecond, forMs }: LoadJob): Promise<void> {
       return Array.from({ length: target.callers }, () => call(pool, target))
     }),
   )
-  tookMs.sort((a, b) => a - b)
-  const figures: LoadFigures = {
-    statuses,
-    longestMs: tookMs.at(-1) ?? 0,
-    p99Ms: tookMs[Math.floor(tookMs.length * 0.99)] ?? 0,
-    medianMs: tookMs[tookMs.length >> 1] ?? 0,
-    stalledMs: loop.max / 1e6,
+  const at: Record<string, GatewaySeen> = {}
+  for (const [url, { statuses, tookMs }] of seen) {
+    tookMs.sort((a, b) => a - b)
+    at[url] = {
+      statuses,
+      longestMs: tookMs.at(-1) ?? 0,
+      p99Ms: tookMs[Math.floor(tookMs.length * 0.99)] ?? 0,
+    }
   }
   await Promise.all(pools.map((pool) => pool.destroy()))
-  process.send?.(figures, () => process.exit(0))
+  process.send?.({ at } satisfies LoadFigures, () => process.exit(0))
 }
 
 function pause(ms: number): Promise<void> {
