@@ -53,6 +53,7 @@ import { createHealth } from './upstream/health.ts'
 import { createCannedReply } from './upstream/in-process/canned-reply.ts'
 import { createSimulated } from './upstream/in-process/simulated.ts'
 import { createKeys } from './upstream/keys.ts'
+import { createRetryBudget } from './upstream/retry-budget.ts'
 import type { Timers } from './upstream/timers.ts'
 import { createTransport } from './upstream/transport.ts'
 import { START, VENDORS } from './upstream/vendors.ts'
@@ -199,7 +200,17 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   })
   const exporter = new PrometheusExporter({ preventServerStart: true })
   const provider = new MeterProvider({ readers: [exporter] })
-  const health = createHealth({ clock, random: Math.random })
+  const failover = () => (current.gateway?.snapshot ?? snapshot).failover
+  const health = createHealth({
+    clock,
+    random: Math.random,
+    graceMs: () => failover().graceMs,
+    onChange: ({ to, ...change }) =>
+      log[to === 'available' ? 'info' : 'warn'](
+        { ...change, to },
+        `deployment is ${to.replace('_', ' on ')}`,
+      ),
+  })
   const counts = { inflight: 0, streams: 0 }
   const limits: Limits = { redis: undefined, outage: undefined, sinceMs: clock.wall(), store: undefined }
   let quota: QuotaMeter | undefined
@@ -300,6 +311,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     timers,
     random: Math.random,
     keys: createKeys({ clock, reveal: (reference) => keyring.value(reference) }),
+    retries: createRetryBudget({ clock, share: () => failover().retryBudget, replicas: replicasSeen }),
     kinds: {
       http: transport.call,
       simulated: createSimulated({ clock, timers }),

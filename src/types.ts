@@ -173,6 +173,8 @@ export interface Obligations {
   readonly maxOutputTokens: number | undefined
   /** The caller has a budget: nothing may be called whose price is not known. */
   readonly pricedOnly: boolean
+  /** Who gives way first where there is not enough for all. */
+  readonly class: Agent['class']
 }
 
 // --- where it goes ---------------------------------------------------------------------------------------
@@ -291,6 +293,10 @@ export interface Route {
 export interface Failover {
   readonly attempts: number
   readonly deadlineMs: number
+  /** Clean probes for so long before a deployment that failed gets its traffic back. */
+  readonly graceMs: number
+  /** Second calls to a provider as a share of its recent traffic. */
+  readonly retryBudget: number
 }
 
 /** One place in a plan. */
@@ -307,6 +313,8 @@ export interface Plan {
   readonly tiers: readonly { readonly tier: Tier; readonly candidates: readonly Candidate[] }[]
   /** Calls to providers, at most. */
   readonly attempts: number
+  /** Of the caller: who gives way first where there is not enough for all. */
+  readonly class: Agent['class']
   /** Monotonic ms at which everything must be over. */
   readonly deadlineAt: number
   /** Output cap to write into the request, or undefined to leave the caller's. */

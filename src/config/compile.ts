@@ -90,7 +90,12 @@ export function compile({ source, policiesPath, config, agents, vendors, warning
     secrets: config.secrets,
     operations: new Set(config.operations),
     limits: toLimits(config.limits),
-    failover: { attempts: config.failover.attempts, deadlineMs: config.failover.deadline },
+    failover: {
+      attempts: config.failover.attempts,
+      deadlineMs: config.failover.deadline,
+      graceMs: config.failover.grace,
+      retryBudget: config.failover.retryBudget,
+    },
     log: config.log,
     providers,
     deployments,

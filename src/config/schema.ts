@@ -312,8 +312,19 @@ const failover = z.strictObject({
   deadline: duration({ min: '1ms', max: '1d' })
     .prefault('600s')
     .describe('Longest time for one request over all attempts.'),
-  grace: notYet('Clean probes for this long before a primary gets its traffic back.'),
-  retryBudget: notYet('Share of recent traffic that second calls to one provider may be.'),
+  grace: duration({ min: '0s', max: '1h' })
+    .prefault('30s')
+    .describe(
+      'Clean probes for this long before a deployment that failed gets its traffic back, step by step.',
+    ),
+  retryBudget: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.1)
+    .describe(
+      'Second calls to one provider, as a share of its recent traffic; one a second is always allowed.',
+    ),
   midStream: choice(['error'], ['resume'])
     .default('error')
     .describe(`A stream that breaks after its first byte ends with an error event. ${NOT_YET}: \`resume\`.`),
@@ -644,9 +655,11 @@ const bearer = z.strictObject({
 export const agentSchema = z.strictObject({
   agent: name().describe('Name of the agent; the file may be called anything.'),
   role: z.string().min(1).max(200).optional().describe('What it is for, in a word.'),
-  class: choice(['normal'], ['critical', 'batch'])
+  class: choice(['critical', 'normal', 'batch'])
     .default('normal')
-    .describe(`Who is shed first under load. ${NOT_YET}: \`critical\`, \`batch\`.`),
+    .describe(
+      'Who keeps a deployment whose quota is low: `critical` always, `normal` in part, `batch` goes elsewhere.',
+    ),
   bearers: z.array(bearer).max(1_000).prefault([]).describe('Its credentials; with none it cannot call.'),
   scopes: z
     .array(leaf(parseScope, scopeLook))

@@ -46,6 +46,12 @@ export interface Fault {
   readonly code: string | null
 }
 
+/** The least share of a quota that is left, 0..1, and when it is whole again, in ms. */
+export interface QuotaLeft {
+  readonly share: number
+  readonly resetMs: number
+}
+
 /** Response headers by lower-case name; several values are the first one's. */
 export type HeaderLookup = (name: string) => string | undefined
 
@@ -59,6 +65,8 @@ export interface Format {
     watch(): StreamWatch
     /** Reads a complete reply body. */
     whole(operation: Operation, body: Buffer): WholeFacts
+    /** What the headers of any answer say of the quota that is left; undefined where they say nothing. */
+    quota(header: HeaderLookup, nowMs: number): QuotaLeft | undefined
     /** Reads a status of 300 and more. `nowMs` is Unix time, for dates in `retry-after`. */
     fault(status: number, header: HeaderLookup, body: string, nowMs: number): Fault
     /** Reads an error that was told inside a 200: the status it stands for, and what that means. */

@@ -4,7 +4,7 @@
 
 import type { EventFacts, Operation, Reason, Usage } from '../types.ts'
 import type { Fault, Format, HeaderLookup, StreamWatch, WholeFacts } from './format.ts'
-import { readRetryAfterMs } from './retry-after.ts'
+import { type QuotaNames, readQuotaLeft, readResetMs, readRetryAfterMs } from './retry-after.ts'
 
 const PATHS: Readonly<Record<Operation, string>> = { chat: '/chat/completions', embeddings: '/embeddings' }
 
@@ -15,10 +15,18 @@ export const openai: Format = {
     credential: (key) => ['authorization', `Bearer ${key}`],
     watch: createWatch,
     whole: readWhole,
+    quota: (header, nowMs) => readQuotaLeft(header, QUOTAS, nowMs),
     fault: readFault,
     inBand: readInBand,
   },
 }
+
+/** OpenAI's, Groq's and Azure's names; OpenRouter's have no kind. */
+const QUOTAS: readonly QuotaNames[] = ['-requests', '-tokens', ''].map((kind) => ({
+  limit: `x-ratelimit-limit${kind}`,
+  remaining: `x-ratelimit-remaining${kind}`,
+  reset: `x-ratelimit-reset${kind}`,
+}))
 
 // --- streams ---------------------------------------------------------------------------------------------
 
@@ -205,7 +213,8 @@ const CONTENT_PHRASES = /moderat|flagged|content|safety|policy|blocked/i
 function readFault(status: number, header: HeaderLookup, body: string, nowMs: number): Fault {
   const told = readError(body)
   const text = `${told.code ?? ''} ${told.type ?? ''} ${told.message}`
-  const retryAfterMs = readRetryAfterMs(header, nowMs)
+  const retryAfterMs =
+    readRetryAfterMs(header, nowMs) ?? (status === 429 ? (told.waitMs ?? resetMs(header, nowMs)) : undefined)
   const key = KEY_STATUSES.has(status)
     ? !(status === 403 && MODEL_PHRASES.test(text))
     : (status === 400 && KEY_PHRASES.test(told.message)) ||
@@ -217,7 +226,14 @@ function readFault(status: number, header: HeaderLookup, body: string, nowMs: nu
     if (status === 413 && (retryAfterMs !== undefined || RATE_PHRASES.test(text))) verdict = 'retry'
     else verdict = CONTEXT_PHRASES.test(text) ? 'context' : 'refuse'
   }
-  return { ...told, verdict, key, park, retryAfterMs }
+  const { message, type, param, code } = told
+  return { message, type, param, code, verdict, key, park, retryAfterMs }
+}
+
+/** A rate limit that does not name the wait says when the quota that is empty is there again. */
+function resetMs(header: HeaderLookup, nowMs: number): number | undefined {
+  const left = readQuotaLeft(header, QUOTAS, nowMs)
+  return left?.share === 0 ? left.resetMs : undefined
 }
 
 /** Without a status of its own the error counts as the provider's, unless its words are those of a prompt too long. */
@@ -229,17 +245,24 @@ function readInBand(text: string): { status: number; fault: Fault } {
   return { status, fault: readFault(status, () => undefined, text, 0) }
 }
 
+type Told = Pick<Fault, 'message' | 'type' | 'param' | 'code'> & {
+  /** Google's RetryInfo, in ms. */
+  readonly waitMs: number | undefined
+}
+
+const NOTHING_TOLD: Told = { message: '', type: null, param: null, code: null, waitMs: undefined }
+
 /** The words of an error body, whatever its shape: OpenAI's, a list of it, vLLM's flat one, `detail`, or no JSON. */
-function readError(body: string): Pick<Fault, 'message' | 'type' | 'param' | 'code'> {
+function readError(body: string): Told {
   let parsed: unknown
   try {
     parsed = JSON.parse(body)
   } catch {
-    return { message: '', type: null, param: null, code: null }
+    return NOTHING_TOLD
   }
   // Google's compatible endpoint wraps the error in a list of one.
   const outer = Array.isArray(parsed) ? parsed[0] : parsed
-  if (!isObject(outer)) return { message: '', type: null, param: null, code: null }
+  if (!isObject(outer)) return NOTHING_TOLD
   const inner = outer.error ?? firstChoiceError(outer)
   const error = isObject(inner) ? inner : outer
   const message = typeof inner === 'string' ? inner : (error.message ?? error.detail)
@@ -248,7 +271,15 @@ function readError(body: string): Pick<Fault, 'message' | 'type' | 'param' | 'co
     type: short(error.type),
     param: short(error.param),
     code: short(error.code),
+    waitMs: retryDelayMs(error.details),
   }
+}
+
+/** `google.rpc.RetryInfo`: `{ retryDelay: "17.5s" }` among the details. */
+function retryDelayMs(details: unknown): number | undefined {
+  if (!Array.isArray(details)) return undefined
+  const info = details.find((one) => isObject(one) && typeof one.retryDelay === 'string')
+  return isObject(info) ? readResetMs(String(info.retryDelay), 0) : undefined
 }
 
 /** OpenRouter tells some errors in a choice. */

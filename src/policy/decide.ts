@@ -68,5 +68,6 @@ function toObligations({ agent, bearer }: Caller): Obligations {
     deadlineMs: agent.deadlineMs,
     maxOutputTokens: agent.maxOutputTokens,
     pricedOnly: limitsMoney(agent.limits, bearer.limits),
+    class: agent.class,
   })
 }

@@ -8,6 +8,7 @@ import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
 import { withholdUsage } from '../formats/stage.ts'
 import type {
+  Agent,
   Arrival,
   Candidate,
   Decision,
@@ -28,7 +29,7 @@ const NO_STAGES = [] as const
 /** What the router knows of a deployment's health. */
 export interface HealthView {
   /** False while the deployment is held back. */
-  isAvailable(deployment: string): boolean
+  isAvailable(deployment: string, klass?: Agent['class']): boolean
 }
 
 export interface Router {
@@ -123,7 +124,7 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
           (deployment) => deployment.kind === 'reply' || accepts(deployment, request),
         )
         if (deployments.length === 0) continue
-        const candidates = order(deployments).map(
+        const candidates = order(deployments, decision.obligations.class).map(
           (deployment): Candidate => ({ tier, deployment, barred: bar(deployment, request, pricedOnly) }),
         )
         if (candidates.some(isCallable)) callable += 1
@@ -133,6 +134,7 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
         route,
         tiers,
         attempts: Math.max(snapshot.failover.attempts, callable),
+        class: decision.obligations.class,
         deadlineAt,
         maxOutputTokens: toOutputCap(request, decision),
         stages: request.stream && !request.includeUsage ? WITHHOLD_USAGE : NO_STAGES,
@@ -153,12 +155,12 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
   }
 
   /** By weighted chance; what is held back comes last. */
-  function order(deployments: readonly Deployment[]): readonly Deployment[] {
+  function order(deployments: readonly Deployment[], klass: Agent['class']): readonly Deployment[] {
     if (deployments.length === 1) return deployments
     return deployments
       .map((deployment) => ({
         deployment,
-        available: health.isAvailable(deployment.name),
+        available: health.isAvailable(deployment.name, klass),
         // Efraimidis–Spirakis: sorting by u^(1/weight) draws without replacement in proportion to the weights.
         key: random() ** (1 / deployment.weight),
       }))

@@ -3,7 +3,7 @@
 
 import { costMicros, priceOf } from '../config/money.ts'
 import { GatewayError, toEndError, toGatewayError } from '../errors.ts'
-import type { Format } from '../formats/format.ts'
+import type { Format, QuotaLeft } from '../formats/format.ts'
 import type {
   Attempt,
   Candidate,
@@ -24,6 +24,7 @@ import { createExchange } from './exchange.ts'
 import type { Entry, Health } from './health.ts'
 import type { Key, Keys } from './keys.ts'
 import type { Kind } from './kind.ts'
+import type { RetryBudget } from './retry-budget.ts'
 import { runAttempt } from './run.ts'
 import type { Timers } from './timers.ts'
 
@@ -44,6 +45,7 @@ export interface UpstreamDeps {
   readonly formats: ReadonlyMap<string, Format>
   readonly health: Health
   readonly keys: Keys
+  readonly retries: RetryBudget
   readonly clock: Clock
   readonly timers: Timers
   readonly random: () => number
@@ -62,7 +64,7 @@ const PROBE_LOOK_MS = 25
 const LEAST_TIME_MS = 5
 
 export function createUpstream(deps: UpstreamDeps): Upstream {
-  const { health, keys, clock, timers } = deps
+  const { health, keys, retries, clock, timers } = deps
   return {
     async call(plan, request, reply, hands) {
       const outcome = await walkPlan({
@@ -83,18 +85,32 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   async function walkPlan(job: Job): Promise<Ended> {
     const { plan } = job
     const walk = createWalk(plan)
+    const forced: Job = { ...job, force: true }
     for (const place of plan.tiers) {
-      for (const candidate of place.candidates) {
-        const outcome = await tryCandidate(candidate, walk, job)
+      // A fixed reply is for when nobody answers: first those are asked again who would rather not.
+      if (place.tier.deployments[0]?.kind === 'reply') {
+        const outcome = await tryAll(reluctant(walk), walk, forced)
         if (outcome !== undefined) return outcome
       }
+      const outcome = await tryAll(place.candidates, walk, job)
+      if (outcome !== undefined) return outcome
     }
+    const outcome = await tryAll(reluctant(walk), walk, forced)
+    if (outcome !== undefined) return outcome
     for (const candidate of leastBadFirst(walk)) {
       if (walk.calls > 0) break
-      const outcome = await tryCandidate(candidate, walk, { ...job, force: true })
+      const outcome = await tryCandidate(candidate, walk, forced)
       if (outcome !== undefined) return outcome
     }
     return job.hands.signal.aborted ? left(job.hands.signal) : failed(toFailure(walk, job))
+  }
+
+  async function tryAll(candidates: readonly Candidate[], walk: Walk, job: Job): Promise<Ended | undefined> {
+    for (const candidate of candidates) {
+      const outcome = await tryCandidate(candidate, walk, job)
+      if (outcome !== undefined) return outcome
+    }
+    return undefined
   }
 
   /** Calls one candidate, again where that is worth it; undefined when the next one is to be tried. */
@@ -117,9 +133,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       ) {
         return undefined
       }
+      const { provider } = deployment
+      const isSecond = provider !== undefined && walk.hasCalled(provider.name)
+      if (isSecond && !retries.mayAgain(provider.name)) return undefined
       const entered = await enter(candidate, walk, job)
       if (entered === undefined) return undefined
-      if (!isReply) walk.called(tier.name)
+      if (provider !== undefined) retries[isSecond ? 'again' : 'first'](provider.name)
+      if (!isReply) walk.called(candidate)
 
       const attempt: Attempt = {
         tier: tier.name,
@@ -132,8 +152,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         firstTokenMs: undefined,
         costMicros: 0,
       }
+      if (job.force === true) forgetSkip(candidate, hands.attempts)
       hands.attempts.push(attempt)
-      const last = isReply || !hasFallback(candidate, walk, plan)
+      const last = isReply || job.force === true || !hasFallback(candidate, walk, plan)
       const result = await attemptOnce(candidate, entered, { ...job, attempt, last }).catch(
         (error: unknown) => {
           // A defect of ours: what was taken comes back all the same.
@@ -180,7 +201,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
           otherKey: keysLeft > 0 && deployment.provider !== undefined && keys.hasAnother(deployment.provider),
           attemptsLeft: plan.attempts - walk.calls,
           tiersLeft,
-          otherInTier: walk.othersInTier(candidate).some((other) => health.isAvailable(other.name)),
+          otherInTier: walk.othersInTier(candidate).some(({ name }) => health.isAvailable(name, plan.class)),
           patienceMs: tier.patienceMs,
           timeLeftMs: plan.deadlineAt - clock.now(),
         },
@@ -218,10 +239,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** A key and the word of health; undefined while one of them is not to be had. */
-  function takePlace({ deployment }: Candidate, { force }: Job): Pick<Entered, 'key' | 'entry'> | undefined {
+  function takePlace(
+    { deployment }: Candidate,
+    { plan, force }: Job,
+  ): Pick<Entered, 'key' | 'entry'> | undefined {
     const { provider } = deployment
     if (provider !== undefined && keys.parkedMs(provider) > 0) return undefined
-    const entry = health.enter(deployment.name, force)
+    const entry = health.enter(deployment.name, { class: plan.class, force })
     if (entry === 'held') return undefined
     const key = provider === undefined ? undefined : keys.next(provider)
     if (key !== 'parked') return { key, entry }
@@ -234,7 +258,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const { tier, deployment } = candidate
     const untilMs = Math.min(clock.now() + tier.patienceMs, job.plan.deadlineAt - LEAST_TIME_MS)
     for (;;) {
-      const others = walk.othersInTier(candidate).some((other) => health.isAvailable(other.name))
+      const others = walk.othersInTier(candidate).some(({ name }) => health.isAvailable(name, job.plan.class))
       // Where the hold is over, somebody else is probing: a short look, again and again.
       const waitMs = Math.ceil(holdMs(deployment)) + PROBE_LOOK_MS
       if (others || clock.now() + waitMs > untilMs || job.hands.signal.aborted) return undefined
@@ -294,6 +318,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       clock,
       timers,
       redact: deployment.provider === undefined ? undefined : keys.redact(deployment.provider),
+      onHead: (header) => noteQuota(deployment, entered.key, format.provider.quota(header, clock.wall())),
       onCommit(firstTokenMs) {
         attempt.firstTokenMs = firstTokenMs
         // It answers: whoever waits for this probe need not wait for the end of the answer.
@@ -311,18 +336,22 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
 
   /** Tells health, keys and limits how it went. */
   function leave(
-    { deployment }: Candidate,
+    candidate: Candidate,
     entered: Entered,
     result: Result,
     { hands, request, attempt }: Job & { attempt: Attempt },
   ): void {
+    const { deployment } = candidate
     if (deployment.kind === 'reply') return
     const { provider } = deployment
     const { entry, key, hold } = entered
     if (hold !== undefined) hands.gate.leave(hold, usageOf(result), attempt.costMicros)
     switch (result.outcome) {
-      case 'answered':
+      case 'answered': {
+        const late = lateness(candidate, request, attempt)
+        if (late !== undefined) return health.late(deployment.name, entry, late)
         return health.succeeded(deployment.name, entry)
+      }
       // What the caller did says nothing of the provider, neither good nor bad.
       case 'refuse':
       case 'left':
@@ -352,8 +381,29 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       if (attemptsLeft <= 0 || (tier === candidate.tier && !mayStay)) return false
       const { provider } = deployment
       const hasKey = provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider)
-      return hasKey && health.isAvailable(deployment.name)
+      return hasKey && health.isAvailable(deployment.name, plan.class)
     })
+  }
+
+  /** Those that were passed over although they would answer: slow ones, and those that are spared for others. */
+  function reluctant({ candidates, hasTried }: Walk): readonly Candidate[] {
+    return candidates.filter(
+      (candidate) =>
+        candidate.deployment.kind !== 'reply' &&
+        !hasTried(candidate) &&
+        health.isReluctant(candidate.deployment.name),
+    )
+  }
+
+  /** A provider with several keys has a quota for each, as far as is known: an empty one is left alone, and no more. */
+  function noteQuota(
+    { name, provider }: Deployment,
+    key: Key | undefined,
+    left: QuotaLeft | undefined,
+  ): void {
+    if (left === undefined || provider === undefined) return
+    if (provider.keys.length < 2) health.quota(name, left)
+    else if (key !== undefined && left.share === 0) keys.park(provider, key, left.resetMs)
   }
 
   /** When everybody is held back by our own breakers: those whose hold ends first are asked first. */
@@ -431,7 +481,10 @@ interface Walk {
   readonly candidates: readonly Candidate[]
   /** Calls to providers so far. */
   readonly calls: number
-  called(tier: string): void
+  called(candidate: Candidate): void
+  hasTried(candidate: Candidate): boolean
+  /** Whether a deployment of the provider was called. */
+  hasCalled(provider: string): boolean
   calledIn(tier: string): boolean
   /** Tiers with providers behind the candidate's. */
   tiersBehind(candidate: Candidate): number
@@ -445,16 +498,23 @@ interface Walk {
 function createWalk(plan: Plan): Walk {
   const candidates = plan.tiers.flatMap((place) => place.candidates).filter(isAllowed)
   const tiers = new Set<string>()
+  const tried = new Set<Candidate>()
+  const providers = new Set<string>()
   let calls = 0
   return {
     candidates,
     get calls() {
       return calls
     },
-    called(tier) {
+    called(candidate) {
       calls += 1
-      tiers.add(tier)
+      tried.add(candidate)
+      tiers.add(candidate.tier.name)
+      const { provider } = candidate.deployment
+      if (provider !== undefined) providers.add(provider.name)
     },
+    hasTried: (candidate) => tried.has(candidate),
+    hasCalled: (provider) => providers.has(provider),
     calledIn: (tier) => tiers.has(tier),
     tiersBehind({ tier }) {
       const at = plan.tiers.findIndex((place) => place.tier === tier)
@@ -556,6 +616,15 @@ function toContextError(walk: Walk, request: ModelRequest): GatewayError {
   return new GatewayError('context_length_exceeded', message, { param: 'messages' })
 }
 
+/** Who was passed over and is called after all stands in the list once. */
+function forgetSkip({ tier, deployment }: Candidate, attempts: Attempt[]): void {
+  const at = attempts.findIndex(
+    (one) =>
+      one.reason === 'skipped:unavailable' && one.tier === tier.name && one.deployment === deployment.name,
+  )
+  if (at >= 0) attempts.splice(at, 1)
+}
+
 /** The key, or its rate where the provider has another key: then the next one may do. */
 function isKeyFault(result: Failure, deployment: Deployment): boolean {
   return result.key || (result.reason === '429' && (deployment.provider?.keys.length ?? 0) > 1)
@@ -567,6 +636,19 @@ function parks(result: Failure): boolean {
 
 function parkMs({ park, retryAfterMs }: Failure): number {
   return park ? Math.max(KEY_PARK_MS, retryAfterMs ?? 0) : (retryAfterMs ?? RATE_PARK_MS)
+}
+
+/** An answer that came, but so late that it would have been cut had there been anybody else. */
+function lateness(
+  { tier }: Candidate,
+  { stream }: ModelRequest,
+  { startedMs, firstTokenMs }: Attempt,
+): Reason | undefined {
+  if (firstTokenMs === undefined) return undefined
+  const [mostMs, reason] = stream
+    ? ([tier.firstTokenMs, 'first_token'] as const)
+    : ([tier.firstByteMs, 'first_byte'] as const)
+  return firstTokenMs - startedMs > mostMs ? reason : undefined
 }
 
 /**

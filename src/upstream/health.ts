@@ -1,155 +1,480 @@
-// What is known of each deployment's health: a breaker that opens on failures or when the provider asks to be left
-// alone, and lets one call at a time probe the way back. Keyed by name and made in main.ts: no reload resets it.
-// (The full state machine of design §7 takes the place of this file; its face stays.)
+// What is known of each deployment's health, and what follows from it: a state machine for each, fed by how calls ended
+// and by what providers say of their quota. Keyed by name and made in main.ts: no reload resets it.
+//
+//   open ──5 failures in a row, half of 20 in 10 s, a missed first token, Retry-After──▶ held ──its time──▶ probing
+//     ▲                                                                                   ▲               │
+//     └──── ramp 10, 25, 50 % ◀── recovering ◀── three clean probes and `grace` ──────────┴── a failure ──┘
+//
+// What an operator sees is one of four words (design §7): `available`; `slow` after a missed first token; `low_quota`
+// when a provider says so; `unavailable`. All but the first last until traffic is back, and at least half a minute.
 
-import type { Clock, Reason } from '../types.ts'
+import type { QuotaLeft } from '../formats/format.ts'
+import type { Agent, Clock, Reason } from '../types.ts'
+import { createOutcomes, type Outcomes } from './outcomes.ts'
 
-/** Failures in a row after which a deployment is held back. */
-const OPEN_AFTER = 5
-/** Clean probes in a row after which it is trusted again. */
-const CLOSE_AFTER = 3
-const FIRST_HOLD_MS = 5000
-const LONGEST_HOLD_MS = 300_000
-/** Longest time a provider may ask to be left alone. */
-const LONGEST_RETRY_AFTER_MS = 600_000
+export type State = 'available' | 'slow' | 'low_quota' | 'unavailable'
 
-/** `go`: call it; `probe`: call it, alone, to see; `trial`: a probe that has begun to answer; `held`: leave it alone. */
+/**
+ * `go`: call it; `probe`: call it, alone, to see; `trial`: a probe that has begun to answer; `held`: leave it alone.
+ */
 export type Entry = 'go' | 'probe' | 'trial' | 'held'
 
+/** Who asks to call. */
+export interface Asking {
+  readonly class: Agent['class']
+  /** Nobody else is left: whatever holds it back that is not the provider's own word is put aside. */
+  readonly force?: boolean | undefined
+}
+
+/** Why a call failed, as far as it concerns the deployment. */
+export interface Failure {
+  readonly reason: Reason
+  /** How long the provider asked to be left alone, in ms. */
+  readonly retryAfterMs: number | undefined
+}
+
 export interface Health {
-  isAvailable(deployment: string): boolean
-  /** Asks to call; a `probe` must be answered by `succeeded`, `failed` or `released`. `force` also opens a hold that was ours alone. */
-  enter(deployment: string, force?: boolean): Entry
+  /** Whether a call would be let through now, as far as can be known without making it. */
+  isAvailable(deployment: string, klass?: Agent['class']): boolean
+  /** Held back for a reason that gives way when nobody else is left: slow, low quota, a share of the traffic. */
+  isReluctant(deployment: string): boolean
+  /** Asks to call. What is not `held` must be answered by `succeeded`, `failed` or `released`. */
+  enter(deployment: string, asking?: Asking): Entry
   /** The answer has begun: another may probe now, but only its end tells whether this one was clean. */
   answering(deployment: string, entry: Entry): Entry
   succeeded(deployment: string, entry: Entry): void
-  failed(
-    deployment: string,
-    entry: Entry,
-    failure: { reason: Reason; retryAfterMs: number | undefined },
-  ): void
+  failed(deployment: string, entry: Entry, failure: Failure): void
+  /** It answered, but so late that it would have been cut had there been anybody else. */
+  late(deployment: string, entry: Entry, reason: Reason): void
   /** The call ended without telling anything (the caller left). */
   released(deployment: string, entry: Entry): void
+  /** What the head of an answer said. */
+  quota(deployment: string, left: QuotaLeft): void
   /** How long it will still be held back, in ms; 0 when it is not. */
   holdMs(deployment: string): number
   /** What an operator sees. */
-  view(): readonly {
-    readonly deployment: string
-    readonly state: 'available' | 'unavailable'
-    readonly reason: string
-    readonly holdMs: number
-  }[]
+  view(): readonly HealthShown[]
 }
 
-interface Breaker {
+export interface HealthShown {
+  readonly deployment: string
+  readonly state: State
+  /** Why, in the words of an attempt's reason, or what the provider said; '' while all is well. */
+  readonly reason: string
+  /** Unix ms. */
+  readonly sinceMs: number
+  /** Until it may be asked again, in ms. */
+  readonly holdMs: number
+  /** Where it stands on its way back. */
+  readonly phase: Phase
+  /** Share of the traffic that it gets, 0..1. */
+  readonly share: number
+}
+
+/** A change of what an operator sees. */
+export interface StateChange {
+  readonly deployment: string
+  readonly from: State
+  readonly to: State
+  readonly reason: string
+  readonly holdMs: number
+}
+
+export type Phase = 'open' | 'held' | 'probing' | 'recovering'
+
+/** Failures in a row after which a deployment is held back. */
+const OPEN_AFTER = 5
+/** Or this share of so many calls within the window of `outcomes.ts`. */
+const BAD_SHARE = 0.5
+const LEAST_CALLS = 20
+/** On the way back less is enough: two in a row, or this share of so many. */
+const RELAPSE_AFTER = 2
+const RELAPSE_SHARE = 0.2
+const LEAST_RELAPSE_CALLS = 10
+/** Clean probes in a row after which the way back begins. */
+const CLEAN_PROBES = 3
+const FIRST_HOLD_MS = 5_000
+/** A provider that is back is asked within 15 s, ± 20 % included; a silent one costs each probe its whole patience. */
+const LONGEST_HOLD_MS = 12_000
+const LONGEST_SILENT_HOLD_MS = 60_000
+/** Longest time a provider may ask to be left alone. */
+const LONGEST_RETRY_AFTER_MS = 600_000
+/** A rate that is over for so short a time is low quota, and no outage. */
+const SHORT_RETRY_AFTER_MS = 2_000
+/** Who has nobody else to ask waits no longer for the probe of another: a whole answer may take minutes. */
+const FORCED_PROBE_MS = 1_000
+/** Shares of the traffic on the way back, and how long each lasts; quicker after a rate limit, whose end was told. */
+const RAMP = [0.1, 0.25, 0.5]
+const RAMP_STEP_MS = 5_000
+const QUICK_RAMP_STEP_MS = 1_000
+/** The quota is low below this share, and no more from a little above. */
+const LOW_QUOTA = 0.1
+const QUOTA_AGAIN = 0.13
+const LEAST_EMPTY_MS = 1_000
+/** A word that operators see stays for at least this long. */
+const SETTLED_MS = 30_000
+/** After so long without trouble an outage is the first again. */
+const FORGIVEN_MS = 60_000
+
+interface Record {
+  readonly name: string
+  phase: Phase
+  /** What the present hold means, while the phase is not `open`. */
+  trouble: Exclude<State, 'available'>
   failures: number
-  /** How many times in a row it was opened without closing. */
-  opened: number
-  open: boolean
+  readonly outcomes: Outcomes
+  /** How many times it was held lately. */
+  held: number
   heldUntilMs: number
   /** The provider named the wait: it is kept even when nobody else is left. */
   asked: boolean
   probing: boolean
+  probeSinceMs: number
   cleanProbes: number
+  cleanSinceMs: number
+  rampSinceMs: number
+  /** Ways back that need no grace: the provider had said when. */
+  quick: boolean
+  openSinceMs: number
+  /** Adds up shares of calls, so that every so manieth goes. */
+  credit: number
+  /** What was last said, and when: a share comes back evenly, as far as is known, until all of it is there. */
+  quota: (QuotaLeft & { readonly toldMs: number; readonly emptyUntilMs: number }) | undefined
+  quotaLowUntilMs: number
   reason: string
+  shown: State
+  shownReason: string
+  shownAtMs: number
+  shownSinceMs: number
 }
 
-export function createHealth({ clock, random }: { clock: Clock; random: () => number }): Health {
-  const breakers = new Map<string, Breaker>()
+export interface HealthOptions {
+  readonly clock: Clock
+  readonly random: () => number
+  /** Clean probes last this long before traffic comes back, in ms; asked each time, as a reload may change it. */
+  readonly graceMs: () => number
+  readonly onChange: (change: StateChange) => void
+}
 
-  function get(name: string): Breaker {
-    let breaker = breakers.get(name)
-    if (breaker === undefined) {
-      breaker = {
+export function createHealth({ clock, random, graceMs, onChange }: HealthOptions): Health {
+  const records = new Map<string, Record>()
+
+  function get(name: string): Record {
+    let record = records.get(name)
+    if (record === undefined) {
+      record = {
+        name,
+        phase: 'open',
+        trouble: 'unavailable',
         failures: 0,
-        opened: 0,
-        open: false,
+        outcomes: createOutcomes(clock),
+        held: 0,
         heldUntilMs: 0,
         asked: false,
         probing: false,
+        probeSinceMs: 0,
         cleanProbes: 0,
+        cleanSinceMs: 0,
+        rampSinceMs: 0,
+        quick: false,
+        openSinceMs: clock.now(),
+        credit: 0,
+        quota: undefined,
+        quotaLowUntilMs: 0,
         reason: '',
+        shown: 'available',
+        shownReason: '',
+        shownAtMs: clock.now(),
+        shownSinceMs: clock.wall(),
       }
-      breakers.set(name, breaker)
+      records.set(name, record)
     }
-    return breaker
+    return record
   }
 
-  function hold(breaker: Breaker, ms: number, asked: boolean): void {
-    breaker.open = true
-    breaker.asked = asked
-    breaker.cleanProbes = 0
-    breaker.failures = 0
-    breaker.heldUntilMs = clock.now() + ms
+  // --- the way out and the way back -----------------------------------------------------------------------------
+
+  /** Leaves it alone. `askedMs`: the provider named the wait. */
+  function hold(record: Record, trouble: Record['trouble'], reason: string, askedMs?: number): void {
+    const nowMs = clock.now()
+    if (askedMs === undefined) {
+      if (record.phase === 'open' && nowMs - record.openSinceMs > FORGIVEN_MS) record.held = 0
+      const longest = trouble === 'slow' ? LONGEST_SILENT_HOLD_MS : LONGEST_HOLD_MS
+      const ms = Math.min(longest, FIRST_HOLD_MS * 2 ** record.held)
+      record.held += 1
+      // ± 20 %, so that replicas do not all come back at once.
+      record.heldUntilMs = nowMs + ms * (0.8 + 0.4 * random())
+    } else record.heldUntilMs = nowMs + askedMs
+    record.phase = 'held'
+    record.trouble = trouble
+    record.asked = askedMs !== undefined
+    record.quick = record.asked && reason === '429'
+    record.failures = 0
+    record.cleanProbes = 0
+    record.reason = reason
+    show(record)
+  }
+
+  /** Brings a record to now: what only time decides. */
+  function advance(record: Record): void {
+    const nowMs = clock.now()
+    if (record.phase === 'held' && nowMs >= record.heldUntilMs) {
+      record.phase = 'probing'
+      record.cleanProbes = 0
+    }
+    if (record.phase === 'recovering' && rampShare(record, nowMs) >= 1) {
+      record.phase = 'open'
+      record.openSinceMs = nowMs
+      record.failures = 0
+      record.outcomes.clear()
+    }
+    if (record.shown !== 'available') show(record)
+  }
+
+  function rampShare({ rampSinceMs, quick }: Record, nowMs: number): number {
+    const step = Math.floor((nowMs - rampSinceMs) / (quick ? QUICK_RAMP_STEP_MS : RAMP_STEP_MS))
+    return RAMP[step] ?? 1
+  }
+
+  /** A clean probe: enough of them for long enough, and traffic comes back. */
+  function clean(record: Record): void {
+    const nowMs = clock.now()
+    if (record.phase === 'held') {
+      // Forced within the hold, and it answered. What the provider asked for is kept all the same.
+      if (record.asked) return
+      record.phase = 'probing'
+      record.cleanProbes = 0
+    }
+    if (record.phase !== 'probing') return
+    if (record.cleanProbes === 0) record.cleanSinceMs = nowMs
+    record.cleanProbes += 1
+    const enough = record.quick
+      ? record.cleanProbes >= 1
+      : record.cleanProbes >= CLEAN_PROBES && nowMs - record.cleanSinceMs >= graceMs()
+    if (!enough) return
+    record.phase = 'recovering'
+    record.rampSinceMs = nowMs
+    // The first call behind the probes goes: where there are few, most go.
+    record.credit = 1
+    record.failures = 0
+    record.outcomes.clear()
+  }
+
+  function isBad({ phase, failures, outcomes }: Record): boolean {
+    const { good, bad } = outcomes.seen()
+    const all = good + bad
+    if (phase === 'recovering')
+      return failures >= RELAPSE_AFTER || (all >= LEAST_RELAPSE_CALLS && bad >= all * RELAPSE_SHARE)
+    return failures >= OPEN_AFTER || (all >= LEAST_CALLS && bad >= all * BAD_SHARE)
+  }
+
+  /** Every so manieth call, so that the share is kept exactly. */
+  function drawn(record: Record, share: number): boolean {
+    record.credit += share
+    if (record.credit < 1) return false
+    record.credit = Math.min(record.credit - 1, 1)
+    return true
+  }
+
+  /** The part of its traffic that low quota leaves to a class: critical callers keep theirs, batch ones go first. */
+  function quotaShare({ quota }: Record, klass: Agent['class']): number {
+    if (quota === undefined) return 1
+    const nowMs = clock.now()
+    if (nowMs < quota.emptyUntilMs) return 0
+    const left = quota.share + (nowMs - quota.toldMs) / quota.resetMs
+    if (klass === 'critical' || left >= LOW_QUOTA) return 1
+    return klass === 'batch' ? 0 : left / LOW_QUOTA
+  }
+
+  /** The last probe was clean: whoever has nobody else is not kept from it. */
+  function isAnswering({ phase, cleanProbes }: Record): boolean {
+    return phase === 'probing' && cleanProbes > 0
+  }
+
+  // --- what operators see ----------------------------------------------------------------------------------------
+
+  function stateOf(record: Record): State {
+    if (record.phase !== 'open') return record.trouble
+    return clock.now() < record.quotaLowUntilMs ? 'low_quota' : 'available'
+  }
+
+  /** A word stays for a while, so that nobody is told of every step: only what was well and is no more is said at once. */
+  function show(record: Record): void {
+    const state = stateOf(record)
+    if (state === record.shown) {
+      if (state !== 'available' && record.phase !== 'open') record.shownReason = record.reason
+      return
+    }
+    const nowMs = clock.now()
+    if (record.shown !== 'available' && nowMs - record.shownAtMs < SETTLED_MS) return
+    const change = {
+      deployment: record.name,
+      from: record.shown,
+      to: state,
+      reason: state === 'available' ? record.shownReason : record.reason,
+      holdMs: Math.round(holdMsOf(record)),
+    }
+    record.shown = state
+    record.shownReason = state === 'available' ? '' : record.reason
+    record.shownAtMs = nowMs
+    record.shownSinceMs = clock.wall()
+    onChange(change)
+  }
+
+  function holdMsOf(record: Record): number {
+    const nowMs = clock.now()
+    if (record.phase === 'held') return Math.max(0, record.heldUntilMs - nowMs)
+    return Math.max(0, (record.quota?.emptyUntilMs ?? 0) - nowMs)
+  }
+
+  function shareOf(record: Record): number {
+    if (record.phase === 'held' || record.phase === 'probing') return 0
+    const ramp = record.phase === 'recovering' ? rampShare(record, clock.now()) : 1
+    return ramp * quotaShare(record, 'normal')
   }
 
   return {
-    isAvailable(name) {
-      const breaker = breakers.get(name)
-      if (breaker === undefined || !breaker.open) return true
-      return clock.now() >= breaker.heldUntilMs && !breaker.probing
+    isAvailable(name, klass = 'normal') {
+      const record = records.get(name)
+      if (record === undefined) return true
+      advance(record)
+      if (record.phase === 'held') return false
+      if (record.phase === 'probing') return !record.probing
+      return quotaShare(record, klass) > 0
     },
-    enter(name, force = false) {
-      const breaker = get(name)
-      if (!breaker.open) return 'go'
-      if (breaker.probing) return 'held'
-      if (clock.now() < breaker.heldUntilMs && !(force && !breaker.asked)) return 'held'
-      breaker.probing = true
+
+    isReluctant(name) {
+      const record = records.get(name)
+      if (record === undefined) return false
+      advance(record)
+      if (record.phase === 'open' || record.phase === 'recovering') return true
+      return isAnswering(record) || (record.trouble === 'slow' && !record.asked)
+    },
+
+    enter(name, { class: klass, force } = { class: 'normal' }) {
+      const record = get(name)
+      advance(record)
+      switch (record.phase) {
+        case 'open':
+        case 'recovering': {
+          if (force === true) return 'go'
+          const ramp = record.phase === 'recovering' ? rampShare(record, clock.now()) : 1
+          const share = ramp * quotaShare(record, klass)
+          return share >= 1 || drawn(record, share) ? 'go' : 'held'
+        }
+        case 'held':
+          // A slow one that is all there is gets everything: it answers, in its time.
+          if (force !== true || record.asked) return 'held'
+          if (record.trouble === 'slow') return 'go'
+          break
+        case 'probing':
+          if (force === true && (isAnswering(record) || (record.probing && record.trouble === 'slow')))
+            return 'go'
+      }
+      const nowMs = clock.now()
+      if (record.probing && !(force === true && nowMs - record.probeSinceMs >= FORCED_PROBE_MS)) return 'held'
+      record.probing = true
+      record.probeSinceMs = nowMs
       return 'probe'
     },
+
     answering(name, entry) {
       if (entry !== 'probe') return entry
       get(name).probing = false
       return 'trial'
     },
+
     succeeded(name, entry) {
-      const breaker = get(name)
-      breaker.failures = 0
-      if (entry === 'probe') breaker.probing = false
+      const record = get(name)
+      if (entry === 'probe') record.probing = false
+      advance(record)
+      record.failures = 0
+      record.outcomes.add(true)
       // A call that began before the hold proves nothing about the provider as it is now.
-      if (!breaker.open || entry === 'go') return
-      // The provider has asked to be left alone while this probe was under way.
-      if (breaker.asked && clock.now() < breaker.heldUntilMs) return
-      breaker.cleanProbes += 1
-      if (breaker.cleanProbes < CLOSE_AFTER && !breaker.asked) return
-      breaker.open = false
-      breaker.opened = 0
-      breaker.cleanProbes = 0
-      breaker.reason = ''
+      if (entry !== 'go') clean(record)
     },
+
     failed(name, entry, { reason, retryAfterMs }) {
-      const breaker = get(name)
-      const wasProbe = entry !== 'go'
-      if (entry === 'probe') breaker.probing = false
-      breaker.reason = reason
+      const record = get(name)
+      if (entry === 'probe') record.probing = false
+      advance(record)
+      record.outcomes.add(false)
       if (retryAfterMs !== undefined && retryAfterMs > 0) {
         const ms = Math.min(retryAfterMs, LONGEST_RETRY_AFTER_MS)
-        if (clock.now() + ms > breaker.heldUntilMs || !breaker.open) hold(breaker, ms, true)
+        const isLonger = record.phase !== 'held' || clock.now() + ms > record.heldUntilMs
+        const trouble = reason === '429' && ms <= SHORT_RETRY_AFTER_MS ? 'low_quota' : 'unavailable'
+        if (isLonger) hold(record, trouble, reason, ms)
         return
       }
-      breaker.failures += 1
-      // A call forced inside the hold tells nothing new: it must not lengthen it.
-      if (breaker.open && clock.now() < breaker.heldUntilMs) return
-      if (breaker.open ? !wasProbe : breaker.failures < OPEN_AFTER) return
-      const ms = Math.min(LONGEST_HOLD_MS, FIRST_HOLD_MS * 2 ** breaker.opened)
-      breaker.opened += 1
-      // ± 20 %, so that replicas do not all come back at once.
-      hold(breaker, ms * (0.8 + 0.4 * random()), false)
+      // A call begun before the hold, or forced inside it, tells nothing new: it must not lengthen it.
+      if (record.phase === 'held') return
+      if (record.phase === 'probing') {
+        if (entry !== 'go') hold(record, isSilence(reason) ? 'slow' : record.trouble, reason)
+        return
+      }
+      record.failures += 1
+      if (isSilence(reason)) hold(record, 'slow', reason)
+      else if (isBad(record)) hold(record, 'unavailable', reason)
     },
+
+    late(name, entry, reason) {
+      const record = get(name)
+      if (entry === 'probe') record.probing = false
+      advance(record)
+      record.failures = 0
+      record.outcomes.add(true)
+      if (record.phase !== 'held' && (record.phase !== 'probing' || entry !== 'go'))
+        hold(record, 'slow', reason)
+    },
+
     released(name, entry) {
       if (entry === 'probe') get(name).probing = false
     },
-    holdMs(name) {
-      const breaker = breakers.get(name)
-      return breaker?.open === true ? Math.max(0, breaker.heldUntilMs - clock.now()) : 0
+
+    quota(name, { share, resetMs }) {
+      const known = records.get(name)
+      if (known?.quota === undefined && share >= LOW_QUOTA) return
+      const record = known ?? get(name)
+      const nowMs = clock.now()
+      if (share >= QUOTA_AGAIN) {
+        record.quota = undefined
+        return
+      }
+      if (share >= LOW_QUOTA && record.quota === undefined) return
+      const wholeMs = Math.min(Math.max(resetMs, 1), LONGEST_RETRY_AFTER_MS)
+      // Of an empty one a tenth is to be there again before anybody asks for it.
+      const emptyMs = share > 0 ? 0 : Math.max(wholeMs * LOW_QUOTA, Math.min(wholeMs, LEAST_EMPTY_MS))
+      record.quota = { share, resetMs: wholeMs, toldMs: nowMs, emptyUntilMs: nowMs + emptyMs }
+      record.quotaLowUntilMs = Math.max(nowMs + wholeMs * LOW_QUOTA, nowMs + SETTLED_MS)
+      if (record.phase === 'open') {
+        record.reason = `${Math.round(share * 100)} % of its quota left`
+        show(record)
+      }
     },
+
+    holdMs(name) {
+      const record = records.get(name)
+      return record === undefined ? 0 : holdMsOf(record)
+    },
+
     view() {
-      return [...breakers].map(([deployment, breaker]) => ({
-        deployment,
-        state: breaker.open ? 'unavailable' : 'available',
-        reason: breaker.reason,
-        holdMs: breaker.open ? Math.max(0, Math.round(breaker.heldUntilMs - clock.now())) : 0,
-      }))
+      return [...records.values()].map((record) => {
+        advance(record)
+        return {
+          deployment: record.name,
+          state: record.shown,
+          reason: record.shownReason,
+          sinceMs: record.shownSinceMs,
+          holdMs: Math.round(holdMsOf(record)),
+          phase: record.phase,
+          share: shareOf(record),
+        }
+      })
     },
   }
+}
+
+/** It may be well, but nobody waits for it. */
+function isSilence(reason: Reason): boolean {
+  return reason === 'first_token' || reason === 'first_byte'
 }

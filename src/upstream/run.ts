@@ -23,6 +23,8 @@ export interface Run {
   readonly timers: Timers
   /** Takes out the provider's keys, which must not come back in an answer; undefined where it has none. */
   readonly redact: Redact | undefined
+  /** What the provider said before its answer, whatever that is. */
+  readonly onHead: (header: HeaderLookup) => void
   /** Called once, just before the answer begins: the last moment for headers. */
   readonly onCommit: (firstTokenMs: number) => void
 }
@@ -293,6 +295,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
       header = lookup
       headMs = clock.now()
       phase = 'body'
+      run.onHead(lookup)
       const encoding = header('content-encoding')?.trim().toLowerCase()
       isEncoded = encoding !== undefined && encoding !== '' && encoding !== 'identity'
       if (isEncoded && status < 300) return fail('malformed')

@@ -146,22 +146,43 @@ describe('a fault before the first content', () => {
     ...streamed.map(([what, behaviour, reason]) => ({ what, behaviour, stream: true, reason })),
   ]
 
+  async function check(caller: Caller, { what, behaviour, stream, reason }: (typeof cases)[number]) {
+    one.script(behaviour)
+    const told = await caller.chat({ body: { stream } })
+    expect([what, stream, told.status, told.header('x-sluice-attempts')]).toEqual([
+      ...[what, stream, 200, `t1:p1/m1=${reason}, t2:p2/m2=200`],
+    ])
+    expect(told.content).toBe('Hello from the scripted provider.')
+    expect(told.text).not.toMatch(/engine|fire/)
+  }
+  const isSilence = ({ reason }: { reason: string }): boolean => reason.startsWith('first_')
+
   it('is answered by the second tier, with the reason in the header', { timeout: 60_000 }, async () => {
     const { gateway, caller } = await open()
-    for (const { what, behaviour, stream, reason } of cases) {
-      one.script(behaviour)
-      const told = await caller.chat({ body: { stream } })
-      expect([what, stream, told.status, told.header('x-sluice-attempts')]).toEqual([
-        ...[what, stream, 200, `t1:p1/m1=${reason}, t2:p2/m2=200`],
-      ])
-      expect(told.content).toBe('Hello from the scripted provider.')
-      expect(told.text).not.toMatch(/engine|fire/)
-      // A good answer closes the count of failures, so that the breaker stays out of this test.
+    for (const it of cases.filter((it) => !isSilence(it))) {
+      await check(caller, it)
+      // Good answers, and more of them than bad ones, so that the breaker stays out of this test.
       one.script(answer())
-      expect((await caller.chat()).header('x-sluice-attempts')).toBe('t1:p1/m1=200')
+      for (let i = 0; i < 2; i += 1)
+        expect((await caller.chat()).header('x-sluice-attempts')).toBe('t1:p1/m1=200')
     }
     expect(gateway.logLines().filter(({ level }) => Number(level) >= 50)).toEqual([])
   })
+
+  it.each(cases.filter(isSilence))(
+    'of $what (stream: $stream) is waited for once: whoever comes next is not sent there',
+    async (it) => {
+      const { gateway, caller } = await open()
+      await check(caller, it)
+      one.reset()
+      const next = await caller.chat({ body: { stream: it.stream } })
+      expect(next.header('x-sluice-attempts')).toBe('t1:p1/m1=skipped:unavailable, t2:p2/m2=200')
+      expect(one.calls).toBe(0)
+      expect(gateway.logLines()).toContainEqual(
+        expect.objectContaining({ deployment: 'p1/m1', from: 'available', to: 'slow', reason: it.reason }),
+      )
+    },
+  )
 
   it('never cuts the last one that could answer for slowness', async () => {
     one.script(status(503))

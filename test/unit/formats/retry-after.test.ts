@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { readRetryAfterMs } from '../../../src/formats/retry-after.ts'
+import { readQuotaLeft, readResetMs, readRetryAfterMs } from '../../../src/formats/retry-after.ts'
 
 const NOW = Date.UTC(2026, 10, 21, 12)
 const read = (headers: Readonly<Record<string, string>>) => readRetryAfterMs((name) => headers[name], NOW)
@@ -43,4 +43,60 @@ describe('how long an upstream asks to be left alone', () => {
       }),
     )
   })
+})
+
+const NOW_MS = Date.UTC(2026, 10, 25, 12)
+
+it.each([
+  ['1s', 1_000],
+  ['6m0s', 360_000],
+  ['20ms', 20],
+  ['2m59.56s', 179_560],
+  ['1h2m3s', 3_723_000],
+  ['7.66s', 7_660],
+  ['90ms', 90],
+  ['12', 12_000],
+  ['0.5', 500],
+  [String(NOW_MS / 1000 + 30), 30_000],
+  [String(NOW_MS + 30_000), 30_000],
+  [String(NOW_MS - 1), 0],
+  [new Date(NOW_MS + 5_000).toISOString(), 5_000],
+  [' 3s ', 3_000],
+])('a reset of %s is %d ms away', (text, ms) => {
+  expect(readResetMs(text, NOW_MS)).toBeCloseTo(ms, 3)
+})
+
+it.each([undefined, '', ' ', 'soon', '1x', '-5s'])('a reset of %j is none', (text) => {
+  expect(readResetMs(text, NOW_MS)).toBeUndefined()
+})
+
+describe('what is left of a quota', () => {
+  const names = ['-requests', '-tokens'].map((kind) => ({
+    limit: `limit${kind}`,
+    remaining: `remaining${kind}`,
+    reset: `reset${kind}`,
+  }))
+  const read = (headers: Readonly<Record<string, string>>) =>
+    readQuotaLeft((name) => headers[name], names, NOW_MS)
+
+  it('is that of the scarcest', () => {
+    expect(
+      read({
+        ...{ 'limit-requests': '500', 'remaining-requests': '499', 'reset-requests': '120ms' },
+        ...{ 'limit-tokens': '30000', 'remaining-tokens': '1500', 'reset-tokens': '57s' },
+      }),
+    ).toEqual({ share: 0.05, resetMs: 57_000 })
+  })
+
+  it('is nothing where nothing remains, whatever the limit, and a minute where no reset is told', () => {
+    expect(read({ 'remaining-requests': '0' })).toEqual({ share: 0, resetMs: 60_000 })
+    expect(read({ 'remaining-requests': '7' })).toEqual({ share: 1, resetMs: 60_000 })
+  })
+
+  it.each<Record<string, string>>([
+    {},
+    { 'remaining-requests': '' },
+    { 'remaining-requests': 'many' },
+    { 'remaining-tokens': '-1' },
+  ])('is not known from %j', (headers) => expect(read(headers)).toBeUndefined())
 })

@@ -85,7 +85,12 @@ describe('a request', () => {
   it('carries what the agent is bound to', () => {
     const limits = { deadline: '120s', maxOutput: 4096 }
     const { obligations } = decide(caller(['chat:*'], [], limits), 'm')
-    expect(obligations).toEqual({ deadlineMs: 120_000, maxOutputTokens: 4096, pricedOnly: false })
+    expect(obligations).toEqual({
+      deadlineMs: 120_000,
+      maxOutputTokens: 4096,
+      pricedOnly: false,
+      class: 'normal',
+    })
   })
 
   it('may only go where there is a price when the agent or the bearer has a budget', () => {

@@ -132,7 +132,7 @@ export function allowed(maxOutputTokens?: number): Decision {
     allow: true,
     code: 'allowed',
     matched: 'chat:*',
-    obligations: { deadlineMs: undefined, maxOutputTokens, pricedOnly: false },
+    obligations: { deadlineMs: undefined, maxOutputTokens, pricedOnly: false, class: 'normal' },
   }
 }
 

@@ -40,7 +40,13 @@ function decision(obligations: Partial<Obligations> = {}): Decision {
     allow: true,
     code: 'allowed',
     matched: 'chat:*',
-    obligations: { deadlineMs: undefined, maxOutputTokens: undefined, pricedOnly: false, ...obligations },
+    obligations: {
+      deadlineMs: undefined,
+      maxOutputTokens: undefined,
+      pricedOnly: false,
+      class: 'normal',
+      ...obligations,
+    },
   }
 }
 

@@ -428,11 +428,48 @@ describe('health', () => {
     const stage = createCallStage({ plan: makePlan([first, second]), world })
     expect(await play(stage, {})).toMatchObject({ error: undefined })
     expect(who(stage)).toHaveLength(1)
-    expect(stage.attempts.map(({ reason }) => reason)).toEqual([
-      'skipped:unavailable',
-      'skipped:unavailable',
-      '200',
-    ])
+    // Who was called after all is not told of twice.
+    expect(stage.attempts.map(({ reason }) => reason)).toEqual(['skipped:unavailable', '200'])
+  })
+
+  const makeSlow = (world: World, name: string): void =>
+    world.health.failed(name, world.health.enter(name), { reason: 'first_token', retryAfterMs: undefined })
+
+  it('asks who is slow once nobody else has answered, and does not cut him', async () => {
+    const world = createWorld()
+    makeSlow(world, 'a/one')
+    const stage = createCallStage({ plan: makePlan([first, second]), world })
+    says(503)(await stage.nth(0))
+    const call = await stage.nth(1)
+    call.started()
+    await stage.time.advanceAsync(FIRST_TOKEN_MS + 1)
+    answerWell(call)
+    expect(await stage.over()).toMatchObject({ error: undefined })
+    expect(reasons(stage)).toEqual(['b/two=503', 'a/one=200'])
+    expect(stage.reply.headers['x-sluice-degraded']).toBeUndefined()
+  })
+
+  it('asks who is slow before a fixed reply is given', async () => {
+    const world = createWorld()
+    makeSlow(world, 'a/one')
+    const resort = makeTier('last', [makeReplyDeployment('last', 'Nobody.')])
+    const stage = createCallStage({ plan: makePlan([first, resort]), world })
+    await play(stage, { 'a/one': answerWell })
+    expect(reasons(stage)).toEqual(['a/one=200'])
+  })
+
+  it('calls a provider a second time only while its budget lasts', async () => {
+    const world = createWorld()
+    const patient = makeTier('patient', [one], { retries: 1 })
+    const calls: number[] = []
+    for (let i = 0; i < 12; i += 1) {
+      const stage = createCallStage({ plan: makePlan([patient, second]), world })
+      await play(stage, { 'a/one': says(500) })
+      calls.push(who(stage).filter((name) => name === 'a/one').length)
+      // A good one in between, so that the breaker stays out of it.
+      for (let j = 0; j < 4; j += 1) world.health.succeeded('a/one', 'go')
+    }
+    expect(calls).toEqual([...Array<number>(10).fill(2), 1, 1])
   })
 
   it('asks nobody who asked to be left alone, but may ask the one who did not', async () => {

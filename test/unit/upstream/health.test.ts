@@ -1,16 +1,43 @@
 import { describe, expect, it } from 'vitest'
-import { createHealth, type Entry, type Health } from '../../../src/upstream/health.ts'
+import type { Agent } from '../../../src/types.ts'
+import { createHealth, type Entry, type Health, type StateChange } from '../../../src/upstream/health.ts'
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts'
 
 const NAME = 'p/m'
 
-function create(random = 0.5): { health: Health; time: ManualClock } {
+const FORCED = { class: 'normal', force: true } as const
+
+interface Stage {
+  readonly health: Health
+  readonly time: ManualClock
+  readonly changes: StateChange[]
+}
+
+function create({ random = 0.5, graceMs = 0 } = {}): Stage {
   const time = createManualClock({ nowMs: 1000 })
-  return { time, health: createHealth({ clock: time.clock, random: () => random }) }
+  const changes: StateChange[] = []
+  const health = createHealth({
+    clock: time.clock,
+    random: () => random,
+    graceMs: () => graceMs,
+    onChange: (change) => changes.push(change),
+  })
+  return { time, health, changes }
 }
 
 function fail(health: Health, retryAfterMs?: number, entry: Entry = health.enter(NAME)): void {
   health.failed(NAME, entry, { reason: retryAfterMs === undefined ? '503' : '429', retryAfterMs })
+}
+
+function succeed(health: Health): void {
+  health.succeeded(NAME, 'go')
+}
+
+/** Fails, is held, and answers three probes. */
+function recover(health: Health, time: ManualClock): void {
+  if (health.isAvailable(NAME)) open(health)
+  time.advance(health.holdMs(NAME))
+  for (let i = 0; i < 3; i += 1) health.succeeded(NAME, health.enter(NAME))
 }
 
 function open(health: Health): void {
@@ -50,12 +77,12 @@ describe('failures', () => {
     { random: 0.5, factor: 1 },
     { random: 0.999999, factor: 1.2 },
   ])('holds for five seconds times $factor with chance $random', ({ random, factor }) => {
-    const { health } = create(random)
+    const { health } = create({ random })
     open(health)
     expect(health.holdMs(NAME)).toBeCloseTo(5000 * factor, 0)
   })
 
-  it('doubles the hold each time a probe fails, up to five minutes', () => {
+  it('doubles the hold each time a probe fails, up to what lets a provider be asked within 15 s of its return', () => {
     const { health, time } = create()
     open(health)
     const holds: number[] = []
@@ -66,7 +93,7 @@ describe('failures', () => {
       expect(entry).toBe('probe')
       fail(health, undefined, entry)
     }
-    expect(holds).toEqual([5000, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000, 300_000])
+    expect(holds).toEqual([5000, 10_000, ...Array<number>(7).fill(12_000)])
   })
 
   it('is not concerned by calls that fail late, begun before the hold', () => {
@@ -93,19 +120,70 @@ describe('the way back', () => {
     }
   })
 
-  it('is trusted after three clean probes', () => {
+  it('begins after three clean probes, and takes what the ramp allows: 10, 25, 50 and 100 %', () => {
     const { health, time } = create()
+    recover(health, time)
+    const shares = [0, 1, 2, 3].map(() => {
+      const gone = Array.from({ length: 1000 }, () => health.enter(NAME)).filter(
+        (entry) => entry === 'go',
+      ).length
+      time.advance(5_000)
+      return gone / 1000
+    })
+    expect(shares[0]).toBeCloseTo(0.1, 2)
+    expect(shares[1]).toBeCloseTo(0.25, 2)
+    expect(shares[2]).toBeCloseTo(0.5, 2)
+    expect(shares[3]).toBe(1)
+  })
+
+  it('takes the first call behind the probes, however small its share', () => {
+    const { health, time } = create()
+    recover(health, time)
+    expect(health.enter(NAME)).toBe('go')
+  })
+
+  it('asks for clean probes as long as the grace lasts', () => {
+    const { health, time } = create({ graceMs: 30_000 })
     open(health)
     time.advance(5000)
-    for (let i = 0; i < 3; i += 1) {
+    for (let i = 0; i < 30; i += 1) {
       const entry = health.enter(NAME)
       expect(entry).toBe('probe')
       health.succeeded(NAME, entry)
+      time.advance(1000)
     }
-    expect(health.enter(NAME)).toBe('go')
-    expect(health.enter(NAME)).toBe('go')
+    const last = health.enter(NAME)
+    expect(last).toBe('probe')
+    health.succeeded(NAME, last)
+    expect(health.view()[0]?.phase).toBe('recovering')
+  })
+
+  it('begins anew, with a longer hold, when a probe fails or the traffic does', () => {
+    const { health, time } = create()
+    recover(health, time)
+    // One failure among many is no relapse.
+    fail(health)
+    for (let i = 0; i < 50; i += 1) succeed(health)
+    expect(health.view()[0]?.phase).toBe('recovering')
+    for (let i = 0; i < 2; i += 1) health.failed(NAME, 'go', { reason: '503', retryAfterMs: undefined })
+    expect(health.view()[0]?.phase).toBe('held')
+    expect(health.holdMs(NAME)).toBe(10_000)
+  })
+
+  it('forgives after a minute without trouble', () => {
+    const { health, time } = create()
+    recover(health, time)
+    time.advance(15_000)
+    succeed(health)
+    time.advance(60_001)
     open(health)
     expect(health.holdMs(NAME)).toBe(5000)
+    recover(health, time)
+    time.advance(15_000)
+    succeed(health)
+    time.advance(50_000)
+    open(health)
+    expect(health.holdMs(NAME)).toBe(10_000)
   })
 
   it('gives the turn to the next when a probe told nothing', () => {
@@ -141,7 +219,7 @@ describe('the way back', () => {
 
 describe('Retry-After', () => {
   it.each([1, 250, 1234.5, 60_000, 600_000])('is held for exactly %d ms', (ms) => {
-    const { health, time } = create(0.123)
+    const { health, time } = create({ random: 0.123 })
     fail(health, ms)
     expect(health.holdMs(NAME)).toBe(ms)
     time.advance(ms - 0.25)
@@ -166,12 +244,22 @@ describe('Retry-After', () => {
     expect(health.holdMs(NAME)).toBe(30_000)
   })
 
-  it('ends with one clean probe: the provider said when it would be well', () => {
-    const { health, time } = create()
-    fail(health, 1000)
-    time.advance(1000)
+  it('of a rate limit ends with one clean probe and a short ramp: the provider said when it would be well', () => {
+    const { health, time } = create({ graceMs: 30_000 })
+    fail(health, 20_000)
+    time.advance(20_000)
     health.succeeded(NAME, health.enter(NAME))
-    expect(health.enter(NAME)).toBe('go')
+    expect(health.view()[0]).toMatchObject({ phase: 'recovering', share: 0.1 })
+    time.advance(3000)
+    expect([1, 2, 3].map(() => health.enter(NAME))).toEqual(['go', 'go', 'go'])
+  })
+
+  it('of an outage takes the long way back', () => {
+    const { health, time } = create({ graceMs: 30_000 })
+    health.failed(NAME, health.enter(NAME), { reason: '503', retryAfterMs: 20_000 })
+    time.advance(20_000)
+    health.succeeded(NAME, health.enter(NAME))
+    expect(health.view()[0]?.phase).toBe('probing')
   })
 
   it('stands although a probe that was under way succeeds', () => {
@@ -198,11 +286,11 @@ describe('Retry-After', () => {
   it('is kept when somebody asks by force, a hold of our own is not', () => {
     const asked = create().health
     fail(asked, 1000)
-    expect(asked.enter(NAME, true)).toBe('held')
+    expect(asked.enter(NAME, FORCED)).toBe('held')
     const own = create().health
     open(own)
-    expect(own.enter(NAME, true)).toBe('probe')
-    expect(own.enter(NAME, true)).toBe('held')
+    expect(own.enter(NAME, FORCED)).toBe('probe')
+    expect(own.enter(NAME, FORCED)).toBe('held')
   })
 })
 
@@ -210,11 +298,20 @@ describe('what operators see', () => {
   it('names state, reason and rest of the hold', () => {
     const { health, time } = create()
     health.succeeded('p/good', health.enter('p/good'))
-    fail(health, 1000)
+    const sinceMs = time.clock.wall()
+    fail(health, 10_000)
     time.advance(400)
     expect(health.view()).toEqual([
-      { deployment: 'p/good', state: 'available', reason: '', holdMs: 0 },
-      { deployment: NAME, state: 'unavailable', reason: '429', holdMs: 600 },
+      { deployment: 'p/good', state: 'available', reason: '', sinceMs, holdMs: 0, phase: 'open', share: 1 },
+      {
+        deployment: NAME,
+        state: 'unavailable',
+        reason: '429',
+        sinceMs,
+        holdMs: 9600,
+        phase: 'held',
+        share: 0,
+      },
     ])
   })
 
@@ -224,6 +321,201 @@ describe('what operators see', () => {
     time.advance(5000)
     expect(health.holdMs(NAME)).toBe(0)
     expect(health.view()[0]?.holdMs).toBe(0)
+  })
+
+  it('is told at once when something goes wrong, and for at least half a minute', () => {
+    const { health, time, changes } = create()
+    open(health)
+    expect(changes).toEqual([
+      { deployment: NAME, from: 'available', to: 'unavailable', reason: '503', holdMs: 5000 },
+    ])
+    recover(health, time)
+    time.advance(15_000)
+    succeed(health)
+    expect(health.view()[0]).toMatchObject({ state: 'unavailable', phase: 'open' })
+    time.advance(10_000)
+    expect(health.view()[0]).toMatchObject({ state: 'available', reason: '' })
+    expect(changes.at(-1)).toMatchObject({ from: 'unavailable', to: 'available', reason: '503' })
+  })
+
+  it.each([0, 5_000, 30_000])(
+    'changes its word at most once in 30 s under a primary that fails every second call, with a grace of %d ms',
+    (graceMs) => {
+      const { health, time, changes } = create({ graceMs })
+      const at: number[] = []
+      let calls = 0
+      for (let i = 0; i < 10 * 60 * 20; i += 1) {
+        const before = changes.length
+        const entry = health.enter(NAME)
+        if (entry !== 'held') {
+          calls += 1
+          // Deterministic, and no pattern that could fall in step with the probes.
+          const isBad = (Math.imul(calls, 2654435761) >>> 16) % 2 === 0
+          if (isBad) health.failed(NAME, entry, { reason: '500', retryAfterMs: undefined })
+          else health.succeeded(NAME, entry)
+        }
+        if (changes.length > before) at.push(time.clock.now())
+        time.advance(50)
+      }
+      expect(at.length).toBeGreaterThan(0)
+      for (let i = 1; i < at.length; i += 1)
+        expect((at[i] as number) - (at[i - 1] as number)).toBeGreaterThanOrEqual(30_000)
+    },
+  )
+})
+
+describe('half of the calls', () => {
+  it('of at least twenty in ten seconds is enough, whatever their order', () => {
+    const { health } = create()
+    for (let i = 0; i < 9; i += 1) {
+      fail(health)
+      succeed(health)
+    }
+    fail(health)
+    expect(health.isAvailable(NAME)).toBe(true)
+    succeed(health)
+    fail(health)
+    expect(health.isAvailable(NAME)).toBe(false)
+  })
+
+  it('of calls long ago does not count', () => {
+    const { health, time } = create()
+    for (let i = 0; i < 9; i += 1) {
+      fail(health)
+      succeed(health)
+    }
+    time.advance(11_000)
+    for (let i = 0; i < 4; i += 1) fail(health)
+    expect(health.isAvailable(NAME)).toBe(true)
+  })
+})
+
+describe('a missed first token', () => {
+  function miss(health: Health, entry: Entry = health.enter(NAME)): void {
+    health.failed(NAME, entry, { reason: 'first_token', retryAfterMs: undefined })
+  }
+
+  it('makes it slow at once, so that only those who wait already pay', () => {
+    const { health, time, changes } = create()
+    const begun = [health.enter(NAME), health.enter(NAME)] as const
+    miss(health)
+    expect(changes).toMatchObject([{ to: 'slow', reason: 'first_token' }])
+    expect(health.isAvailable(NAME)).toBe(false)
+    expect(health.enter(NAME)).toBe('held')
+    for (const entry of begun) miss(health, entry)
+    expect(health.holdMs(NAME)).toBe(5000)
+    time.advance(5000)
+    expect([health.enter(NAME), health.enter(NAME)]).toEqual(['probe', 'held'])
+  })
+
+  it('costs a probe less and less often, up to once a minute', () => {
+    const { health, time } = create()
+    miss(health)
+    const holds: number[] = []
+    for (let i = 0; i < 6; i += 1) {
+      holds.push(health.holdMs(NAME))
+      time.advance(health.holdMs(NAME))
+      miss(health)
+    }
+    expect(holds).toEqual([5000, 10_000, 20_000, 40_000, 60_000, 60_000])
+  })
+
+  it('leaves it all calls of those who have nobody else', () => {
+    const { health, time } = create()
+    miss(health)
+    expect(health.isReluctant(NAME)).toBe(true)
+    expect([1, 2, 3].map(() => health.enter(NAME, FORCED))).toEqual(['go', 'go', 'go'])
+    time.advance(5000)
+    expect(health.enter(NAME)).toBe('probe')
+    expect(health.enter(NAME, FORCED)).toBe('go')
+  })
+
+  it('is one too when the answer came, but late', () => {
+    const { health } = create()
+    health.late(NAME, health.enter(NAME), 'first_token')
+    expect(health.view()[0]).toMatchObject({ state: 'slow', reason: 'first_token', phase: 'held' })
+  })
+})
+
+describe('who has nobody else', () => {
+  it('is let through as soon as a probe was clean', () => {
+    const { health, time } = create({ graceMs: 30_000 })
+    open(health)
+    expect(health.isReluctant(NAME)).toBe(false)
+    time.advance(5000)
+    health.succeeded(NAME, health.enter(NAME))
+    expect(health.isReluctant(NAME)).toBe(true)
+    expect([1, 2, 3].map(() => health.enter(NAME, FORCED))).toEqual(['go', 'go', 'go'])
+  })
+
+  it('waits for the probe of another no longer than a second', () => {
+    const { health, time } = create()
+    open(health)
+    expect(health.enter(NAME, FORCED)).toBe('probe')
+    time.advance(999)
+    expect(health.enter(NAME, FORCED)).toBe('held')
+    time.advance(1)
+    expect([health.enter(NAME), health.enter(NAME, FORCED)]).toEqual(['held', 'probe'])
+  })
+
+  it('takes all of what is spared for others', () => {
+    const { health, time } = create()
+    recover(health, time)
+    for (let i = 0; i < 20; i += 1) expect(health.enter(NAME, FORCED)).toBe('go')
+  })
+})
+
+describe('a quota', () => {
+  const share = (health: Health, klass: Agent['class']): number =>
+    Array.from({ length: 100 }, () => health.enter(NAME, { class: klass })).filter((entry) => entry === 'go')
+      .length / 100
+
+  it('that is low is left to the critical, in part to the normal, and not to a batch', () => {
+    const { health, changes } = create()
+    health.quota(NAME, { share: 0.04, resetMs: 60_000 })
+    expect(changes).toMatchObject([{ to: 'low_quota', reason: '4 % of its quota left' }])
+    expect(share(health, 'critical')).toBe(1)
+    expect(share(health, 'normal')).toBeCloseTo(0.4, 1)
+    expect(share(health, 'batch')).toBe(0)
+    expect(health.isAvailable(NAME, 'batch')).toBe(false)
+    expect(health.isReluctant(NAME)).toBe(true)
+    expect(health.enter(NAME, { class: 'batch', force: true })).toBe('go')
+  })
+
+  it('that is empty is nobody’s until a tenth of it is there again', () => {
+    const { health, time } = create()
+    health.quota(NAME, { share: 0, resetMs: 60_000 })
+    expect(share(health, 'critical')).toBe(0)
+    expect(health.holdMs(NAME)).toBe(6000)
+    time.advance(5999)
+    expect(share(health, 'critical')).toBe(0)
+    time.advance(1)
+    expect(share(health, 'critical')).toBe(1)
+    expect(share(health, 'normal')).toBe(1)
+  })
+
+  it('that is back is everybody’s at once, and is told of half a minute later', () => {
+    const { health, time } = create()
+    health.quota(NAME, { share: 0.05, resetMs: 60_000 })
+    health.quota(NAME, { share: 0.12, resetMs: 60_000 })
+    expect(health.view()[0]?.state).toBe('low_quota')
+    health.quota(NAME, { share: 0.5, resetMs: 60_000 })
+    expect(share(health, 'batch')).toBe(1)
+    expect(health.view()[0]?.state).toBe('low_quota')
+    time.advance(30_000)
+    expect(health.view()[0]?.state).toBe('available')
+  })
+
+  it('with plenty left makes no record of a deployment', () => {
+    const { health } = create()
+    health.quota(NAME, { share: 0.9, resetMs: 60_000 })
+    expect(health.view()).toEqual([])
+  })
+
+  it('of a rate limit that is over at once is low, not an outage', () => {
+    const { health, changes } = create()
+    fail(health, 2000)
+    expect(changes).toMatchObject([{ to: 'low_quota', reason: '429', holdMs: 2000 }])
   })
 })
 
@@ -241,11 +533,11 @@ describe('a probe that has begun to answer', () => {
     expect(health.holdMs(NAME)).toBe(10_000)
   })
 
-  it('closes the breaker after three that came to their end', () => {
+  it('is on its way back after three that came to their end', () => {
     const { health, time } = create()
     open(health)
     time.advance(5000)
     for (let i = 0; i < 3; i += 1) health.succeeded(NAME, health.answering(NAME, health.enter(NAME)))
-    expect(health.enter(NAME)).toBe('go')
+    expect(health.view()[0]?.phase).toBe('recovering')
   })
 })

@@ -30,6 +30,7 @@ import { createExchange } from '../../../src/upstream/exchange.ts'
 import { createHealth, type Health } from '../../../src/upstream/health.ts'
 import { createKeys, type Keys } from '../../../src/upstream/keys.ts'
 import type { Exchange, Kind, Receiver } from '../../../src/upstream/kind.ts'
+import { createRetryBudget, type RetryBudget } from '../../../src/upstream/retry-budget.ts'
 import { runAttempt } from '../../../src/upstream/run.ts'
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts'
 
@@ -114,6 +115,7 @@ export function makePlan(tiers: readonly Tier[], over: Partial<Plan> = {}): Plan
       candidates: tier.deployments.map((deployment): Candidate => ({ tier, deployment, barred: undefined })),
     })),
     attempts: Math.max(3, tiers.length),
+    class: 'normal',
     deadlineAt: START_MS + 600_000,
     maxOutputTokens: undefined,
     stages: [withholdUsage],
@@ -373,6 +375,7 @@ export function createRun(options: RunOptions = {}): RunStage {
     signal: left.signal,
     clock: time.clock,
     timers: time.timers,
+    onHead: () => {},
     redact: createRedact(options.secret === undefined ? [] : [options.secret]),
     onCommit: (firstTokenMs) => commits.push(firstTokenMs),
   })
@@ -444,6 +447,7 @@ export interface World {
   readonly time: ManualClock
   readonly health: Health
   readonly keys: Keys
+  readonly retries: RetryBudget
   readonly secrets: Record<string, string>
 }
 
@@ -453,14 +457,15 @@ export function createWorld(secrets: Readonly<Record<string, string>> = {}): Wor
   return {
     time,
     secrets: values,
-    health: createHealth({ clock: time.clock, random: () => 0.5 }),
+    health: createHealth({ clock: time.clock, random: () => 0.5, graceMs: () => 0, onChange: () => {} }),
+    retries: createRetryBudget({ clock: time.clock, share: () => 0.1, replicas: () => 1 }),
     keys: createKeys({ clock: time.clock, reveal: (reference) => values[reference] }),
   }
 }
 
 /** Begins a call along a plan. */
 export function createCallStage(options: CallOptions): CallStage {
-  const { time, health, keys } = options.world ?? createWorld(options.secrets)
+  const { time, health, keys, retries } = options.world ?? createWorld(options.secrets)
   const { kind, calls } = createScriptedKind()
   const reply = createReply()
   const attempts: Attempt[] = []
@@ -483,6 +488,7 @@ export function createCallStage(options: CallOptions): CallStage {
     formats,
     health,
     keys,
+    retries,
     clock: time.clock,
     timers: time.timers,
     random: () => 0.5,

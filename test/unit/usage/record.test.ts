@@ -115,7 +115,7 @@ function makeTrail(over: Partial<Trail> = {}): Trail {
       allow: true,
       code: 'allowed',
       matched: 'chat:*',
-      obligations: { deadlineMs: undefined, maxOutputTokens: undefined, pricedOnly: false },
+      obligations: { deadlineMs: undefined, maxOutputTokens: undefined, pricedOnly: false, class: 'normal' },
     },
     route: makeRoute([first, second], { name: 'chosen-*' }),
     attempts: [
