@@ -50,6 +50,7 @@ import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
 import type { Clock, Deployment, Reply } from './types.ts'
 import { createHealth } from './upstream/health.ts'
+import { NO_HINTS } from './upstream/hints.ts'
 import { createCannedReply } from './upstream/in-process/canned-reply.ts'
 import { createSimulated } from './upstream/in-process/simulated.ts'
 import { createKeys } from './upstream/keys.ts'
@@ -205,6 +206,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     clock,
     random: Math.random,
     graceMs: () => failover().graceMs,
+    hints: NO_HINTS,
     onChange: ({ to, ...change }) =>
       log[to === 'available' ? 'info' : 'warn'](
         { ...change, to },
@@ -311,6 +313,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     timers,
     random: Math.random,
     keys: createKeys({ clock, reveal: (reference) => keyring.value(reference) }),
+    hints: NO_HINTS,
     retries: createRetryBudget({ clock, share: () => failover().retryBudget, replicas: replicasSeen }),
     kinds: {
       http: transport.call,

@@ -22,6 +22,7 @@ import type {
 import { isLarger, mayCallAgain, nextStep, type Result } from './attempt.ts'
 import { createExchange } from './exchange.ts'
 import type { Entry, Health } from './health.ts'
+import type { Hints } from './hints.ts'
 import type { Key, Keys } from './keys.ts'
 import type { Kind } from './kind.ts'
 import type { RetryBudget } from './retry-budget.ts'
@@ -44,6 +45,7 @@ export interface UpstreamDeps {
   readonly kinds: Readonly<Record<Deployment['kind'], Kind>>
   readonly formats: ReadonlyMap<string, Format>
   readonly health: Health
+  readonly hints: Pick<Hints, 'mayProbe'>
   readonly keys: Keys
   readonly retries: RetryBudget
   readonly clock: Clock
@@ -64,7 +66,7 @@ const PROBE_LOOK_MS = 25
 const LEAST_TIME_MS = 5
 
 export function createUpstream(deps: UpstreamDeps): Upstream {
-  const { health, keys, retries, clock, timers } = deps
+  const { health, hints, keys, retries, clock, timers } = deps
   return {
     async call(plan, request, reply, hands) {
       const outcome = await walkPlan({
@@ -223,6 +225,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       taken = await takePatiently(candidate, walk, job)
     if (taken === undefined) return skip(candidate, job, 'skipped:unavailable')
     const { key, entry } = taken
+    // Who has nobody else to ask does not wait for what another replica finds out.
+    if (entry === 'probe' && job.force !== true && !(await hints.mayProbe(deployment.name))) {
+      health.released(deployment.name, entry)
+      return skip(candidate, job, 'skipped:unavailable')
+    }
     let hold: Hold | Refusal | undefined
     try {
       hold = await job.hands.gate.enter(deployment, job.request)

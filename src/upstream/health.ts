@@ -10,6 +10,7 @@
 
 import type { QuotaLeft } from '../formats/format.ts'
 import type { Agent, Clock, Reason } from '../types.ts'
+import type { Hint, Hints } from './hints.ts'
 import { createOutcomes, type Outcomes } from './outcomes.ts'
 
 export type State = 'available' | 'slow' | 'low_quota' | 'unavailable'
@@ -50,6 +51,8 @@ export interface Health {
   released(deployment: string, entry: Entry): void
   /** What the head of an answer said. */
   quota(deployment: string, left: QuotaLeft): void
+  /** What another replica found out. */
+  learn(hint: Hint): void
   /** How long it will still be held back, in ms; 0 when it is not. */
   holdMs(deployment: string): number
   /** What an operator sees. */
@@ -111,6 +114,8 @@ const QUICK_RAMP_STEP_MS = 1_000
 const LOW_QUOTA = 0.1
 const QUOTA_AGAIN = 0.13
 const LEAST_EMPTY_MS = 1_000
+/** The others are told of a low quota at most once in this time. */
+const TELL_QUOTA_MS = 1_000
 /** A word that operators see stays for at least this long. */
 const SETTLED_MS = 30_000
 /** After so long without trouble an outage is the first again. */
@@ -141,6 +146,8 @@ interface Record {
   /** What was last said, and when: a share comes back evenly, as far as is known, until all of it is there. */
   quota: (QuotaLeft & { readonly toldMs: number; readonly emptyUntilMs: number }) | undefined
   quotaLowUntilMs: number
+  /** When the others were last told of it. */
+  quotaTellMs: number
   reason: string
   shown: State
   shownReason: string
@@ -154,9 +161,11 @@ export interface HealthOptions {
   /** Clean probes last this long before traffic comes back, in ms; asked each time, as a reload may change it. */
   readonly graceMs: () => number
   readonly onChange: (change: StateChange) => void
+  /** Where the others are told, and told when a probe of the fleet is over. */
+  readonly hints: Pick<Hints, 'tell' | 'probed'>
 }
 
-export function createHealth({ clock, random, graceMs, onChange }: HealthOptions): Health {
+export function createHealth({ clock, random, graceMs, onChange, hints }: HealthOptions): Health {
   const records = new Map<string, Record>()
 
   function get(name: string): Record {
@@ -181,6 +190,7 @@ export function createHealth({ clock, random, graceMs, onChange }: HealthOptions
         credit: 0,
         quota: undefined,
         quotaLowUntilMs: 0,
+        quotaTellMs: Number.NEGATIVE_INFINITY,
         reason: '',
         shown: 'available',
         shownReason: '',
@@ -194,8 +204,8 @@ export function createHealth({ clock, random, graceMs, onChange }: HealthOptions
 
   // --- the way out and the way back -----------------------------------------------------------------------------
 
-  /** Leaves it alone. `askedMs`: the provider named the wait. */
-  function hold(record: Record, trouble: Record['trouble'], reason: string, askedMs?: number): void {
+  /** Leaves it alone, and says so to the others. `askedMs`: the provider named the wait. */
+  function hold(record: Record, trouble: Record['trouble'], reason: Reason, askedMs?: number): void {
     const nowMs = clock.now()
     if (askedMs === undefined) {
       if (record.phase === 'open' && nowMs - record.openSinceMs > FORGIVEN_MS) record.held = 0
@@ -205,9 +215,19 @@ export function createHealth({ clock, random, graceMs, onChange }: HealthOptions
       // ± 20 %, so that replicas do not all come back at once.
       record.heldUntilMs = nowMs + ms * (0.8 + 0.4 * random())
     } else record.heldUntilMs = nowMs + askedMs
+    keepHeld(record, trouble, reason, askedMs !== undefined)
+    const { name: deployment } = record
+    if (isOfTheWay(reason)) hints.tell({ kind: 'suspect', deployment })
+    else {
+      const ms = Math.round(record.heldUntilMs - nowMs)
+      hints.tell({ kind: 'held', deployment, trouble, reason, ms, asked: record.asked })
+    }
+  }
+
+  function keepHeld(record: Record, trouble: Record['trouble'], reason: Reason, asked: boolean): void {
     record.phase = 'held'
     record.trouble = trouble
-    record.asked = askedMs !== undefined
+    record.asked = asked
     record.quick = record.asked && reason === '429'
     record.failures = 0
     record.cleanProbes = 0
@@ -252,12 +272,24 @@ export function createHealth({ clock, random, graceMs, onChange }: HealthOptions
       ? record.cleanProbes >= 1
       : record.cleanProbes >= CLEAN_PROBES && nowMs - record.cleanSinceMs >= graceMs()
     if (!enough) return
+    startRamp(record)
+    hints.tell({ kind: 'back', deployment: record.name })
+  }
+
+  function startRamp(record: Record): void {
     record.phase = 'recovering'
-    record.rampSinceMs = nowMs
+    record.rampSinceMs = clock.now()
     // The first call behind the probes goes: where there are few, most go.
     record.credit = 1
     record.failures = 0
     record.outcomes.clear()
+  }
+
+  /** A probe that brought something, whatever that is, makes room for the next one. */
+  function endProbe(record: Record, entry: Entry): void {
+    if (entry !== 'probe') return
+    record.probing = false
+    hints.probed(record.name)
   }
 
   function isBad({ phase, failures, outcomes }: Record): boolean {
@@ -289,6 +321,23 @@ export function createHealth({ clock, random, graceMs, onChange }: HealthOptions
   /** The last probe was clean: whoever has nobody else is not kept from it. */
   function isAnswering({ phase, cleanProbes }: Record): boolean {
     return phase === 'probing' && cleanProbes > 0
+  }
+
+  function noteQuota(record: Record, { share, resetMs }: QuotaLeft): void {
+    if (share >= QUOTA_AGAIN) {
+      record.quota = undefined
+      return
+    }
+    if (share >= LOW_QUOTA && record.quota === undefined) return
+    const nowMs = clock.now()
+    const wholeMs = Math.min(Math.max(resetMs, 1), LONGEST_RETRY_AFTER_MS)
+    // Of an empty one a tenth is to be there again before anybody asks for it.
+    const emptyMs = share > 0 ? 0 : Math.max(wholeMs * LOW_QUOTA, Math.min(wholeMs, LEAST_EMPTY_MS))
+    record.quota = { share, resetMs: wholeMs, toldMs: nowMs, emptyUntilMs: nowMs + emptyMs }
+    record.quotaLowUntilMs = Math.max(nowMs + wholeMs * LOW_QUOTA, nowMs + SETTLED_MS)
+    if (record.phase !== 'open') return
+    record.reason = `${Math.round(share * 100)} % of its quota left`
+    show(record)
   }
 
   // --- what operators see ----------------------------------------------------------------------------------------
@@ -380,13 +429,13 @@ export function createHealth({ clock, random, graceMs, onChange }: HealthOptions
 
     answering(name, entry) {
       if (entry !== 'probe') return entry
-      get(name).probing = false
+      endProbe(get(name), entry)
       return 'trial'
     },
 
     succeeded(name, entry) {
       const record = get(name)
-      if (entry === 'probe') record.probing = false
+      endProbe(record, entry)
       advance(record)
       record.failures = 0
       record.outcomes.add(true)
@@ -396,7 +445,7 @@ export function createHealth({ clock, random, graceMs, onChange }: HealthOptions
 
     failed(name, entry, { reason, retryAfterMs }) {
       const record = get(name)
-      if (entry === 'probe') record.probing = false
+      endProbe(record, entry)
       advance(record)
       record.outcomes.add(false)
       if (retryAfterMs !== undefined && retryAfterMs > 0) {
@@ -419,7 +468,7 @@ export function createHealth({ clock, random, graceMs, onChange }: HealthOptions
 
     late(name, entry, reason) {
       const record = get(name)
-      if (entry === 'probe') record.probing = false
+      endProbe(record, entry)
       advance(record)
       record.failures = 0
       record.outcomes.add(true)
@@ -428,28 +477,40 @@ export function createHealth({ clock, random, graceMs, onChange }: HealthOptions
     },
 
     released(name, entry) {
-      if (entry === 'probe') get(name).probing = false
+      if (entry === 'probe') endProbe(get(name), entry)
     },
 
-    quota(name, { share, resetMs }) {
+    learn(hint) {
+      const record = get(hint.deployment)
+      advance(record)
+      switch (hint.kind) {
+        case 'held': {
+          const untilMs = clock.now() + hint.ms
+          if (record.phase === 'held' && record.heldUntilMs >= untilMs) return
+          record.heldUntilMs = untilMs
+          return keepHeld(record, hint.trouble, hint.reason, hint.asked)
+        }
+        case 'suspect':
+          // One failure of our own is enough.
+          if (record.phase === 'open') record.failures = Math.max(record.failures, OPEN_AFTER - 1)
+          return
+        case 'back':
+          if ((record.phase === 'held' && !record.asked) || record.phase === 'probing') startRamp(record)
+          return
+        case 'quota':
+          return noteQuota(record, hint)
+      }
+    },
+
+    quota(name, left) {
       const known = records.get(name)
-      if (known?.quota === undefined && share >= LOW_QUOTA) return
+      if (known?.quota === undefined && left.share >= LOW_QUOTA) return
       const record = known ?? get(name)
+      noteQuota(record, left)
       const nowMs = clock.now()
-      if (share >= QUOTA_AGAIN) {
-        record.quota = undefined
-        return
-      }
-      if (share >= LOW_QUOTA && record.quota === undefined) return
-      const wholeMs = Math.min(Math.max(resetMs, 1), LONGEST_RETRY_AFTER_MS)
-      // Of an empty one a tenth is to be there again before anybody asks for it.
-      const emptyMs = share > 0 ? 0 : Math.max(wholeMs * LOW_QUOTA, Math.min(wholeMs, LEAST_EMPTY_MS))
-      record.quota = { share, resetMs: wholeMs, toldMs: nowMs, emptyUntilMs: nowMs + emptyMs }
-      record.quotaLowUntilMs = Math.max(nowMs + wholeMs * LOW_QUOTA, nowMs + SETTLED_MS)
-      if (record.phase === 'open') {
-        record.reason = `${Math.round(share * 100)} % of its quota left`
-        show(record)
-      }
+      if (left.share >= LOW_QUOTA || nowMs - record.quotaTellMs < TELL_QUOTA_MS) return
+      record.quotaTellMs = nowMs
+      hints.tell({ kind: 'quota', deployment: name, share: left.share, resetMs: left.resetMs })
     },
 
     holdMs(name) {
@@ -473,6 +534,13 @@ export function createHealth({ clock, random, graceMs, onChange }: HealthOptions
     },
   }
 }
+
+/** It could not be reached from here: that may be the doing of the way there, which the others do not share. */
+function isOfTheWay(reason: Reason): boolean {
+  return OF_THE_WAY.has(reason)
+}
+
+const OF_THE_WAY: ReadonlySet<Reason> = new Set(['refused', 'dns', 'tls', 'reset', 'connect'])
 
 /** It may be well, but nobody waits for it. */
 function isSilence(reason: Reason): boolean {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Agent } from '../../../src/types.ts'
 import { createHealth, type Entry, type Health, type StateChange } from '../../../src/upstream/health.ts'
+import type { Hint } from '../../../src/upstream/hints.ts'
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts'
 
 const NAME = 'p/m'
@@ -11,18 +12,23 @@ interface Stage {
   readonly health: Health
   readonly time: ManualClock
   readonly changes: StateChange[]
+  readonly told: Hint[]
+  readonly probed: string[]
 }
 
 function create({ random = 0.5, graceMs = 0 } = {}): Stage {
   const time = createManualClock({ nowMs: 1000 })
   const changes: StateChange[] = []
+  const told: Hint[] = []
+  const probed: string[] = []
   const health = createHealth({
     clock: time.clock,
     random: () => random,
     graceMs: () => graceMs,
     onChange: (change) => changes.push(change),
+    hints: { tell: (hint) => told.push(hint), probed: (deployment) => probed.push(deployment) },
   })
-  return { time, health, changes }
+  return { time, health, changes, told, probed }
 }
 
 function fail(health: Health, retryAfterMs?: number, entry: Entry = health.enter(NAME)): void {
@@ -539,5 +545,81 @@ describe('a probe that has begun to answer', () => {
     time.advance(5000)
     for (let i = 0; i < 3; i += 1) health.succeeded(NAME, health.answering(NAME, health.enter(NAME)))
     expect(health.view()[0]?.phase).toBe('recovering')
+  })
+})
+
+describe('replicas', () => {
+  /** Two that hear each other. */
+  function pair(graceMs = 0): [Stage, Stage] {
+    return [create({ graceMs }), create({ graceMs })]
+  }
+  const pass = (from: Stage, to: Stage): void => {
+    for (const hint of from.told.splice(0)) to.health.learn(hint)
+  }
+
+  it('hold back together what a provider said to one of them', () => {
+    const [a, b] = pair()
+    open(a.health)
+    pass(a, b)
+    expect(b.health.enter(NAME)).toBe('held')
+    expect(b.health.holdMs(NAME)).toBe(5000)
+    expect(b.changes).toMatchObject([{ to: 'unavailable', reason: '503' }])
+    // Nobody passes on what was told.
+    expect(b.told).toEqual([])
+  })
+
+  it('keep what the provider asked for, whoever was asked', () => {
+    const [a, b] = pair()
+    fail(a.health, 17_000)
+    pass(a, b)
+    b.time.advance(16_999)
+    expect(b.health.enter(NAME, FORCED)).toBe('held')
+    b.time.advance(1)
+    expect(b.health.enter(NAME)).toBe('probe')
+  })
+
+  it('need one failure of their own where another could not get there', () => {
+    const [a, b] = pair()
+    for (let i = 0; i < 5; i += 1)
+      a.health.failed(NAME, a.health.enter(NAME), { reason: 'refused', retryAfterMs: undefined })
+    expect(a.told).toEqual([{ kind: 'suspect', deployment: NAME }])
+    pass(a, b)
+    expect(b.health.enter(NAME)).toBe('go')
+    b.health.failed(NAME, 'go', { reason: 'refused', retryAfterMs: undefined })
+    expect(b.health.enter(NAME)).toBe('held')
+  })
+
+  it('begin the way back together, by the probes of one', () => {
+    const [a, b] = pair()
+    open(a.health)
+    pass(a, b)
+    a.time.advance(5000)
+    b.time.advance(5000)
+    for (let i = 0; i < 3; i += 1) a.health.succeeded(NAME, a.health.enter(NAME))
+    expect(a.probed).toHaveLength(3)
+    pass(a, b)
+    expect(b.health.view()[0]).toMatchObject({ phase: 'recovering', share: 0.1 })
+    // And end it together when it was too early.
+    b.health.failed(NAME, 'go', { reason: '503', retryAfterMs: undefined })
+    b.health.failed(NAME, 'go', { reason: '503', retryAfterMs: undefined })
+    pass(b, a)
+    expect(a.health.view()[0]?.phase).toBe('held')
+  })
+
+  it('do not come back before the time that a provider asked for', () => {
+    const [a, b] = pair()
+    fail(b.health, 60_000)
+    a.health.learn({ kind: 'back', deployment: NAME })
+    b.health.learn({ kind: 'back', deployment: NAME })
+    expect(b.health.enter(NAME)).toBe('held')
+  })
+
+  it('share what is left of a quota, and say so once a second', () => {
+    const [a, b] = pair()
+    for (let i = 0; i < 10; i += 1) a.health.quota(NAME, { share: 0, resetMs: 60_000 })
+    expect(a.told).toHaveLength(1)
+    pass(a, b)
+    expect(b.health.enter(NAME)).toBe('held')
+    expect(b.told).toEqual([])
   })
 })

@@ -28,6 +28,7 @@ import type { Result } from '../../../src/upstream/attempt.ts'
 import { createUpstream } from '../../../src/upstream/call.ts'
 import { createExchange } from '../../../src/upstream/exchange.ts'
 import { createHealth, type Health } from '../../../src/upstream/health.ts'
+import { NO_HINTS } from '../../../src/upstream/hints.ts'
 import { createKeys, type Keys } from '../../../src/upstream/keys.ts'
 import type { Exchange, Kind, Receiver } from '../../../src/upstream/kind.ts'
 import { createRetryBudget, type RetryBudget } from '../../../src/upstream/retry-budget.ts'
@@ -457,7 +458,13 @@ export function createWorld(secrets: Readonly<Record<string, string>> = {}): Wor
   return {
     time,
     secrets: values,
-    health: createHealth({ clock: time.clock, random: () => 0.5, graceMs: () => 0, onChange: () => {} }),
+    health: createHealth({
+      clock: time.clock,
+      random: () => 0.5,
+      graceMs: () => 0,
+      onChange: () => {},
+      hints: NO_HINTS,
+    }),
     retries: createRetryBudget({ clock: time.clock, share: () => 0.1, replicas: () => 1 }),
     keys: createKeys({ clock: time.clock, reveal: (reference) => values[reference] }),
   }
@@ -489,6 +496,7 @@ export function createCallStage(options: CallOptions): CallStage {
     health,
     keys,
     retries,
+    hints: NO_HINTS,
     clock: time.clock,
     timers: time.timers,
     random: () => 0.5,

@@ -1,0 +1,164 @@
+// What replicas tell each other of deployments: one finds out, all know. And one of them probes for all. Over whatever
+// they share: Redis between gateways, the channel to the primary between workers; nothing where one is alone.
+
+import type { Reason } from '../types.ts'
+import type { State } from './health.ts'
+
+/**
+ * `held`: the provider answered so, or stayed silent; `suspect`: it could not be reached from there, which may be the
+ * doing of the way, so that the others need one failure of their own; `back`: probes were clean; `quota`: as told.
+ */
+export type Hint = { readonly deployment: string } & (
+  | {
+      readonly kind: 'held'
+      readonly trouble: Exclude<State, 'available'>
+      readonly reason: Reason
+      readonly ms: number
+      /** The provider named the wait. */
+      readonly asked: boolean
+    }
+  | { readonly kind: 'suspect' }
+  | { readonly kind: 'back' }
+  | { readonly kind: 'quota'; readonly share: number; readonly resetMs: number }
+)
+
+export interface Hints {
+  /** Tells all others, as far as that is possible; never throws. */
+  tell(hint: Hint): void
+  /**
+   * Whether this replica may send the probe of the fleet now. True as well where nobody can be asked. Never rejects.
+   */
+  mayProbe(deployment: string): Promise<boolean>
+  /** The probe has ended, or has begun to be answered. */
+  probed(deployment: string): void
+}
+
+/** For one that is alone. */
+export const NO_HINTS: Hints = { tell() {}, mayProbe: async () => true, probed() {} }
+
+/** What carries hints. */
+export interface Carrier {
+  /** May reject or throw; then a hint is lost, which costs the others their own experience. */
+  publish(text: string): Promise<unknown>
+  /** Takes the place of the one who probes, for at most so long; false when it is somebody else's. */
+  take(deployment: string, ms: number): Promise<boolean>
+  give(deployment: string): Promise<unknown>
+}
+
+/** A probe that is not answered for by then holds nobody up any more. */
+const PROBE_MS = 10_000
+/** Whoever was told that somebody else probes does not ask again so soon. */
+const TAKEN_MS = 100
+/** An answer to the question for the place takes at most so long. */
+const ANSWER_MS = 100
+
+export interface SharedHintsOptions {
+  readonly carrier: Carrier
+  readonly clock: { now(): number }
+  readonly timers: { set(ms: number, run: () => void): unknown; clear(handle: unknown): void }
+  /** Of this replica, so that it does not listen to itself. */
+  readonly replica: string
+  readonly learn: (hint: Hint) => void
+}
+
+export interface SharedHints extends Hints {
+  /** A text from the carrier; what is no hint is passed over. */
+  hear(text: string): void
+}
+
+export function createSharedHints(options: SharedHintsOptions): SharedHints {
+  const { carrier, clock, timers, replica, learn } = options
+  const takenUntilMs = new Map<string, number>()
+  const mine = new Set<string>()
+
+  return {
+    tell(hint) {
+      const text = JSON.stringify({ from: replica, ...hint })
+      void Promise.resolve()
+        .then(() => carrier.publish(text))
+        .catch(() => {})
+    },
+
+    async mayProbe(deployment) {
+      if (clock.now() < (takenUntilMs.get(deployment) ?? 0)) return false
+      const answer = await within(ANSWER_MS, () => carrier.take(deployment, PROBE_MS))
+      if (answer === false) {
+        takenUntilMs.set(deployment, clock.now() + TAKEN_MS)
+        return false
+      }
+      takenUntilMs.delete(deployment)
+      if (answer === true) mine.add(deployment)
+      return true
+    },
+
+    probed(deployment) {
+      if (!mine.delete(deployment)) return
+      void Promise.resolve()
+        .then(() => carrier.give(deployment))
+        .catch(() => {})
+    },
+
+    hear(text) {
+      const hint = toHint(text, replica)
+      if (hint !== undefined) learn(hint)
+    },
+  }
+
+  /** Undefined when it fails or takes too long. */
+  function within<T>(ms: number, ask: () => Promise<T>): Promise<T | undefined> {
+    return new Promise((resolve) => {
+      const timer = timers.set(ms, () => resolve(undefined))
+      Promise.resolve()
+        .then(ask)
+        .then(resolve, () => resolve(undefined))
+        .finally(() => timers.clear(timer))
+    })
+  }
+}
+
+const MOST_BYTES = 1_000
+const TROUBLES: readonly unknown[] = ['slow', 'low_quota', 'unavailable'] satisfies State[]
+const HOLD_LIMIT_MS = 600_000
+
+/** Reads what another replica said, which may be of another version: what is not understood says nothing. */
+function toHint(text: string, replica: string): Hint | undefined {
+  if (text.length > MOST_BYTES) return undefined
+  let said: unknown
+  try {
+    said = JSON.parse(text)
+  } catch {
+    return undefined
+  }
+  if (typeof said !== 'object' || said === null || !('kind' in said) || !('deployment' in said))
+    return undefined
+  const { from, kind, deployment, trouble, reason, ms, asked, share, resetMs } = said as Record<
+    string,
+    unknown
+  >
+  if (from === replica || typeof deployment !== 'string') return undefined
+  switch (kind) {
+    case 'held':
+      return TROUBLES.includes(trouble) && typeof reason === 'string' && isBetween(ms, 0, HOLD_LIMIT_MS)
+        ? {
+            kind,
+            deployment,
+            trouble: trouble as Exclude<State, 'available'>,
+            reason: reason as Reason,
+            ms,
+            asked: asked === true,
+          }
+        : undefined
+    case 'suspect':
+    case 'back':
+      return { kind, deployment }
+    case 'quota':
+      return isBetween(share, 0, 1) && isBetween(resetMs, 0, HOLD_LIMIT_MS)
+        ? { kind, deployment, share, resetMs }
+        : undefined
+  }
+  return undefined
+}
+
+function isBetween(value: unknown, least: number, most: number): value is number {
+  return typeof value === 'number' && value >= least && value <= most
+}
