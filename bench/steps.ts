@@ -52,7 +52,12 @@ const revocations = createRevocations({ clock, log: { info: () => {} }, count: (
 revocations.use(snapshot)
 const identity = createIdentity({ snapshot, revocations })
 const policy = createPolicy({ operations: snapshot.operations })
-const router = createRouter({ snapshot, health: { isAvailable: () => true }, random: Math.random })
+const router = createRouter({
+  snapshot,
+  health: { isAvailable: () => true },
+  pace: { load: () => 0 },
+  random: Math.random,
+})
 const scrubber = createScrubber({ isBearerDigest: () => false })
 const key = 'sk-a-secret-of-forty-characters-or-about-that'
 scrubber.setSecrets([key])

@@ -59,7 +59,7 @@ export function buildGateway(snapshot: Snapshot, stores: Stores): Gateway {
     identity: createIdentity({ snapshot, revocations: stores.revocations }),
     policy: createPolicy({ operations: snapshot.operations }),
     quota: stores.quota,
-    route: createRouter({ snapshot, health: stores.health, random: stores.random }),
+    route: createRouter({ snapshot, health: stores.health, pace: stores.pace, random: stores.random }),
     upstream: createUpstream({ ...stores, formats }),
     usage: stores.usage,
     counts: stores.counts,

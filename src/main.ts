@@ -54,6 +54,7 @@ import { NO_HINTS } from './upstream/hints.ts'
 import { createCannedReply } from './upstream/in-process/canned-reply.ts'
 import { createSimulated } from './upstream/in-process/simulated.ts'
 import { createKeys } from './upstream/keys.ts'
+import { createPace } from './upstream/pace.ts'
 import { createRetryBudget } from './upstream/retry-budget.ts'
 import type { Timers } from './upstream/timers.ts'
 import { createTransport } from './upstream/transport.ts'
@@ -314,6 +315,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     random: Math.random,
     keys: createKeys({ clock, reveal: (reference) => keyring.value(reference) }),
     hints: NO_HINTS,
+    pace: createPace({ clock }),
     retries: createRetryBudget({ clock, share: () => failover().retryBudget, replicas: replicasSeen }),
     kinds: {
       http: transport.call,

@@ -72,6 +72,8 @@ export interface ModelRequest {
   readonly textBytes: number
   /** Data URLs in the body, which are images as a rule. */
   readonly images: number
+  /** What the caller names to be sent where its prompt is cached (`prompt_cache_key`), in the spelling it came in. */
+  readonly cacheKey: string | undefined
   /** The body as it came; undefined once it was let go. */
   body: Buffer | undefined
   /** Lets go of the body, when the answer has begun and nobody else can be asked. Idempotent. */
@@ -271,7 +273,10 @@ export interface Tier {
   readonly name: string
   readonly deployments: readonly Deployment[]
   readonly balance: 'weighted' | 'latency'
+  /** Longest wait for the first content of a stream; with `firstTokenLeastMs` the longest that is ever allowed. */
   readonly firstTokenMs: number
+  /** Where it follows the deployment's own history, the shortest it may become. */
+  readonly firstTokenLeastMs: number | undefined
   readonly firstByteMs: number
   readonly idleMs: number
   readonly attemptMs: number

@@ -490,6 +490,11 @@ const deployment = z.strictObject({
     .describe('What this deployment allows; the same in every tier that names it.'),
 })
 
+const adaptive = z.strictObject({
+  from: duration({ min: '1ms', max: '1h' }).describe('The shortest it may become.'),
+  to: duration({ min: '1ms', max: '1h' }).describe('The longest, and the one while little is known.'),
+})
+
 const tier = z.strictObject({
   deployments: z
     .array(z.union([use(), deployment]))
@@ -503,12 +508,17 @@ const tier = z.strictObject({
     .max(65_536)
     .optional()
     .describe('The last resort: this text is the answer, and no provider is called.'),
-  balance: choice(['weighted'], ['latency'])
+  balance: choice(['weighted', 'latency'])
     .default('weighted')
-    .describe(`How calls are spread over the deployments. ${NOT_YET}: \`latency\`.`),
-  firstToken: duration({ min: '1ms', max: '1h' })
+    .describe(
+      'How calls are spread over the deployments: by weight, or of two drawn by weight to the one that answers sooner. A request with `prompt_cache_key` goes where that key went before.',
+    ),
+  firstToken: z
+    .union([duration({ min: '1ms', max: '1h' }), adaptive])
     .prefault('15s')
-    .describe('Streams: longest wait for the first content before the next deployment is tried.'),
+    .describe(
+      'Streams: longest wait for the first content before the next deployment is tried; with `{ from, to }` twice the 95th percentile of its own recent streams, between these bounds.',
+    ),
   firstByte: duration({ min: '1ms', max: '1h' })
     .optional()
     .describe('Whole replies: longest wait for the first byte. Default: `attempt`.'),

@@ -26,6 +26,8 @@ const RESTRICTED: ReadonlySet<string> = new Set(RESTRICTED_FIELDS)
 
 const LONGEST_MODEL = 256
 const MOST_CHOICES = 128
+const LONGEST_CACHE_KEY = 512
+const QUOTE = 0x22
 
 /** Control characters, line separators and lone surrogates: none of them belongs into a name that is shown. */
 const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]|\p{Surrogate}/u
@@ -64,6 +66,7 @@ export function readRequest(
     choices: readCount(body, spans.get('n'), 'n', MOST_CHOICES) ?? 1,
     textBytes: body.length - payloads.bytes,
     images: payloads.count,
+    cacheKey: readCacheKey(body, spans.get('prompt_cache_key')),
     body,
     letGo() {
       request.body = undefined
@@ -141,6 +144,13 @@ function readFlag(body: Buffer, span: Span | undefined, name: string): boolean {
   if (word === 'true') return true
   if (word === 'false' || word === 'null') return false
   throw wrongType(name, 'true or false')
+}
+
+/** Only a hint: what is no short text is passed on all the same, and says nothing. */
+function readCacheKey(body: Buffer, span: Span | undefined): string | undefined {
+  if (span === undefined || span.end - span.start > LONGEST_CACHE_KEY || body[span.start] !== QUOTE)
+    return undefined
+  return text(body, span)
 }
 
 /** The larger of the two spellings: a reservation must not be smaller than what either reader would allow. */

@@ -1,6 +1,7 @@
 // Turns the public model name into an ordered plan of deployments, from what is known of their health. Pure: health
 // and randomness are handed in, nothing is called.
 
+import { unitHash } from '../bytes/unit-hash.ts'
 import { compareSpecificity, matchesGlob } from '../config/glob.ts'
 import { hasLimits, limitsMoney } from '../config/limits.ts'
 import { priceOf, toBound } from '../config/money.ts'
@@ -32,6 +33,12 @@ export interface HealthView {
   isAvailable(deployment: string, klass?: Agent['class']): boolean
 }
 
+/** What the router knows of how busy a deployment is. */
+export interface PaceView {
+  /** Comparable between deployments; the less, the sooner it answers. */
+  load(deployment: string): number
+}
+
 export interface Router {
   /** The route of a request. @throws GatewayError model_not_found (404), invalid_request (400) */
   find(request: ModelRequest): Route
@@ -54,11 +61,12 @@ export interface Router {
 interface Deps {
   readonly snapshot: Snapshot
   readonly health: HealthView
+  readonly pace: PaceView
   /** A number in [0, 1). */
   readonly random: () => number
 }
 
-export function createRouter({ snapshot, health, random }: Deps): Router {
+export function createRouter({ snapshot, health, pace, random }: Deps): Router {
   const globs = [...snapshot.routes.values()]
     .filter((route) => route.name.includes('*'))
     .sort((a, b) => compareSpecificity(a.name, b.name))
@@ -124,7 +132,7 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
           (deployment) => deployment.kind === 'reply' || accepts(deployment, request),
         )
         if (deployments.length === 0) continue
-        const candidates = order(deployments, decision.obligations.class).map(
+        const candidates = order(tier, deployments, request, decision).map(
           (deployment): Candidate => ({ tier, deployment, barred: bar(deployment, request, pricedOnly) }),
         )
         if (candidates.some(isCallable)) callable += 1
@@ -154,18 +162,38 @@ export function createRouter({ snapshot, health, random }: Deps): Router {
     return shared.filter(({ limits }) => hasLimits(limits))
   }
 
-  /** By weighted chance; what is held back comes last. */
-  function order(deployments: readonly Deployment[], klass: Agent['class']): readonly Deployment[] {
+  /**
+   * By weighted chance; for a caller who names a cache key always the same chance, so that a conversation stays where
+   * its prompt is cached. With `balance: latency` the quicker of the first two goes before the other. What is held back
+   * comes last.
+   */
+  function order(
+    { balance }: Tier,
+    deployments: readonly Deployment[],
+    { cacheKey }: ModelRequest,
+    { obligations }: Decision,
+  ): readonly Deployment[] {
     if (deployments.length === 1) return deployments
-    return deployments
+    const ordered = deployments
       .map((deployment) => ({
         deployment,
-        available: health.isAvailable(deployment.name, klass),
-        // Efraimidis–Spirakis: sorting by u^(1/weight) draws without replacement in proportion to the weights.
-        key: random() ** (1 / deployment.weight),
+        available: health.isAvailable(deployment.name, obligations.class),
+        // Efraimidis–Spirakis: sorting by u^(1/weight) draws without replacement in proportion to the weights. With a
+        // hash for u it is weighted rendezvous hashing: who loses one deployment does not move the others.
+        key:
+          (cacheKey === undefined ? random() : unitHash(cacheKey, deployment.name)) **
+          (1 / deployment.weight),
       }))
       .sort((a, b) => Number(b.available) - Number(a.available) || b.key - a.key)
-      .map(({ deployment }) => deployment)
+    if (balance === 'latency' && cacheKey === undefined) {
+      const [one, two] = ordered
+      const isSlower = (a: Deployment, b: Deployment): boolean => pace.load(a.name) > pace.load(b.name)
+      if (one !== undefined && two?.available === true && isSlower(one.deployment, two.deployment)) {
+        ordered[0] = two
+        ordered[1] = one
+      }
+    }
+    return ordered.map(({ deployment }) => deployment)
   }
 }
 

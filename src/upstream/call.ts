@@ -17,6 +17,7 @@ import type {
   Reason,
   Refusal,
   Reply,
+  Tier,
   Usage,
 } from '../types.ts'
 import { isLarger, mayCallAgain, nextStep, type Result } from './attempt.ts'
@@ -25,6 +26,7 @@ import type { Entry, Health } from './health.ts'
 import type { Hints } from './hints.ts'
 import type { Key, Keys } from './keys.ts'
 import type { Kind } from './kind.ts'
+import type { Pace } from './pace.ts'
 import type { RetryBudget } from './retry-budget.ts'
 import { runAttempt } from './run.ts'
 import type { Timers } from './timers.ts'
@@ -47,6 +49,7 @@ export interface UpstreamDeps {
   readonly health: Health
   readonly hints: Pick<Hints, 'mayProbe'>
   readonly keys: Keys
+  readonly pace: Pace
   readonly retries: RetryBudget
   readonly clock: Clock
   readonly timers: Timers
@@ -66,7 +69,7 @@ const PROBE_LOOK_MS = 25
 const LEAST_TIME_MS = 5
 
 export function createUpstream(deps: UpstreamDeps): Upstream {
-  const { health, hints, keys, retries, clock, timers } = deps
+  const { health, hints, keys, pace, retries, clock, timers } = deps
   return {
     async call(plan, request, reply, hands) {
       const outcome = await walkPlan({
@@ -156,6 +159,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       }
       if (job.force === true) forgetSkip(candidate, hands.attempts)
       hands.attempts.push(attempt)
+      pace.begin(deployment.name)
       const last = isReply || job.force === true || !hasFallback(candidate, walk, plan)
       const result = await attemptOnce(candidate, entered, { ...job, attempt, last }).catch(
         (error: unknown) => {
@@ -248,13 +252,18 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   /** A key and the word of health; undefined while one of them is not to be had. */
   function takePlace(
     { deployment }: Candidate,
-    { plan, force }: Job,
+    { plan, request, hands, force }: Job,
   ): Pick<Entered, 'key' | 'entry'> | undefined {
     const { provider } = deployment
     if (provider !== undefined && keys.parkedMs(provider) > 0) return undefined
+    // A second call goes to the next key, whatever the first one's was.
+    const isFirst = !hands.attempts.some(
+      (one) => one.deployment === deployment.name && one.outcome !== 'skipped',
+    )
     const entry = health.enter(deployment.name, { class: plan.class, force })
     if (entry === 'held') return undefined
-    const key = provider === undefined ? undefined : keys.next(provider)
+    const key =
+      provider === undefined ? undefined : keys.next(provider, isFirst ? request.cacheKey : undefined)
     if (key !== 'parked') return { key, entry }
     health.released(deployment.name, entry)
     return undefined
@@ -320,6 +329,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       format,
       plan,
       last: job.last,
+      firstTokenMs: firstTokenLimit(tier, pace.p95(deployment.name)),
       reply,
       signal: hands.signal,
       clock,
@@ -328,6 +338,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       onHead: (header) => noteQuota(deployment, entered.key, format.provider.quota(header, clock.wall())),
       onCommit(firstTokenMs) {
         attempt.firstTokenMs = firstTokenMs
+        if (request.stream) pace.answered(deployment.name, firstTokenMs - attempt.startedMs)
         // It answers: whoever waits for this probe need not wait for the end of the answer.
         entered.entry = health.answering(deployment.name, entered.entry)
         attempt.outcome = 'answered'
@@ -352,6 +363,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (deployment.kind === 'reply') return
     const { provider } = deployment
     const { entry, key, hold } = entered
+    pace.end(deployment.name)
     if (hold !== undefined) hands.gate.leave(hold, usageOf(result), attempt.costMicros)
     switch (result.outcome) {
       case 'answered': {
@@ -643,6 +655,12 @@ function parks(result: Failure): boolean {
 
 function parkMs({ park, retryAfterMs }: Failure): number {
   return park ? Math.max(KEY_PARK_MS, retryAfterMs ?? 0) : (retryAfterMs ?? RATE_PARK_MS)
+}
+
+/** Twice what all but one of twenty streams took of late, between the bounds of the tier. */
+function firstTokenLimit({ firstTokenMs, firstTokenLeastMs }: Tier, p95Ms: number | undefined): number {
+  if (firstTokenLeastMs === undefined || p95Ms === undefined) return firstTokenMs
+  return Math.min(Math.max(2 * p95Ms, firstTokenLeastMs), firstTokenMs)
 }
 
 /** An answer that came, but so late that it would have been cut had there been anybody else. */

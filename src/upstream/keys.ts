@@ -1,6 +1,7 @@
 // Which key of a provider to use: in turn, leaving out those that a provider has refused for a while. A bad key
 // parks the key, not the provider. Keyed by provider and reference, and made in main.ts: no reload resets it.
 
+import { unitHash } from '../bytes/unit-hash.ts'
 import { createRedact, type Redact } from '../formats/stage.ts'
 import type { Clock, Provider, SecretReference } from '../types.ts'
 
@@ -10,8 +11,11 @@ export interface Key {
 }
 
 export interface Keys {
-  /** The next key that is not parked; `undefined` when the provider needs none, `parked` when all of them are. */
-  next(provider: Provider): Key | undefined | 'parked'
+  /**
+   * The next key that is not parked; `undefined` when the provider needs none, `parked` when all of them are. With a
+   * cache key the turn begins at the same one each time: caches belong to the account behind a key.
+   */
+  next(provider: Provider, cacheKey?: string): Key | undefined | 'parked'
   /** Whether another key could be tried now. */
   hasAnother(provider: Provider): boolean
   /** Leaves a key alone for a while, at this provider; its successor under the same reference is not concerned. */
@@ -52,16 +56,19 @@ export function createKeys({
   }
 
   return {
-    next(provider) {
+    next(provider, cacheKey) {
       const { keys } = provider
       if (keys.length === 0) return undefined
-      const turn = turns.get(provider.name) ?? 0
+      const turn =
+        cacheKey === undefined
+          ? (turns.get(provider.name) ?? 0)
+          : Math.floor(unitHash(cacheKey, provider.name) * keys.length)
       for (let i = 0; i < keys.length; i += 1) {
         const at = (turn + i) % keys.length
         const reference = keys[at] as string
         const value = usable(provider, reference)
         if (value === undefined) continue
-        turns.set(provider.name, at + 1)
+        if (cacheKey === undefined) turns.set(provider.name, at + 1)
         return { reference, value }
       }
       return 'parked'

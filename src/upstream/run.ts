@@ -15,6 +15,8 @@ export interface Run {
   readonly exchange: Exchange
   readonly format: Format
   readonly plan: Plan
+  /** Longest wait for the first content of a stream. */
+  readonly firstTokenMs: number
   /** Nobody is left behind this one: it is not cut for slowness. */
   readonly last: boolean
   readonly reply: Reply
@@ -88,7 +90,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     }
     if (phase === 'connect') nearer(startedMs + tier.connectMs, 'connect')
     if (phase !== 'relay' && !run.last) {
-      if (request.stream) nearer(startedMs + tier.firstTokenMs, 'first_token')
+      if (request.stream) nearer(startedMs + run.firstTokenMs, 'first_token')
       else if (lastDataMs === 0) nearer(startedMs + tier.firstByteMs, 'first_byte')
     }
     if (phase === 'relay' && !paused) {

@@ -113,7 +113,6 @@ test('firstByte is the time for one attempt unless it is written', () => {
 
 const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: string])[] = [
   ['tiers.execution.hedge', { after: 'p95', atMost: 0.05 }, 'hedge'],
-  ['tiers.execution.balance', 'latency', 'latency'],
   ['failover.midStream', 'resume', 'resume'],
   ['routes.r', { tiers: ['execution'], midStream: 'resume' }, 'resume'],
   ['providers.local.residency', 'eu', 'residency'],

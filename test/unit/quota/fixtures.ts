@@ -119,6 +119,7 @@ export function modelRequest(some: Partial<ModelRequest> = {}): ModelRequest {
     choices: 1,
     textBytes: 300,
     images: 0,
+    cacheKey: undefined,
     body: undefined,
     letGo: () => {},
     spans: new Map(),

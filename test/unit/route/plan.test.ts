@@ -30,9 +30,18 @@ function chances(seed: number): () => number {
 
 function router(
   from: Snapshot,
-  { held = [], random = chances(1) }: { held?: readonly string[]; random?: () => number } = {},
+  {
+    held = [],
+    random = chances(1),
+    loads = {},
+  }: { held?: readonly string[]; random?: () => number; loads?: Readonly<Record<string, number>> } = {},
 ): Router {
-  return createRouter({ snapshot: from, health: { isAvailable: (name) => !held.includes(name) }, random })
+  return createRouter({
+    snapshot: from,
+    health: { isAvailable: (name) => !held.includes(name) },
+    pace: { load: (name) => loads[name] ?? 0 },
+    random,
+  })
 }
 
 function decision(obligations: Partial<Obligations> = {}): Decision {
@@ -169,6 +178,70 @@ describe('a plan', () => {
     // Without replacement: P(heavy second) = 0.3 · 6/7 + 0.1 · 6/9.
     expect(seconds['a/heavy']).toBeCloseTo(0.3 * (6 / 7) + 0.1 * (6 / 9), 1)
     expect(seconds['a/middle']).toBeCloseTo(0.6 * (3 / 4) + 0.1 * (3 / 9), 1)
+  })
+
+  describe('for a caller who names a cache key', () => {
+    const deployments = ['a/one', 'a/two', 'a/three'].map((use, n) => ({ use, weight: n + 1 }))
+    const from = snapshot({ m: ['many'] }, { tiers: { many: { deployments } } })
+    const firstFor = (key: string, held: readonly string[] = [], seed = 1): string =>
+      names(
+        planFor(router(from, { held, random: chances(seed) }), makeRequest({ prompt_cache_key: key })),
+      )[0]?.[0] ?? ''
+
+    it('is the same each time, and by weight over the keys', () => {
+      const firsts: Record<string, number> = {}
+      for (let i = 0; i < 3_000; i += 1) {
+        const first = firstFor(`session-${i}`)
+        expect(firstFor(`session-${i}`, [], i)).toBe(first)
+        firsts[first] = (firsts[first] ?? 0) + 1 / 3_000
+      }
+      expect(firsts['a/one']).toBeCloseTo(1 / 6, 1)
+      expect(firsts['a/two']).toBeCloseTo(2 / 6, 1)
+      expect(firsts['a/three']).toBeCloseTo(3 / 6, 1)
+    })
+
+    it('moves those alone whose deployment is held back', () => {
+      for (let i = 0; i < 300; i += 1) {
+        const before = firstFor(`session-${i}`)
+        const after = firstFor(`session-${i}`, ['a/two'])
+        if (before === 'a/two') expect(after).not.toBe('a/two')
+        else expect(after).toBe(before)
+      }
+    })
+
+    it.each([{ n: 1 }, 5, null, ['x'], 'x'.repeat(600)])('takes %j for no key', (key) => {
+      const request = makeRequest({ prompt_cache_key: key })
+      expect(request.cacheKey).toBeUndefined()
+    })
+  })
+
+  describe('by latency', () => {
+    const tiers = { many: { deployments: ['a/one', 'a/two', 'a/three'], balance: 'latency' } }
+    const from = snapshot({ m: ['many'] }, { tiers })
+    const firsts = (held: readonly string[] = []): Record<string, number> => {
+      const counted: Record<string, number> = {}
+      const one = router(from, {
+        held,
+        random: chances(7),
+        loads: { 'a/one': 10, 'a/two': 20, 'a/three': 400 },
+      })
+      for (let i = 0; i < 3_000; i += 1) {
+        const first = names(planFor(one))[0]?.[0] ?? ''
+        counted[first] = (counted[first] ?? 0) + 1 / 3_000
+      }
+      return counted
+    }
+
+    it('goes to the quicker of two: the slowest of all is never first, the quickest two times of three', () => {
+      const counted = firsts()
+      expect(counted['a/three']).toBeUndefined()
+      expect(counted['a/one']).toBeCloseTo(2 / 3, 1)
+      expect(counted['a/two']).toBeCloseTo(1 / 3, 1)
+    })
+
+    it('does not prefer one that is held back', () => {
+      expect(firsts(['a/one', 'a/two'])).toEqual({ 'a/three': expect.closeTo(1, 5) })
+    })
   })
 
   it('has the deadline that it was given', () => {

@@ -24,6 +24,22 @@ describe('the keys of a provider', () => {
     expect([next(), next(), next(), next()]).toEqual(['value-1', 'value-2', 'value-1', 'value-2'])
   })
 
+  it('are the same for a cache key, whoever comes in between, and all of them over many', () => {
+    const { keys, next } = create()
+    const keyFor = (cacheKey: string): string => (keys.next(PROVIDER, cacheKey) as Key).value
+    const seen = new Set<string>()
+    for (let i = 0; i < 50; i += 1) {
+      const first = keyFor(`session-${i}`)
+      next()
+      expect(keyFor(`session-${i}`)).toBe(first)
+      seen.add(first)
+    }
+    expect(seen.size).toBe(2)
+    // One that is parked is left out for them as well.
+    keys.park(PROVIDER, ONE, 60_000)
+    for (let i = 0; i < 50; i += 1) expect(keyFor(`session-${i}`)).toBe('value-2')
+  })
+
   it('are not needed where none is configured', () => {
     const { keys } = create()
     expect(keys.next(makeProvider('open'))).toBeUndefined()

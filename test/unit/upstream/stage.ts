@@ -31,6 +31,7 @@ import { createHealth, type Health } from '../../../src/upstream/health.ts'
 import { NO_HINTS } from '../../../src/upstream/hints.ts'
 import { createKeys, type Keys } from '../../../src/upstream/keys.ts'
 import type { Exchange, Kind, Receiver } from '../../../src/upstream/kind.ts'
+import { createPace, type Pace } from '../../../src/upstream/pace.ts'
 import { createRetryBudget, type RetryBudget } from '../../../src/upstream/retry-budget.ts'
 import { runAttempt } from '../../../src/upstream/run.ts'
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts'
@@ -94,6 +95,7 @@ export function makeTier(name: string, deployments: readonly Deployment[], over:
     balance: 'weighted',
     firstTokenMs: FIRST_TOKEN_MS,
     firstByteMs: FIRST_BYTE_MS,
+    firstTokenLeastMs: undefined,
     idleMs: IDLE_MS,
     attemptMs: ATTEMPT_MS,
     connectMs: CONNECT_MS,
@@ -371,6 +373,7 @@ export function createRun(options: RunOptions = {}): RunStage {
     }),
     format,
     plan,
+    firstTokenMs: tier.firstTokenMs,
     last: options.last ?? false,
     reply,
     signal: left.signal,
@@ -448,6 +451,7 @@ export interface World {
   readonly time: ManualClock
   readonly health: Health
   readonly keys: Keys
+  readonly pace: Pace
   readonly retries: RetryBudget
   readonly secrets: Record<string, string>
 }
@@ -465,6 +469,7 @@ export function createWorld(secrets: Readonly<Record<string, string>> = {}): Wor
       onChange: () => {},
       hints: NO_HINTS,
     }),
+    pace: createPace({ clock: time.clock }),
     retries: createRetryBudget({ clock: time.clock, share: () => 0.1, replicas: () => 1 }),
     keys: createKeys({ clock: time.clock, reveal: (reference) => values[reference] }),
   }
@@ -472,7 +477,7 @@ export function createWorld(secrets: Readonly<Record<string, string>> = {}): Wor
 
 /** Begins a call along a plan. */
 export function createCallStage(options: CallOptions): CallStage {
-  const { time, health, keys, retries } = options.world ?? createWorld(options.secrets)
+  const { time, health, keys, pace, retries } = options.world ?? createWorld(options.secrets)
   const { kind, calls } = createScriptedKind()
   const reply = createReply()
   const attempts: Attempt[] = []
@@ -496,6 +501,7 @@ export function createCallStage(options: CallOptions): CallStage {
     health,
     keys,
     retries,
+    pace,
     hints: NO_HINTS,
     clock: time.clock,
     timers: time.timers,
