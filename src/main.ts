@@ -13,13 +13,15 @@ import pino from 'pino'
 import { createAdmin, type ReloadAnswer } from './admin/app.ts'
 import { runCommand } from './cli/commands.ts'
 import type { Io } from './cli/io.ts'
-import { BEARER_PREFIX, bearerSha256, checksumIsRight, hasSluicePrefix, mintBearer } from './config/bearer.ts'
-import { fromEnvironment } from './config/environment.ts'
+import { BEARER_PREFIX, checksumIsRight, hasSluicePrefix, mintBearer } from './config/bearer.ts'
+import { createEnvironmentReader } from './config/environment-reader.ts'
 import { formatProblem, type Problem } from './config/problems.ts'
-import { createReader, heldFiles, type Reader, type Sources } from './config/reader.ts'
+import { createReader, isSources } from './config/reader.ts'
 import type { RedisServers } from './config/redis-servers.ts'
+import { needsRestart } from './config/restart.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import type { Loaded } from './config/validate.ts'
+import { createWorkerReader, readBegin } from './config/worker-reader.ts'
 import { GatewayError } from './errors.ts'
 import { buildGateway, type Gateway, type Stores } from './gateway.ts'
 import { createApp } from './http/app.ts'
@@ -179,10 +181,16 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   }
   const { read, readAround, sourcesOf } =
     path === undefined
-      ? readerOfEnvironment(bearer)
+      ? createEnvironmentReader({
+          environment: process.env,
+          vendors: VENDORS,
+          start: START,
+          bearer: bearer ?? '',
+          fetch,
+        })
       : begun === undefined
         ? createReader({ path, vendors: VENDORS })
-        : readerOfPrimary(begun)
+        : createWorkerReader(begun, { vendors: VENDORS })
   const loaded = await read()
   if (!loaded.ok) return cannotStart(loaded.problems.map(formatProblem))
   const { snapshot } = loaded
@@ -704,92 +712,6 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
 
 // --- configuration -----------------------------------------------------------------------------------------------
 
-/** A start without a file reads the environment, which does not change under a running process. */
-function readerOfEnvironment(bearer: string | undefined): Reader {
-  async function read(): Promise<Loaded> {
-    return fromEnvironment(process.env, {
-      vendors: VENDORS,
-      start: START,
-      bearerSha256: bearerSha256(bearer ?? ''),
-      localModel: await askLocalModel(process.env.LOCAL_LLM_URL),
-    })
-  }
-  return { read, readAround: read, sourcesOf: () => undefined }
-}
-
-/** What a worker runs on, as its primary told it. */
-interface Begin {
-  readonly path: string
-  sources: Sources
-  readonly workers: number
-}
-
-function readBegin(answer: unknown): Begin {
-  if (isRecord(answer) && typeof answer.path === 'string' && isSources(answer.sources))
-    return { path: answer.path, sources: answer.sources, workers: Number(answer.workers) }
-  throw new Error('the primary has not said what to do')
-}
-
-/** Reads what the primary has read; bounds of the whole gateway are shared among its workers. */
-function readerOfPrimary(begun: Begin): Reader {
-  const reader = createReader({
-    path: begun.path,
-    vendors: VENDORS,
-    files: {
-      read: (path, maxBytes) => heldFiles(begun.sources).read(path, maxBytes),
-      list: (folder) => heldFiles(begun.sources).list(folder),
-    },
-  })
-  const share = (loaded: Loaded): Loaded => {
-    if (!loaded.ok) return loaded
-    const { listen } = loaded.snapshot
-    const maxConnections = Math.ceil(listen.maxConnections / begun.workers)
-    const bodyBudgetBytes = Math.max(Math.floor(listen.bodyBudgetBytes / begun.workers), listen.maxBodyBytes)
-    return {
-      ok: true,
-      snapshot: { ...loaded.snapshot, listen: { ...listen, maxConnections, bodyBudgetBytes } },
-    }
-  }
-  return {
-    ...reader,
-    read: async () => share(await reader.read()),
-    readAround: async (broken) => share(await reader.readAround(broken)),
-  }
-}
-
-/** The first model that a local server lists; undefined when it does not answer soon. */
-async function askLocalModel(url: string | undefined): Promise<string | undefined> {
-  if (url === undefined || url === '' || process.env.SLUICE_LOCAL_MODEL !== undefined) return undefined
-  const base = url.replace(/\/+$/, '')
-  try {
-    const answer = await fetch(`${base.endsWith('/v1') ? base : `${base}/v1`}/models`, {
-      signal: AbortSignal.timeout(1000),
-      redirect: 'error',
-    })
-    const body: unknown = await answer.json()
-    const list =
-      typeof body === 'object' && body !== null && 'data' in body && Array.isArray(body.data) ? body.data : []
-    const id: unknown = list[0]?.id
-    return typeof id === 'string' ? id : undefined
-  } catch {
-    return undefined
-  }
-}
-
-/** Settings that are taken at start only. */
-function needsRestart(before: Snapshot, after: Snapshot): string[] {
-  const warnings: string[] = []
-  const place = ({ host, port }: { host: string; port: number }) => `${host}:${port}`
-  if (place(before.listen) !== place(after.listen))
-    warnings.push('listen.host and listen.port change with a restart')
-  if (place(before.admin) !== place(after.admin))
-    warnings.push('admin.host and admin.port change with a restart')
-  if (before.listen.workers !== after.listen.workers) warnings.push('listen.workers changes with a restart')
-  if (JSON.stringify(before.redis) !== JSON.stringify(after.redis))
-    warnings.push('redis changes with a restart')
-  return warnings
-}
-
 function watchedPaths(keyring: Keyring, snapshot: Snapshot): string[] {
   const paths = keyring.files()
   if (snapshot.policiesPath !== undefined) paths.push(snapshot.policiesPath)
@@ -1014,10 +936,6 @@ function isStanding(value: unknown): value is Standing {
 
 function isReloadAnswer(value: unknown): value is ReloadAnswer {
   return isRecord(value) && Array.isArray(value.problems)
-}
-
-function isSources(value: unknown): value is Sources {
-  return isRecord(value) && Array.isArray(value.texts) && Array.isArray(value.folders)
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
