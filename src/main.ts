@@ -4,13 +4,11 @@
 
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { createServer, type Server, type ServerResponse } from 'node:http'
-import { Server as Listener } from 'node:net'
-import { getRequestListener } from '@hono/node-server'
 import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
 import { MeterProvider, type MetricData } from '@opentelemetry/sdk-metrics'
 import pino from 'pino'
 import { createAdmin, type ReloadAnswer } from './admin/app.ts'
+import { createAdminServer } from './admin/server.ts'
 import { runCommand } from './cli/commands.ts'
 import type { Io } from './cli/io.ts'
 import { BEARER_PREFIX, checksumIsRight, hasSluicePrefix, mintBearer } from './config/bearer.ts'
@@ -22,11 +20,12 @@ import { needsRestart } from './config/restart.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import type { Loaded } from './config/validate.ts'
 import { createWorkerReader, readBegin } from './config/worker-reader.ts'
-import { GatewayError } from './errors.ts'
 import { buildGateway, type Gateway, type Stores } from './gateway.ts'
 import { createApp } from './http/app.ts'
+import { answersOf, drain, LAST_WORDS_MS } from './http/drain.ts'
 import { toErrorResponse } from './http/error-body.ts'
 import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/listen.ts'
+import { listen, portOf } from './http/port.ts'
 import { createRevocations } from './identity/revocations.ts'
 import { createSharedRevocations } from './identity/shared-revocations.ts'
 import { createRedisClient } from './quota/client.ts'
@@ -70,8 +69,6 @@ const VERSION = readVersion()
 const WATCH_MS = 300
 /** Open requests of an expired bearer are looked for this often. */
 const EXPIRY_MS = 500
-/** How long answers that the end of a drain cuts have to leave. */
-const LAST_WORDS_MS = 500
 /** How long the workers have for a reload, for a word on how they stand, and to end behind their drain. */
 const RELOAD_MS = 30_000
 const LOOK_MS = 1000
@@ -595,12 +592,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       return toErrorResponse(error, id, scrub)
     },
   })
-  const answerAdmin = getRequestListener(admin.fetch, { overrideGlobalObjects: false })
-  const back = createServer({ requireHostHeader: false }, (req, res) => {
-    // As on the agents' side: nothing depends on the name, and the adapter fails on one that no URL may have.
-    req.headers.host = 'sluice'
-    void answerAdmin(req, res)
-  })
+  const back = createAdminServer(admin)
 
   const watch = watchFiles({
     paths: () => (link === undefined ? watchedPaths(keyring, gateway().snapshot) : []),
@@ -656,24 +648,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   if (fleet === undefined) await wait(drainNoticeMs)
   else await fleet.end({ kind: 'drain' }, drainNoticeMs + drainMs + LAST_WORDS_MS + END_MS)
   phase.now = 'closing'
-  // Not `front.close()`: it ends every connection whose answer is written, also when the caller has yet to read it.
-  Listener.prototype.close.call(front)
-  const untilMs = clock.now() + drainMs
-  while ((counts.inflight > 0 || unsent.size > 0) && clock.now() < untilMs) {
-    if (![...unsent].some((answer) => answer.writableEnded)) front.closeIdleConnections()
-    await wait(20)
-  }
-  if (counts.inflight > 0 || unsent.size > 0) {
-    log.warn(
-      { inflight: counts.inflight, unsent: unsent.size },
-      'the drain time is over; what is left is cut',
-    )
-    // Told, not just cut: an error event where an answer has begun, a 503 where none has.
-    for (const reply of active) reply.fail(toCutError(reply))
-    const lastMs = clock.now() + LAST_WORDS_MS
-    while (unsent.size > 0 && clock.now() < lastMs) await wait(20)
-  }
-  front.closeAllConnections()
+  await drain({ server: front, unsent, active, counts, clock, wait, log }, drainMs)
   back.close()
   back.closeAllConnections()
   sweep.stop()
@@ -943,42 +918,6 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 }
 
 // --- process -----------------------------------------------------------------------------------------------------
-
-function listen(server: Server, { host, port }: { host: string; port: number }): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(
-        error.code === 'EADDRINUSE'
-          ? new Error(`port ${port} on ${host} is in use by another program`)
-          : error,
-      )
-    })
-    server.listen(port, host, () => resolve())
-  })
-}
-
-/** What is told to a caller whose answer the end of the drain cuts. */
-function toCutError(reply: Reply): GatewayError {
-  const message = 'This gateway is shutting down.'
-  return new GatewayError(reply.committed ? 'upstream_incomplete' : 'draining', message)
-}
-
-/** The answers of a server that have not left completely. */
-function answersOf(server: Server): ReadonlySet<ServerResponse> {
-  const answers = new Set<ServerResponse>()
-  const add = (_: unknown, answer: ServerResponse) => {
-    answers.add(answer)
-    answer.once('close', () => answers.delete(answer))
-  }
-  server.on('request', add).on('checkContinue', add).on('checkExpectation', add)
-  return answers
-}
-
-/** The port a server really has: a configured 0 takes a free one. */
-function portOf(server: Server): number {
-  const address = server.address()
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
 
 /** Waits for one of the signals; a second one, meant as such, ends the process at once. */
 function firstSignal(signals: readonly NodeJS.Signals[]): Promise<NodeJS.Signals> {
