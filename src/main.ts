@@ -9,13 +9,13 @@ import { MeterProvider, type MetricData } from '@opentelemetry/sdk-metrics'
 import pino from 'pino'
 import { createAdmin, type ReloadAnswer } from './admin/app.ts'
 import { createAdminServer } from './admin/server.ts'
+import { toBanner } from './cli/banner.ts'
 import { runCommand } from './cli/commands.ts'
 import type { Io } from './cli/io.ts'
 import { BEARER_PREFIX, checksumIsRight, hasSluicePrefix, mintBearer } from './config/bearer.ts'
 import { createEnvironmentReader } from './config/environment-reader.ts'
 import { formatProblem, type Problem } from './config/problems.ts'
 import { createReader, isSources } from './config/reader.ts'
-import type { RedisServers } from './config/redis-servers.ts'
 import { needsRestart } from './config/restart.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import type { Loaded } from './config/validate.ts'
@@ -28,37 +28,40 @@ import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/li
 import { listen, portOf } from './http/port.ts'
 import { createRevocations } from './identity/revocations.ts'
 import { createSharedRevocations } from './identity/shared-revocations.ts'
+import { type Backing, createBacking } from './quota/backing.ts'
 import { createRedisClient } from './quota/client.ts'
 import { answerVisits, createRemoteAuthority } from './quota/ipc.ts'
-import { createLeaseStore, type LeaseStore, NOTHING_IN_HAND } from './quota/leases.ts'
-import { createMemoryAuthority, type MemoryAuthority } from './quota/memory.ts'
+import { NOTHING_IN_HAND } from './quota/leases.ts'
+import { createMemoryAuthority } from './quota/memory.ts'
 import { createMeter, type Meter as QuotaMeter } from './quota/meter.ts'
-import { createOutageAuthority, type OutageAuthority, SHADOWS } from './quota/outage.ts'
-import { createRedisLedgers, type RedisLedgers } from './quota/redis.ts'
-import { type Authority, systemTimers } from './quota/store.ts'
+import { SHADOWS } from './quota/outage.ts'
+import { type LeasesShown, leasesAdded, leasesShown, redisShown } from './quota/shown.ts'
+import { systemTimers } from './quota/store.ts'
 import { describeError } from './secrets/describe-error.ts'
 import {
   createKeyring,
   type Keyring,
   literalSecretsOf,
   referencesOf,
+  secretAges,
   verifySecrets,
 } from './secrets/keyring.ts'
-import { resolveRedis } from './secrets/redis-access.ts'
-import { resolveReference } from './secrets/reference.ts'
+import { resolveRedis, verifyRedis } from './secrets/redis-access.ts'
 import { createScrubber } from './secrets/scrubber.ts'
 import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
-import type { Clock, Deployment, Reply } from './types.ts'
+import type { Clock, Reply } from './types.ts'
 import { createHealth } from './upstream/health.ts'
 import { createCannedReply } from './upstream/in-process/canned-reply.ts'
 import { createSimulated } from './upstream/in-process/simulated.ts'
 import { createKeys } from './upstream/keys.ts'
+import { type DeploymentState, deploymentStates, toPriceShown, worstOf } from './upstream/shown.ts'
 import type { Timers } from './upstream/timers.ts'
 import { createTransport } from './upstream/transport.ts'
 import { START, VENDORS } from './upstream/vendors.ts'
+import { createFigures } from './usage/figures.ts'
 import { createLines } from './usage/lines.ts'
-import { addUp, isMetrics, joinWorkers, lastingOf, metricsOf } from './usage/merge.ts'
+import { isMetrics, joinWorkers, metricsOf } from './usage/merge.ts'
 import { createInstruments } from './usage/metrics.ts'
 import { createRecorder } from './usage/record.ts'
 import { createFleet, type Fleet } from './workers/fleet.ts'
@@ -107,9 +110,10 @@ async function main(args: readonly string[]): Promise<number> {
     version: VERSION,
     serve,
     verifySecrets: async (snapshot) =>
-      [...(await verifySecrets(snapshot, surroundings())), ...(await verifyRedis(snapshot))].map(
-        (problem) => ({ file: snapshot.source, ...problem }),
-      ),
+      [
+        ...(await verifySecrets(snapshot, surroundings())),
+        ...(await verifyRedis(snapshot, surroundings())),
+      ].map((problem) => ({ file: snapshot.source, ...problem })),
     randomBytes: (count) => randomBytes(count),
     now: () => clock.wall(),
     fetch,
@@ -206,21 +210,22 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const provider = new MeterProvider({ readers: [exporter] })
   const health = createHealth({ clock, random: Math.random })
   const counts = { inflight: 0, streams: 0 }
-  const limits: Limits = { redis: undefined, outage: undefined, sinceMs: clock.wall(), store: undefined }
+  const startedMs = clock.wall()
+  let limits: Backing | undefined
   let quota: QuotaMeter | undefined
   /** The state of each deployment as the workers last told it. */
-  let whole: ReturnType<typeof deploymentStates> | undefined
+  let whole: readonly DeploymentState[] | undefined
   const instruments = createInstruments(provider.getMeter('sluice'), {
     inflight: () => counts.inflight,
     streams: () => counts.streams,
-    redisUp: () => limits.outage?.up,
-    redisFleet: () => limits.outage?.fleet,
-    redisRoundTrips: () => limits.redis?.trips ?? 0,
-    limits: () => limits.store?.totals() ?? NOTHING_IN_HAND,
+    redisUp: () => limits?.outage?.up,
+    redisFleet: () => limits?.outage?.fleet,
+    redisRoundTrips: () => limits?.redis?.trips ?? 0,
+    limits: () => limits?.store.totals() ?? NOTHING_IN_HAND,
     openHolds: () => quota?.openHolds() ?? 0,
     waiting: () => quota?.waiting() ?? 0,
     deployments: () => whole ?? deploymentStates(current.gateway?.snapshot, health),
-    secrets: () => secretAges(keyring),
+    secrets: () => secretAges(keyring, clock.wall()),
   })
 
   const secrets = await keyring.reload()
@@ -229,7 +234,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   teach([snapshot])
   warn(snapshot.warnings)
 
-  const access = snapshot.redis && (await resolveRedis(snapshot.redis, keyring.value, around(snapshot)))
+  const access =
+    snapshot.redis &&
+    (await resolveRedis(snapshot.redis, keyring.value, {
+      ...surroundings(),
+      groupReadable: snapshot.secrets.groupReadable,
+    }))
   if (access !== undefined && access.servers === undefined)
     return cannotStart(access.problems.map(({ path, message }) => `${path}: ${message}`))
   const servers = access?.servers
@@ -264,9 +274,11 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       onError: (error) => onError(error, ''),
     })
   }
-  const store = createStore(snapshot, {
-    log,
-    limits,
+  const backing = createBacking({
+    // In Redis the replicas are the workers.
+    servers: fleet === undefined ? servers : undefined,
+    settings: snapshot.redis,
+    replica: randomBytes(6).toString('hex'),
     here:
       link === undefined || servers !== undefined
         ? ledgers
@@ -275,11 +287,15 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
             timers: systemTimers,
           }),
     shadow: ledgers,
-    // In Redis the replicas are the workers.
-    servers: fleet === undefined ? servers : undefined,
     leases: link !== undefined,
+    clock,
+    timers: systemTimers,
+    log,
+    random: Math.random,
+    startedMs,
   })
-  limits.store = store
+  limits = backing
+  const { store } = backing
   quota = createMeter({ store, clock, timers: systemTimers, ids: createIds('h') })
   const redisOptions = { timers: systemTimers, log, random: Math.random, scripts: [] }
   const shared =
@@ -292,7 +308,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       random: Math.random,
       log,
     })
-  await Promise.all([limits.outage?.start(), shared?.start()])
+  await Promise.all([backing.outage?.start(), shared?.start()])
   const transport = createTransport()
   const phase: { now: Phase['now'] } = { now: 'starting' }
   let isListening = false
@@ -440,17 +456,6 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     keyring.use({ references: referencesOf(snapshot), groupReadable: snapshot.secrets.groupReadable })
   }
 
-  /** Where limits are decided. */
-  function limitsAt(): 'here' | 'redis' | 'outage' {
-    if (limits.outage === undefined) return 'here'
-    return limits.outage.up ? 'redis' : 'outage'
-  }
-
-  /** Replicas that share the limits: seen in Redis, or reckoned with while it is away. */
-  function replicasSeen(): number {
-    return limits.outage?.[limits.outage.up ? 'fleet' : 'divisor'] ?? 1
-  }
-
   // --- the primary and its workers -----------------------------------------------------------------------------
 
   function answerWorker(question: unknown, id: number): unknown {
@@ -473,8 +478,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     if (question.kind === 'look')
       return {
         ...counts,
-        limits: limitsAt(),
-        replicas: replicasSeen(),
+        limits: backing.decides,
+        replicas: backing.replicas,
         deployments: deploymentStates(gateway().snapshot, health),
         metrics:
           question.metrics === true ? metricsOf((await exporter.collect()).resourceMetrics) : undefined,
@@ -491,8 +496,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     return (
       shown && {
         shown,
-        redis: redisShown(gateway().snapshot, limits),
-        leases: leasesShown(limits),
+        redis: redisShown(backing, gateway().snapshot.redis),
+        leases: leasesShown(backing),
         openHolds: quota?.openHolds() ?? 0,
         waiting: quota?.waiting() ?? 0,
       }
@@ -521,8 +526,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     const { snapshot } = gateway()
     const own = {
       ...counts,
-      limits: limitsAt(),
-      replicas: replicasSeen(),
+      limits: backing.decides,
+      replicas: backing.replicas,
       deployments: deploymentStates(snapshot, health),
       metrics: undefined,
     }
@@ -533,7 +538,10 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       looks.push(answer)
       if (answer.metrics !== undefined) figures.note(id, answer.metrics)
     }
-    whole = worstOf(own.deployments, looks)
+    whole = worstOf(
+      own.deployments,
+      looks.flatMap(({ deployments }) => deployments),
+    )
     return {
       inflight: looks.reduce((sum, { inflight }) => sum + inflight, 0),
       streams: looks.reduce((sum, { streams }) => sum + streams, 0),
@@ -693,180 +701,14 @@ function watchedPaths(keyring: Keyring, snapshot: Snapshot): string[] {
   return paths
 }
 
-// --- secrets and limits ------------------------------------------------------------------------------------------
-
 function surroundings() {
-  return { env: process.env, uid: process.getuid?.() ?? 0, groupReadable: false }
-}
-
-/** What stands behind the limits, for those who look. */
-interface Limits {
-  /** Undefined without Redis, as `outage` is. */
-  redis: RedisLedgers | undefined
-  outage: OutageAuthority | undefined
-  /** Unix ms at which `outage.up` last changed. */
-  sinceMs: number
-  store: LeaseStore | undefined
-}
-
-function around(snapshot: Snapshot) {
-  return { ...surroundings(), groupReadable: snapshot.secrets.groupReadable }
-}
-
-/** What would keep the start from reaching Redis, beyond references without a value. */
-async function verifyRedis(snapshot: Snapshot) {
-  if (snapshot.redis === undefined) return []
-  const values = new Map<string, string | undefined>()
-  for (const { reference } of referencesOf(snapshot))
-    values.set(reference, (await resolveReference(reference, around(snapshot))).value)
-  return (await resolveRedis(snapshot.redis, (reference) => values.get(reference), around(snapshot))).problems
-}
-
-function createStore(
-  snapshot: Snapshot,
-  deps: {
-    readonly servers: RedisServers | undefined
-    readonly log: pino.Logger
-    readonly limits: Limits
-    /** Who keeps the ledgers when Redis does not: this process, or its primary. */
-    readonly here: Authority
-    readonly shadow: MemoryAuthority
-    readonly leases: boolean
-  },
-): LeaseStore {
-  const { servers, log, limits, here, shadow, leases } = deps
-  // Where the ledgers are in this process nothing is won by taking ahead of need.
-  if (snapshot.redis === undefined || servers === undefined)
-    return createLeaseStore({ authority: here, clock, timers: systemTimers, leases })
-  const { onOutage, replicas } = snapshot.redis
-  const options = { timers: systemTimers, log, random: Math.random }
-  limits.redis = createRedisLedgers({ ...options, servers, replica: randomBytes(6).toString('hex') })
-  limits.outage = createOutageAuthority({
-    ...options,
-    redis: limits.redis,
-    shadow,
-    onOutage,
-    replicas,
-    onChange: () => {
-      limits.sinceMs = clock.wall()
-    },
-  })
-  return createLeaseStore({ authority: limits.outage, clock, timers: systemTimers, leases: true })
+  return { env: process.env, uid: process.getuid?.() ?? 0 }
 }
 
 // --- what operators see ------------------------------------------------------------------------------------------
 
-function deploymentStates(snapshot: Snapshot | undefined, health: Stores['health']) {
-  const known = new Map(health.view().map((one) => [one.deployment, one]))
-  return [...(snapshot?.deployments.values() ?? [])]
-    .filter(({ kind }) => kind !== 'reply')
-    .map(
-      ({ name }) =>
-        known.get(name) ?? { deployment: name, state: 'available' as const, reason: '', holdMs: 0 },
-    )
-}
-
-/**
- * The worst that any worker says of a deployment. Each has breakers of its own: a provider that asks to be left alone
- * is left alone by the worker it told.
- */
-function worstOf(
-  known: ReturnType<typeof deploymentStates>,
-  looks: readonly Look[],
-): ReturnType<typeof deploymentStates> {
-  const all = looks.flatMap(({ deployments }) => deployments)
-  return known.map((own) =>
-    all
-      .filter(({ deployment }) => deployment === own.deployment)
-      .reduce((worst, one) => (one.state === 'unavailable' && one.holdMs >= worst.holdMs ? one : worst), own),
-  )
-}
-
 function workersShown(fleet: Fleet | undefined, { listen }: Snapshot) {
   return fleet === undefined ? {} : { workers: { live: fleet.live, of: listen.workers } }
-}
-
-/** The last metrics of each worker, so that one that is slow or gone takes nothing out of a sum. */
-function createFigures() {
-  const last = new Map<number, readonly MetricData[]>()
-  let retired: readonly MetricData[] = []
-  return {
-    note: (id: number, metrics: readonly MetricData[]) => void last.set(id, metrics),
-    retire(id: number) {
-      retired = addUp([retired, lastingOf(last.get(id) ?? [])])
-      last.delete(id)
-    },
-    all: () => addUp([retired, ...last.values()]),
-  }
-}
-
-/** US dollars per million tokens; one that the caller names has the price of the name. */
-function toPriceShown(deployment: Deployment | undefined) {
-  if (deployment?.price !== undefined) {
-    const { input, cached, output } = deployment.price
-    return { input, cached, output }
-  }
-  return deployment === undefined || deployment.listPrices.length === 0 ? 'unpriced' : 'by model'
-}
-
-/** Null without Redis. */
-function redisShown(snapshot: Snapshot, { redis, outage, sinceMs }: Limits) {
-  if (redis === undefined || outage === undefined) return null
-  return {
-    up: outage.up,
-    since: new Date(sinceMs).toISOString(),
-    fleet: outage.fleet,
-    /** Among how many a limit is shared while Redis is away. */
-    divisor: outage.divisor,
-    onOutage: snapshot.redis?.onOutage,
-    trips: redis.trips,
-  }
-}
-
-function leasesShown({ store }: Limits) {
-  const { purses, leased, slots, owed } = store?.totals() ?? NOTHING_IN_HAND
-  return { accounts: purses, permits: leased, slots, owed: { requests: owed.requests, tokens: owed.tokens } }
-}
-
-/** What several processes have in hand together. */
-function leasesAdded(list: readonly ReturnType<typeof leasesShown>[]): ReturnType<typeof leasesShown> {
-  const add = (pick: (one: ReturnType<typeof leasesShown>) => number): number =>
-    list.reduce((sum, one) => sum + pick(one), 0)
-  return {
-    accounts: Math.max(...list.map(({ accounts }) => accounts)),
-    permits: add(({ permits }) => permits),
-    slots: add(({ slots }) => slots),
-    owed: { requests: add(({ owed }) => owed.requests), tokens: add(({ owed }) => owed.tokens) },
-  }
-}
-
-function secretAges(keyring: Keyring) {
-  return keyring
-    .states()
-    .flatMap(({ reference, sinceMs }) =>
-      sinceMs === undefined
-        ? []
-        : [{ secret: reference, ageSeconds: Math.max(0, (clock.wall() - sinceMs) / 1000) }],
-    )
-}
-
-/** Printed once, past the scrubber, by a start without a file: what to paste into a shell. */
-function toBanner(host: string, port: number, bearer: string): string {
-  const url = `http://${host === '0.0.0.0' ? '127.0.0.1' : host}:${port}/v1`
-  const body = '{"model":"auto","messages":[{"role":"user","content":"Hello, who are you?"}]}'
-  return [
-    '',
-    `export OPENAI_BASE_URL=${url}`,
-    `export OPENAI_API_KEY=${/^[\w.~+/=-]+$/.test(bearer) ? bearer : quoted(bearer)}`,
-    '',
-    `curl -s ${url}/chat/completions -H ${quoted(`authorization: Bearer ${bearer}`)} -H 'content-type: application/json' -d '${body}'`,
-    '',
-    '',
-  ].join('\n')
-}
-
-function quoted(word: string): string {
-  return `'${word.replaceAll("'", "'\\''")}'`
 }
 
 // --- workers -----------------------------------------------------------------------------------------------------
@@ -877,7 +719,7 @@ interface Look {
   readonly streams: number
   readonly limits: 'here' | 'redis' | 'outage'
   readonly replicas: number
-  readonly deployments: ReturnType<typeof deploymentStates>
+  readonly deployments: readonly DeploymentState[]
   readonly metrics: readonly MetricData[] | undefined
 }
 
@@ -885,7 +727,7 @@ interface Look {
 interface Standing {
   readonly shown: NonNullable<Awaited<ReturnType<Gateway['limits']>>>
   readonly redis: ReturnType<typeof redisShown>
-  readonly leases: ReturnType<typeof leasesShown>
+  readonly leases: LeasesShown
   readonly openHolds: number
   readonly waiting: number
 }
