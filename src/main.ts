@@ -4,8 +4,8 @@
 
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
-import { MeterProvider, type MetricData } from '@opentelemetry/sdk-metrics'
+import { PrometheusExporter } from '@opentelemetry/exporter-prometheus'
+import { MeterProvider } from '@opentelemetry/sdk-metrics'
 import pino from 'pino'
 import { createAdmin, type ReloadAnswer } from './admin/app.ts'
 import { createAdminServer } from './admin/server.ts'
@@ -28,6 +28,7 @@ import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/li
 import { listen, portOf } from './http/port.ts'
 import { createRevocations } from './identity/revocations.ts'
 import { createSharedRevocations } from './identity/shared-revocations.ts'
+import { createOperators, type Operators, workersShown } from './operators.ts'
 import { type Backing, createBacking } from './quota/backing.ts'
 import { createRedisClient } from './quota/client.ts'
 import { answerVisits, createRemoteAuthority } from './quota/ipc.ts'
@@ -35,7 +36,6 @@ import { NOTHING_IN_HAND } from './quota/leases.ts'
 import { createMemoryAuthority } from './quota/memory.ts'
 import { createMeter, type Meter as QuotaMeter } from './quota/meter.ts'
 import { SHADOWS } from './quota/outage.ts'
-import { type LeasesShown, leasesAdded, leasesShown, redisShown } from './quota/shown.ts'
 import { systemTimers } from './quota/store.ts'
 import { describeError } from './secrets/describe-error.ts'
 import {
@@ -55,17 +55,16 @@ import { createHealth } from './upstream/health.ts'
 import { createCannedReply } from './upstream/in-process/canned-reply.ts'
 import { createSimulated } from './upstream/in-process/simulated.ts'
 import { createKeys } from './upstream/keys.ts'
-import { type DeploymentState, deploymentStates, toPriceShown, worstOf } from './upstream/shown.ts'
 import type { Timers } from './upstream/timers.ts'
 import { createTransport } from './upstream/transport.ts'
 import { START, VENDORS } from './upstream/vendors.ts'
 import { createFigures } from './usage/figures.ts'
 import { createLines } from './usage/lines.ts'
-import { isMetrics, joinWorkers, metricsOf } from './usage/merge.ts'
 import { createInstruments } from './usage/metrics.ts'
 import { createRecorder } from './usage/record.ts'
 import { createFleet, type Fleet } from './workers/fleet.ts'
 import { isWorker, openLink } from './workers/link.ts'
+import { isRecord } from './workers/post.ts'
 
 const VERSION = readVersion()
 /** A change is seen after two equal looks, so within twice this. */
@@ -74,7 +73,6 @@ const WATCH_MS = 300
 const EXPIRY_MS = 500
 /** How long the workers have for a reload, for a word on how they stand, and to end behind their drain. */
 const RELOAD_MS = 30_000
-const LOOK_MS = 1000
 const END_MS = 5000
 /** Workers that have not taken over what is new are told again after this. */
 const TELL_AGAIN_MS = 5000
@@ -211,10 +209,10 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const health = createHealth({ clock, random: Math.random })
   const counts = { inflight: 0, streams: 0 }
   const startedMs = clock.wall()
+  // Made further down: nobody looks before.
   let limits: Backing | undefined
   let quota: QuotaMeter | undefined
-  /** The state of each deployment as the workers last told it. */
-  let whole: readonly DeploymentState[] | undefined
+  let operators: Operators | undefined
   const instruments = createInstruments(provider.getMeter('sluice'), {
     inflight: () => counts.inflight,
     streams: () => counts.streams,
@@ -224,7 +222,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     limits: () => limits?.store.totals() ?? NOTHING_IN_HAND,
     openHolds: () => quota?.openHolds() ?? 0,
     waiting: () => quota?.waiting() ?? 0,
-    deployments: () => whole ?? deploymentStates(current.gateway?.snapshot, health),
+    deployments: () => operators?.deployments() ?? [],
     secrets: () => secretAges(keyring, clock.wall()),
   })
 
@@ -274,7 +272,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       onError: (error) => onError(error, ''),
     })
   }
-  const backing = createBacking({
+  limits = createBacking({
     // In Redis the replicas are the workers.
     servers: fleet === undefined ? servers : undefined,
     settings: snapshot.redis,
@@ -294,8 +292,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     random: Math.random,
     startedMs,
   })
-  limits = backing
-  const { store } = backing
+  const { store } = limits
   quota = createMeter({ store, clock, timers: systemTimers, ids: createIds('h') })
   const redisOptions = { timers: systemTimers, log, random: Math.random, scripts: [] }
   const shared =
@@ -308,7 +305,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       random: Math.random,
       log,
     })
-  await Promise.all([backing.outage?.start(), shared?.start()])
+  await Promise.all([limits.outage?.start(), shared?.start()])
   const transport = createTransport()
   const phase: { now: Phase['now'] } = { now: 'starting' }
   let isListening = false
@@ -475,124 +472,36 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       if (begun !== undefined && isSources(question.sources)) begun.sources = question.sources
       return reload({ secretsOnly: question.secretsOnly === true })
     }
-    if (question.kind === 'look')
-      return {
-        ...counts,
-        limits: backing.decides,
-        replicas: backing.replicas,
-        deployments: deploymentStates(gateway().snapshot, health),
-        metrics:
-          question.metrics === true ? metricsOf((await exporter.collect()).resourceMetrics) : undefined,
-      } satisfies Look
+    if (question.kind === 'look') return operators?.lookHere({ metrics: question.metrics === true })
     if (question.kind === 'limits')
-      return limitsHere(typeof question.agent === 'string' ? question.agent : undefined)
+      return operators?.limitsHere(typeof question.agent === 'string' ? question.agent : undefined)
     if (question.kind === 'drain') told.resolve('SIGTERM')
     return undefined
   }
 
-  /** How limits stand; undefined where there is no such agent. */
-  async function limitsHere(agent: string | undefined): Promise<Standing | undefined> {
-    const shown = await gateway().limits(agent)
-    return (
-      shown && {
-        shown,
-        redis: redisShown(backing, gateway().snapshot.redis),
-        leases: leasesShown(backing),
-        openHolds: quota?.openHolds() ?? 0,
-        waiting: quota?.waiting() ?? 0,
-      }
-    )
-  }
-
-  /** The same of all workers together: each sees the one standing of a limit, and has its own part in hand. */
-  async function lookAtLimits(agent: string | undefined): Promise<Standing | undefined> {
-    if (fleet === undefined) return limitsHere(agent)
-    const answers = await fleet.ask({ kind: 'limits', agent }, LOOK_MS)
-    const told = answers.flatMap(({ answer }) => (isStanding(answer) ? [answer] : []))
-    const [one] = told
-    if (one === undefined) return limitsHere(agent)
-    const add = (pick: (standing: Standing) => number): number =>
-      told.reduce((sum, standing) => sum + pick(standing), 0)
-    return {
-      ...one,
-      leases: leasesAdded(told.map(({ leases }) => leases)),
-      openHolds: add(({ openHolds }) => openHolds),
-      waiting: add(({ waiting }) => waiting),
-    }
-  }
-
-  /** How this gateway stands: of one process, or of all workers together. */
-  async function look({ metrics = false } = {}): Promise<Look> {
-    const { snapshot } = gateway()
-    const own = {
-      ...counts,
-      limits: backing.decides,
-      replicas: backing.replicas,
-      deployments: deploymentStates(snapshot, health),
-      metrics: undefined,
-    }
-    if (fleet === undefined) return own
-    const looks: Look[] = []
-    for (const { id, answer } of await fleet.ask({ kind: 'look', metrics }, LOOK_MS)) {
-      if (!isLook(answer)) continue
-      looks.push(answer)
-      if (answer.metrics !== undefined) figures.note(id, answer.metrics)
-    }
-    whole = worstOf(
-      own.deployments,
-      looks.flatMap(({ deployments }) => deployments),
-    )
-    return {
-      inflight: looks.reduce((sum, { inflight }) => sum + inflight, 0),
-      streams: looks.reduce((sum, { streams }) => sum + streams, 0),
-      limits: looks.find(({ limits }) => limits === 'outage')?.limits ?? looks[0]?.limits ?? own.limits,
-      replicas: looks[0]?.replicas ?? own.replicas,
-      deployments: whole,
-      metrics: figures.all(),
-    }
-  }
-
-  const serializer = new PrometheusSerializer(undefined, false, undefined, true, true)
+  operators = createOperators({
+    gateway,
+    fleet,
+    workers: first.listen.workers,
+    figures,
+    backing: limits,
+    quota,
+    health,
+    counts,
+    phase,
+    version: VERSION,
+    collect: async () => (await exporter.collect()).resourceMetrics,
+    scrub,
+  })
   const admin = createAdmin({
     phase,
     token: () => {
       const { token } = gateway().snapshot.admin
       return token === undefined ? undefined : keyring.value(token)
     },
-    metrics: async () => {
-      const { metrics } = await look({ metrics: true })
-      const { resourceMetrics } = await exporter.collect()
-      return scrub(
-        serializer.serialize(
-          metrics === undefined ? resourceMetrics : joinWorkers(resourceMetrics, [metrics]),
-        ),
-      )
-    },
-    readiness: async () => {
-      const { limits, replicas } = await look()
-      return { limits, replicas, ...workersShown(fleet, first) }
-    },
-    status: async ({ agent }) => {
-      const { inflight, streams, limits, deployments } = await look()
-      const standing = await lookAtLimits(agent)
-      if (standing === undefined) return undefined
-      const { shown, ...totals } = standing
-      return {
-        version: VERSION,
-        phase: phase.now,
-        source: gateway().snapshot.source,
-        limits,
-        ...workersShown(fleet, first),
-        inflight,
-        streams,
-        deployments: deployments.map((one) => ({
-          ...one,
-          price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
-        })),
-        ...shown,
-        ...totals,
-      }
-    },
+    metrics: operators.metrics,
+    readiness: operators.readiness,
+    status: operators.status,
     reload,
     fail: (error) => {
       const id = nextId()
@@ -630,7 +539,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
           port,
           adminHost: snapshot.admin.host,
           adminPort,
-          ...workersShown(fleet, first),
+          ...workersShown({ fleet, workers: first.listen.workers }),
           version: VERSION,
         },
         'listening',
@@ -705,58 +614,15 @@ function surroundings() {
   return { env: process.env, uid: process.getuid?.() ?? 0 }
 }
 
-// --- what operators see ------------------------------------------------------------------------------------------
-
-function workersShown(fleet: Fleet | undefined, { listen }: Snapshot) {
-  return fleet === undefined ? {} : { workers: { live: fleet.live, of: listen.workers } }
-}
-
 // --- workers -----------------------------------------------------------------------------------------------------
-
-/** How a process stands, as it tells its primary. */
-interface Look {
-  readonly inflight: number
-  readonly streams: number
-  readonly limits: 'here' | 'redis' | 'outage'
-  readonly replicas: number
-  readonly deployments: readonly DeploymentState[]
-  readonly metrics: readonly MetricData[] | undefined
-}
-
-/** How limits stand, as one process sees it. */
-interface Standing {
-  readonly shown: NonNullable<Awaited<ReturnType<Gateway['limits']>>>
-  readonly redis: ReturnType<typeof redisShown>
-  readonly leases: LeasesShown
-  readonly openHolds: number
-  readonly waiting: number
-}
 
 /** Name of a worker in the ledgers. */
 function replicaOf(id: number): string {
   return `w${id}`
 }
 
-// What comes from another process of this program is looked at no closer than that it is of the kind.
-
-function isLook(value: unknown): value is Look {
-  return (
-    isRecord(value) &&
-    Array.isArray(value.deployments) &&
-    (value.metrics === undefined || isMetrics(value.metrics))
-  )
-}
-
-function isStanding(value: unknown): value is Standing {
-  return isRecord(value) && isRecord(value.shown) && isRecord(value.leases)
-}
-
 function isReloadAnswer(value: unknown): value is ReloadAnswer {
   return isRecord(value) && Array.isArray(value.problems)
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null
 }
 
 // --- process -----------------------------------------------------------------------------------------------------
