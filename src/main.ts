@@ -1,34 +1,33 @@
 #!/usr/bin/env node
-// The process: arguments, environment, signals, start, reload, drain. Makes everything that outlives a Snapshot and
-// hands it in by name. The only file that touches `process`.
+// The process: arguments, environment, signals, start, the order of the drain. Makes everything that outlives a Snapshot
+// and hands it in by name. The only file that touches `process`.
 
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { PrometheusExporter } from '@opentelemetry/exporter-prometheus'
 import { MeterProvider } from '@opentelemetry/sdk-metrics'
 import pino from 'pino'
-import { createAdmin, type ReloadAnswer } from './admin/app.ts'
+import { createAdmin } from './admin/app.ts'
 import { createAdminServer } from './admin/server.ts'
 import { toBanner } from './cli/banner.ts'
 import { runCommand } from './cli/commands.ts'
 import type { Io } from './cli/io.ts'
 import { BEARER_PREFIX, checksumIsRight, hasSluicePrefix, mintBearer } from './config/bearer.ts'
 import { createEnvironmentReader } from './config/environment-reader.ts'
-import { formatProblem, type Problem } from './config/problems.ts'
+import { formatProblem } from './config/problems.ts'
 import { createReader, isSources } from './config/reader.ts'
-import { needsRestart } from './config/restart.ts'
 import type { Snapshot } from './config/snapshot.ts'
-import type { Loaded } from './config/validate.ts'
 import { createWorkerReader, readBegin } from './config/worker-reader.ts'
 import { buildGateway, type Gateway, type Stores } from './gateway.ts'
 import { createApp } from './http/app.ts'
 import { answersOf, drain, LAST_WORDS_MS } from './http/drain.ts'
 import { toErrorResponse } from './http/error-body.ts'
+import { createIds } from './http/ids.ts'
 import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/listen.ts'
 import { listen, portOf } from './http/port.ts'
 import { createRevocations } from './identity/revocations.ts'
 import { createSharedRevocations } from './identity/shared-revocations.ts'
-import { createOperators, type Operators, workersShown } from './operators.ts'
+import { createOperators, type Operators } from './operators.ts'
 import { type Backing, createBacking } from './quota/backing.ts'
 import { createRedisClient } from './quota/client.ts'
 import { answerVisits, createRemoteAuthority } from './quota/ipc.ts'
@@ -37,16 +36,17 @@ import { createMemoryAuthority } from './quota/memory.ts'
 import { createMeter, type Meter as QuotaMeter } from './quota/meter.ts'
 import { SHADOWS } from './quota/outage.ts'
 import { systemTimers } from './quota/store.ts'
+import { createReload, watchedPaths } from './reload.ts'
 import { describeError } from './secrets/describe-error.ts'
 import {
   createKeyring,
-  type Keyring,
   literalSecretsOf,
   referencesOf,
   secretAges,
   verifySecrets,
 } from './secrets/keyring.ts'
 import { resolveRedis, verifyRedis } from './secrets/redis-access.ts'
+import type { Surroundings } from './secrets/reference.ts'
 import { createScrubber } from './secrets/scrubber.ts'
 import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
@@ -71,11 +71,8 @@ const VERSION = readVersion()
 const WATCH_MS = 300
 /** Open requests of an expired bearer are looked for this often. */
 const EXPIRY_MS = 500
-/** How long the workers have for a reload, for a word on how they stand, and to end behind their drain. */
-const RELOAD_MS = 30_000
+/** How long the workers have to end behind their drain. */
 const END_MS = 5000
-/** Workers that have not taken over what is new are told again after this. */
-const TELL_AGAIN_MS = 5000
 /** A signal this soon after the first is its echo: a group gets it, and npm in that group passes its own on. */
 const ECHO_MS = 1000
 
@@ -109,8 +106,8 @@ async function main(args: readonly string[]): Promise<number> {
     serve,
     verifySecrets: async (snapshot) =>
       [
-        ...(await verifySecrets(snapshot, surroundings())),
-        ...(await verifyRedis(snapshot, surroundings())),
+        ...(await verifySecrets(snapshot, surroundings(snapshot))),
+        ...(await verifyRedis(snapshot, surroundings(snapshot))),
       ].map((problem) => ({ file: snapshot.source, ...problem })),
     randomBytes: (count) => randomBytes(count),
     now: () => clock.wall(),
@@ -160,6 +157,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     { base: link && { worker: link.id }, timestamp: pino.stdTimeFunctions.isoTime },
     createScrubbedWritable((line) => lines.write(line.toString()), scrubber),
   )
+  const scrub = (text: string) => scrubber.text(text)
   const describe = (error: unknown) => describeError(error, scrubber)
   const onError = (error: unknown, id: string) => log.error({ id, error: describe(error) }, 'internal error')
   process.on('uncaughtException', (error) => {
@@ -178,7 +176,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       `SLUICE_BEARER: begins with ${BEARER_PREFIX} and is not one that "sluice bearer new" made; use one, or text of any other kind`,
     ])
   }
-  const { read, readAround, sourcesOf } =
+  const reader =
     path === undefined
       ? createEnvironmentReader({
           environment: process.env,
@@ -190,15 +188,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       : begun === undefined
         ? createReader({ path, vendors: VENDORS })
         : createWorkerReader(begun, { vendors: VENDORS })
-  const loaded = await read()
+  const loaded = await reader.read()
   if (!loaded.ok) return cannotStart(loaded.problems.map(formatProblem))
+  /** That of the start; the one in use is `gateway().snapshot`. */
   const { snapshot } = loaded
-  const first = snapshot
   log.level = snapshot.log.level
 
   const keyring = createKeyring({
-    ...surroundings(),
-    groupReadable: snapshot.secrets.groupReadable,
+    ...surroundings(snapshot),
     references: referencesOf(snapshot),
     clock,
     onWarning: (message) => log.warn(message),
@@ -232,12 +229,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   teach([snapshot])
   warn(snapshot.warnings)
 
-  const access =
-    snapshot.redis &&
-    (await resolveRedis(snapshot.redis, keyring.value, {
-      ...surroundings(),
-      groupReadable: snapshot.secrets.groupReadable,
-    }))
+  const access = snapshot.redis && (await resolveRedis(snapshot.redis, keyring.value, surroundings(snapshot)))
   if (access !== undefined && access.servers === undefined)
     return cannotStart(access.problems.map(({ path, message }) => `${path}: ${message}`))
   const servers = access?.servers
@@ -251,8 +243,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   expiry.add(revocations)
   // Budgets run by the calendar; a limiter's clock must not jump with that of the machine.
   const epochUs = Math.floor((clock.wall() - clock.now()) * 1000)
-  const maxLedgers = servers === undefined ? undefined : SHADOWS
-  const ledgers = createMemoryAuthority({ clock, epochUs, maxLedgers })
+  const ledgers = createMemoryAuthority({ clock, epochUs, maxLedgers: servers && SHADOWS })
   const figures = createFigures()
   if (link === undefined && snapshot.listen.workers > 1) {
     fleet = createFleet({
@@ -293,12 +284,11 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     startedMs,
   })
   const { store } = limits
-  quota = createMeter({ store, clock, timers: systemTimers, ids: createIds('h') })
-  const redisOptions = { timers: systemTimers, log, random: Math.random, scripts: [] }
+  quota = createMeter({ store, clock, timers: systemTimers, ids: createIds('h', randomBytes) })
   const shared =
     servers &&
     createSharedRevocations({
-      redis: createRedisClient(servers, redisOptions),
+      redis: createRedisClient(servers, { timers: systemTimers, log, random: Math.random, scripts: [] }),
       revocations,
       clock,
       timers,
@@ -309,7 +299,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const transport = createTransport()
   const phase: { now: Phase['now'] } = { now: 'starting' }
   let isListening = false
-  const nextId = createIds('req_')
+  const nextId = createIds('req_', randomBytes)
   const stores: Stores = {
     clock,
     phase,
@@ -326,14 +316,13 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     quota,
     revocations,
     usage: createRecorder({ log, instruments, clock, describe }),
-    scrub: (text) => scrubber.text(text),
+    scrub,
     userAgent: `sluice/${VERSION}`,
   }
   current.gateway = buildGateway(snapshot, stores)
   const gateway = () => current.gateway as Gateway
 
   const sweep = createSweep(clock)
-  const scrub = (text: string) => scrubber.text(text)
   const onFault = stores.usage.refused
   let trusted = toBlockList(snapshot.listen.trustedProxies)
   const active = new Set<Reply>()
@@ -361,97 +350,25 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     }),
   })
 
-  /** Reloads follow one another; each ends with the new gateway in place or with the old one untouched. */
-  let reloading: Promise<ReloadAnswer> = Promise.resolve({ ok: true, applied: true, problems: [] })
-  function reload({ secretsOnly }: { secretsOnly: boolean }): Promise<ReloadAnswer> {
-    reloading = reloading
-      .then(() => reloadNow(secretsOnly))
-      .then((answer) => (fleet === undefined ? answer : reloadWorkers(fleet, answer, secretsOnly)))
-      .catch((error: unknown) => {
-        onError(error, '')
-        return refused([{ file: '', path: '', message: 'internal error, see the log' }])
-      })
-    return reloading
-  }
-  function refused(problems: readonly Problem[]): ReloadAnswer {
-    log.error({ problems: problems.map(formatProblem) }, 'the new configuration is not used: it has problems')
-    return { ok: false, applied: false, problems }
-  }
-  let tellAgain: NodeJS.Timeout | undefined
-  /** Every worker takes over what is in use here. */
-  async function reloadWorkers(
-    workers: Fleet,
-    own: ReloadAnswer,
-    secretsOnly: boolean,
-  ): Promise<ReloadAnswer> {
-    const sources = secretsOnly ? undefined : sourcesOf(gateway().snapshot)
-    const answers = await workers.ask({ kind: 'reload', sources, secretsOnly }, RELOAD_MS)
-    const lost = answers.flatMap(({ id, answer }): Problem[] => {
-      if (!isReloadAnswer(answer))
-        return [{ file: '', path: '', message: `worker ${id} has not reloaded in time` }]
-      return answer.problems.filter(({ message }) => !own.problems.some((one) => one.message === message))
-    })
-    if (lost.length === 0) return own
-    log.error({ problems: lost.map(formatProblem) }, 'not all workers have what is new: they are told again')
-    clearTimeout(tellAgain)
-    tellAgain = setTimeout(() => void reload({ secretsOnly: false }), TELL_AGAIN_MS).unref()
-    return { ...own, ok: false, problems: [...own.problems, ...lost] }
-  }
-  async function reloadNow(secretsOnly: boolean): Promise<ReloadAnswer> {
-    const before = gateway().snapshot
-    const next: Loaded = secretsOnly ? { ok: true, snapshot: before } : await read()
-    const secrets = next.ok ? await loadSecrets(next.snapshot) : { missing: next.problems, stale: [] }
-    if (next.ok && secrets.missing.length === 0) {
-      if (!secretsOnly) use(next.snapshot)
-      settleSecrets()
-      if (secrets.stale.length === 0) return { ok: true, applied: true, problems: [] }
-      log.error(
-        { problems: secrets.stale.map(formatProblem) },
-        'some secrets cannot be read; the last good values stay',
-      )
-      return { ok: false, applied: true, problems: secrets.stale }
-    }
-    // A mistake in one file must not keep the changes of the others from being heard, a removed bearer above all.
-    const around = await readAround(new Set(secrets.missing.map(({ file }) => file)))
-    if (around.ok && (await loadSecrets(around.snapshot)).missing.length === 0) {
-      use(around.snapshot, 'what has no problems was reloaded')
-    }
-    settleSecrets()
-    return refused(secrets.missing)
-  }
-  /** Reads the secrets of a configuration beside those in use. Without a value it cannot be used; an old one will do. */
-  async function loadSecrets(snapshot: Snapshot): Promise<{ missing: Problem[]; stale: Problem[] }> {
-    const wanted = referencesOf(snapshot)
-    const named = new Set(wanted.map(({ reference }) => reference))
-    const present = referencesOf(gateway().snapshot).filter(({ reference }) => !named.has(reference))
-    const { changed, problems } = await keyring.reload({
-      references: [...wanted, ...present],
-      groupReadable: snapshot.secrets.groupReadable,
-    })
-    teach([first, gateway().snapshot, snapshot])
-    if (changed.length > 0) log[news]({ secrets: changed }, 'secrets replaced')
-    const missing: Problem[] = []
-    const stale: Problem[] = []
-    for (const { path, reference, message } of problems) {
-      if (!named.has(reference)) continue
-      const list = keyring.value(reference) === undefined ? missing : stale
-      list.push({ file: snapshot.source, path, message })
-    }
-    return { missing, stale }
-  }
-  function use(snapshot: Snapshot, message = 'configuration reloaded'): void {
-    warn([...needsRestart(gateway().snapshot, snapshot), ...snapshot.warnings])
-    current.gateway = buildGateway(snapshot, stores)
-    revocations.use(snapshot)
-    trusted = toBlockList(snapshot.listen.trustedProxies)
-    front.maxConnections = snapshot.listen.maxConnections
-    log.level = snapshot.log.level
-    log[news]({ agents: snapshot.agents.size, routes: snapshot.routes.size }, message)
-  }
-  function settleSecrets(): void {
-    const { snapshot } = gateway()
-    keyring.use({ references: referencesOf(snapshot), groupReadable: snapshot.secrets.groupReadable })
-  }
+  const reload = createReload({
+    reader,
+    keyring,
+    snapshot: () => gateway().snapshot,
+    use(next) {
+      current.gateway = buildGateway(next, stores)
+      revocations.use(next)
+      trusted = toBlockList(next.listen.trustedProxies)
+      front.maxConnections = next.listen.maxConnections
+      log.level = next.log.level
+    },
+    fleet,
+    teach: (snapshots) => teach([snapshot, ...snapshots]),
+    warn,
+    news: (fields, message) => log[news](fields, message),
+    log,
+    onError: (error) => onError(error, ''),
+    timers: systemTimers,
+  })
 
   // --- the primary and its workers -----------------------------------------------------------------------------
 
@@ -462,8 +379,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
         replica: replicaOf(id),
         fleet: Math.max(fleet.live, 1),
       })
-    const { snapshot } = gateway()
-    return { path: configPath, sources: sourcesOf(snapshot), workers: first.listen.workers }
+    const sources = reader.sourcesOf(gateway().snapshot)
+    return { path: configPath, sources, workers: snapshot.listen.workers }
   }
 
   async function answerPrimary(question: unknown): Promise<unknown> {
@@ -482,7 +399,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   operators = createOperators({
     gateway,
     fleet,
-    workers: first.listen.workers,
+    workers: snapshot.listen.workers,
     figures,
     backing: limits,
     quota,
@@ -534,14 +451,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     started.resolve()
     if (link === undefined) {
       log.info(
-        {
-          host,
-          port,
-          adminHost: snapshot.admin.host,
-          adminPort,
-          ...workersShown({ fleet, workers: first.listen.workers }),
-          version: VERSION,
-        },
+        { host, port, adminHost: snapshot.admin.host, adminPort, ...operators.workers(), version: VERSION },
         'listening',
       )
     }
@@ -602,30 +512,15 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   }
 }
 
-// --- configuration -----------------------------------------------------------------------------------------------
-
-function watchedPaths(keyring: Keyring, snapshot: Snapshot): string[] {
-  const paths = keyring.files()
-  if (snapshot.policiesPath !== undefined) paths.push(snapshot.policiesPath)
-  return paths
+/** What references to secrets are resolved in. */
+function surroundings({ secrets }: Snapshot): Surroundings {
+  return { env: process.env, uid: process.getuid?.() ?? 0, groupReadable: secrets.groupReadable }
 }
-
-function surroundings() {
-  return { env: process.env, uid: process.getuid?.() ?? 0 }
-}
-
-// --- workers -----------------------------------------------------------------------------------------------------
 
 /** Name of a worker in the ledgers. */
 function replicaOf(id: number): string {
   return `w${id}`
 }
-
-function isReloadAnswer(value: unknown): value is ReloadAnswer {
-  return isRecord(value) && Array.isArray(value.problems)
-}
-
-// --- process -----------------------------------------------------------------------------------------------------
 
 /** Waits for one of the signals; a second one, meant as such, ends the process at once. */
 function firstSignal(signals: readonly NodeJS.Signals[]): Promise<NodeJS.Signals> {
@@ -643,16 +538,6 @@ function firstSignal(signals: readonly NodeJS.Signals[]): Promise<NodeJS.Signals
 
 function wait(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
-}
-
-/** Ids that are unique over the fleet: 60 random bits of this process and a counter. */
-function createIds(prefix: string): () => string {
-  const stem = prefix + randomBytes(8).toString('base64url').replaceAll(/[-_]/g, 'x')
-  let count = 0
-  return () => {
-    count += 1
-    return stem + count.toString(36).padStart(4, '0')
-  }
 }
 
 function readVersion(): string {

@@ -65,6 +65,8 @@ export interface Operators {
   limitsHere(agent: string | undefined): Promise<Standing | undefined>
   /** The state of each deployment: the worst that the workers last told of it, or what is known here. */
   deployments(): readonly DeploymentState[]
+  /** Workers that serve, and of how many; nothing where there are none. */
+  workers(): { readonly workers?: { readonly live: number; readonly of: number } }
   /** Prometheus text. */
   metrics(): Promise<string>
   /** What `/ready` tells besides yes and no. */
@@ -148,9 +150,14 @@ export function createOperators(deps: OperatorsDeps): Operators {
     }
   }
 
+  function workers() {
+    return fleet === undefined ? {} : { workers: { live: fleet.live, of: deps.workers } }
+  }
+
   return {
     lookHere,
     limitsHere,
+    workers,
     deployments: () => whole ?? deploymentStates(gateway().snapshot, health),
 
     async metrics() {
@@ -161,7 +168,7 @@ export function createOperators(deps: OperatorsDeps): Operators {
 
     async readiness() {
       const { limits, replicas } = await look()
-      return { limits, replicas, ...workersShown(deps) }
+      return { limits, replicas, ...workers() }
     },
 
     async status({ agent }) {
@@ -174,7 +181,7 @@ export function createOperators(deps: OperatorsDeps): Operators {
         phase: phase.now,
         source: gateway().snapshot.source,
         limits,
-        ...workersShown(deps),
+        ...workers(),
         inflight,
         streams,
         deployments: deployments.map((one) => ({
@@ -186,11 +193,6 @@ export function createOperators(deps: OperatorsDeps): Operators {
       }
     },
   }
-}
-
-/** Workers that serve, and of how many; nothing where there are none. */
-export function workersShown({ fleet, workers }: Pick<OperatorsDeps, 'fleet' | 'workers'>) {
-  return fleet === undefined ? {} : { workers: { live: fleet.live, of: workers } }
 }
 
 // What comes from another process of this program is looked at no closer than that it is of the kind.

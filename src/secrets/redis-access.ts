@@ -38,15 +38,14 @@ export async function resolveRedis(
 
 /** What would keep a start from reaching Redis, beyond references without a value: `verifySecrets` names those. */
 export async function verifyRedis(
-  snapshot: Pick<Snapshot, 'providers' | 'admin' | 'redis' | 'secrets'>,
-  around: Pick<Surroundings, 'env' | 'uid'>,
+  snapshot: Pick<Snapshot, 'providers' | 'admin' | 'redis'>,
+  around: Surroundings,
 ): Promise<readonly Problem[]> {
   if (snapshot.redis === undefined) return []
-  const surroundings = { ...around, groupReadable: snapshot.secrets.groupReadable }
   const values = new Map<string, string | undefined>()
   for (const { reference } of referencesOf(snapshot))
-    values.set(reference, (await resolveReference(reference, surroundings)).value)
-  return (await resolveRedis(snapshot.redis, (reference) => values.get(reference), surroundings)).problems
+    values.set(reference, (await resolveReference(reference, around)).value)
+  return (await resolveRedis(snapshot.redis, (reference) => values.get(reference), around)).problems
 }
 
 async function readTls(

@@ -10,7 +10,7 @@ const SRC = resolve(import.meta.dirname, '../../src')
 const GROUND = ['bytes', 'config', 'formats']
 const COMMON = ['errors.ts', 'types.ts']
 /** What joins rooms, for main.ts alone. */
-const JOINTS = ['gateway.ts', 'operators.ts']
+const JOINTS = ['gateway.ts', 'operators.ts', 'reload.ts']
 const TOP = [...COMMON, ...JOINTS, 'main.ts']
 const VENDOR = /anthropic|gemini|azure|bedrock|vertex/i
 
@@ -193,10 +193,12 @@ describe('the rules can be broken', () => {
     'formats/anthropic.ts': "export const name = 'anthropic'",
     'upstream/vendors.ts': "export const hosts = ['api.anthropic.com']",
     'gateway.ts': "import { m } from './quota/meter.ts'\nimport { t } from './types.ts'",
+    'reload.ts': "import { k } from './secrets/keyring.ts'\nimport type { F } from './workers/fleet.ts'",
     'operators.ts': "import { m } from './quota/meter.ts'\nimport { f } from './workers/fleet.ts'",
     'main.ts': [
       "import { g } from './gateway.ts'",
       "import { o } from './operators.ts'",
+      "import { r } from './reload.ts'",
       "import { c } from './cli/run.ts'",
       'process.exit(0)',
     ].join('\n'),
@@ -229,6 +231,7 @@ describe('the rules can be broken', () => {
     ['quota/deep/meter.ts', "import { p } from '../../policy/decide.ts'", 'imports policy/decide.ts'],
     ['quota/meter.ts', "import { g } from '../gateway.ts'", 'imports gateway.ts'],
     ['quota/meter.ts', "import { o } from '../operators.ts'", 'imports operators.ts'],
+    ['workers/fleet.ts', "import type { R } from '../reload.ts'", 'imports reload.ts'],
     ['quota/meter.ts', "import { g } from '../main.ts'", 'imports main.ts'],
     ['quota/meter.ts', "import { t } from '../../test/support/redis.ts'", 'imports ../test/support/redis.ts'],
     ['bytes/sse.ts', "import { h } from '../http/reply.ts'", 'imports http/reply.ts'],
@@ -238,6 +241,8 @@ describe('the rules can be broken', () => {
     ['gateway.ts', "import { o } from './operators.ts'", 'imports operators.ts'],
     ['operators.ts', "import type { G } from './gateway.ts'", 'imports gateway.ts'],
     ['operators.ts', "import { m } from './main.ts'", 'imports main.ts'],
+    ['reload.ts', "import { b } from './gateway.ts'", 'imports gateway.ts'],
+    ['reload.ts', "import { o } from './operators.ts'", 'imports operators.ts'],
     ['helpers.ts', 'export {}', 'a file at the top that no rule knows'],
     ['http/listen.ts', 'process.exit(1)', 'touches process'],
     ['http/listen.ts', 'const { env } = process', 'touches process'],
@@ -249,6 +254,7 @@ describe('the rules can be broken', () => {
     ['http/listen.ts', "import { env } from 'process'", 'imports node:process'],
     ['gateway.ts', 'process.on("SIGHUP", reload)', 'touches process'],
     ['operators.ts', 'const { pid } = process', 'touches process'],
+    ['reload.ts', "process.on('SIGHUP', reload)", 'touches process'],
     ['http/listen.ts', "if (format === 'anthropic') return", 'names a vendor: anthropic'],
     ['http/listen.ts', 'const isGemini = true', 'names a vendor: Gemini'],
     ['upstream/transport.ts', 'const AZURE_VERSION = 1', 'names a vendor: AZURE'],
