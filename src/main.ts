@@ -1,54 +1,56 @@
 #!/usr/bin/env node
-// The process: arguments, environment, signals, start, reload, drain. Makes everything that outlives a Snapshot and
-// hands it in by name. The only file that touches `process`.
+// The process: arguments, environment, signals, start, the order of the drain. Makes everything that outlives a Snapshot
+// and hands it in by name. The only file that touches `process`.
 
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { createServer, type Server, type ServerResponse } from 'node:http'
-import { Server as Listener } from 'node:net'
-import { getRequestListener } from '@hono/node-server'
-import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
-import { MeterProvider, type MetricData } from '@opentelemetry/sdk-metrics'
+import { PrometheusExporter } from '@opentelemetry/exporter-prometheus'
+import { MeterProvider } from '@opentelemetry/sdk-metrics'
 import pino from 'pino'
-import { createAdmin, type ReloadAnswer } from './admin/app.ts'
+import { createAdmin } from './admin/app.ts'
+import { createAdminServer } from './admin/server.ts'
+import { toBanner } from './cli/banner.ts'
 import { runCommand } from './cli/commands.ts'
 import type { Io } from './cli/io.ts'
-import { BEARER_PREFIX, bearerSha256, checksumIsRight, hasSluicePrefix, mintBearer } from './config/bearer.ts'
-import { fromEnvironment } from './config/environment.ts'
-import { formatProblem, type Problem } from './config/problems.ts'
-import { createReader, heldFiles, type Reader, type Sources } from './config/reader.ts'
-import type { RedisServers } from './config/redis-servers.ts'
+import { BEARER_PREFIX, checksumIsRight, hasSluicePrefix, mintBearer } from './config/bearer.ts'
+import { createEnvironmentReader } from './config/environment-reader.ts'
+import { formatProblem } from './config/problems.ts'
+import { createReader, isSources } from './config/reader.ts'
 import type { Snapshot } from './config/snapshot.ts'
-import type { Loaded } from './config/validate.ts'
-import { GatewayError } from './errors.ts'
+import { createWorkerReader, readBegin } from './config/worker-reader.ts'
 import { buildGateway, type Gateway, type Stores } from './gateway.ts'
 import { createApp } from './http/app.ts'
+import { answersOf, drain, LAST_WORDS_MS } from './http/drain.ts'
 import { toErrorResponse } from './http/error-body.ts'
+import { createIds } from './http/ids.ts'
 import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/listen.ts'
+import { listen, portOf } from './http/port.ts'
 import { createRevocations } from './identity/revocations.ts'
 import { createSharedRevocations } from './identity/shared-revocations.ts'
+import { createOperators, type Operators } from './operators.ts'
+import { type Backing, createBacking } from './quota/backing.ts'
 import { createRedisClient } from './quota/client.ts'
 import { answerVisits, createRemoteAuthority } from './quota/ipc.ts'
-import { createLeaseStore, type LeaseStore, NOTHING_IN_HAND } from './quota/leases.ts'
-import { createMemoryAuthority, type MemoryAuthority } from './quota/memory.ts'
+import { NOTHING_IN_HAND } from './quota/leases.ts'
+import { createMemoryAuthority } from './quota/memory.ts'
 import { createMeter, type Meter as QuotaMeter } from './quota/meter.ts'
-import { createOutageAuthority, type OutageAuthority, SHADOWS } from './quota/outage.ts'
-import { createRedisLedgers, type RedisLedgers } from './quota/redis.ts'
-import { type Authority, systemTimers } from './quota/store.ts'
+import { SHADOWS } from './quota/outage.ts'
+import { systemTimers } from './quota/store.ts'
+import { createReload, watchedPaths } from './reload.ts'
 import { describeError } from './secrets/describe-error.ts'
 import {
   createKeyring,
-  type Keyring,
   literalSecretsOf,
   referencesOf,
+  secretAges,
   verifySecrets,
 } from './secrets/keyring.ts'
-import { resolveRedis } from './secrets/redis-access.ts'
-import { resolveReference } from './secrets/reference.ts'
+import { resolveRedis, verifyRedis } from './secrets/redis-access.ts'
+import type { Surroundings } from './secrets/reference.ts'
 import { createScrubber } from './secrets/scrubber.ts'
 import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
-import type { Clock, Deployment, Reply } from './types.ts'
+import type { Clock, Reply } from './types.ts'
 import { createHealth } from './upstream/health.ts'
 import { NO_HINTS } from './upstream/hints.ts'
 import { createCannedReply } from './upstream/in-process/canned-reply.ts'
@@ -59,26 +61,21 @@ import { createRetryBudget } from './upstream/retry-budget.ts'
 import type { Timers } from './upstream/timers.ts'
 import { createTransport } from './upstream/transport.ts'
 import { START, VENDORS } from './upstream/vendors.ts'
+import { createFigures } from './usage/figures.ts'
 import { createLines } from './usage/lines.ts'
-import { addUp, isMetrics, joinWorkers, lastingOf, metricsOf } from './usage/merge.ts'
 import { createInstruments } from './usage/metrics.ts'
 import { createRecorder } from './usage/record.ts'
 import { createFleet, type Fleet } from './workers/fleet.ts'
 import { isWorker, openLink } from './workers/link.ts'
+import { isRecord } from './workers/post.ts'
 
 const VERSION = readVersion()
 /** A change is seen after two equal looks, so within twice this. */
 const WATCH_MS = 300
 /** Open requests of an expired bearer are looked for this often. */
 const EXPIRY_MS = 500
-/** How long answers that the end of a drain cuts have to leave. */
-const LAST_WORDS_MS = 500
-/** How long the workers have for a reload, for a word on how they stand, and to end behind their drain. */
-const RELOAD_MS = 30_000
-const LOOK_MS = 1000
+/** How long the workers have to end behind their drain. */
 const END_MS = 5000
-/** Workers that have not taken over what is new are told again after this. */
-const TELL_AGAIN_MS = 5000
 /** A signal this soon after the first is its echo: a group gets it, and npm in that group passes its own on. */
 const ECHO_MS = 1000
 
@@ -111,9 +108,10 @@ async function main(args: readonly string[]): Promise<number> {
     version: VERSION,
     serve,
     verifySecrets: async (snapshot) =>
-      [...(await verifySecrets(snapshot, surroundings())), ...(await verifyRedis(snapshot))].map(
-        (problem) => ({ file: snapshot.source, ...problem }),
-      ),
+      [
+        ...(await verifySecrets(snapshot, surroundings(snapshot))),
+        ...(await verifyRedis(snapshot, surroundings(snapshot))),
+      ].map((problem) => ({ file: snapshot.source, ...problem })),
     randomBytes: (count) => randomBytes(count),
     now: () => clock.wall(),
     fetch,
@@ -162,6 +160,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     { base: link && { worker: link.id }, timestamp: pino.stdTimeFunctions.isoTime },
     createScrubbedWritable((line) => lines.write(line.toString()), scrubber),
   )
+  const scrub = (text: string) => scrubber.text(text)
   const describe = (error: unknown) => describeError(error, scrubber)
   const onError = (error: unknown, id: string) => log.error({ id, error: describe(error) }, 'internal error')
   process.on('uncaughtException', (error) => {
@@ -180,21 +179,26 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       `SLUICE_BEARER: begins with ${BEARER_PREFIX} and is not one that "sluice bearer new" made; use one, or text of any other kind`,
     ])
   }
-  const { read, readAround, sourcesOf } =
+  const reader =
     path === undefined
-      ? readerOfEnvironment(bearer)
+      ? createEnvironmentReader({
+          environment: process.env,
+          vendors: VENDORS,
+          start: START,
+          bearer: bearer ?? '',
+          fetch,
+        })
       : begun === undefined
         ? createReader({ path, vendors: VENDORS })
-        : readerOfPrimary(begun)
-  const loaded = await read()
+        : createWorkerReader(begun, { vendors: VENDORS })
+  const loaded = await reader.read()
   if (!loaded.ok) return cannotStart(loaded.problems.map(formatProblem))
+  /** That of the start; the one in use is `gateway().snapshot`. */
   const { snapshot } = loaded
-  const first = snapshot
   log.level = snapshot.log.level
 
   const keyring = createKeyring({
-    ...surroundings(),
-    groupReadable: snapshot.secrets.groupReadable,
+    ...surroundings(snapshot),
     references: referencesOf(snapshot),
     clock,
     onWarning: (message) => log.warn(message),
@@ -215,21 +219,22 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       ),
   })
   const counts = { inflight: 0, streams: 0 }
-  const limits: Limits = { redis: undefined, outage: undefined, sinceMs: clock.wall(), store: undefined }
+  const startedMs = clock.wall()
+  // Made further down: nobody looks before.
+  let limits: Backing | undefined
   let quota: QuotaMeter | undefined
-  /** The state of each deployment as the workers last told it. */
-  let whole: ReturnType<typeof deploymentStates> | undefined
+  let operators: Operators | undefined
   const instruments = createInstruments(provider.getMeter('sluice'), {
     inflight: () => counts.inflight,
     streams: () => counts.streams,
-    redisUp: () => limits.outage?.up,
-    redisFleet: () => limits.outage?.fleet,
-    redisRoundTrips: () => limits.redis?.trips ?? 0,
-    limits: () => limits.store?.totals() ?? NOTHING_IN_HAND,
+    redisUp: () => limits?.outage?.up,
+    redisFleet: () => limits?.outage?.fleet,
+    redisRoundTrips: () => limits?.redis?.trips ?? 0,
+    limits: () => limits?.store.totals() ?? NOTHING_IN_HAND,
     openHolds: () => quota?.openHolds() ?? 0,
     waiting: () => quota?.waiting() ?? 0,
-    deployments: () => whole ?? deploymentStates(current.gateway?.snapshot, health),
-    secrets: () => secretAges(keyring),
+    deployments: () => operators?.deployments() ?? [],
+    secrets: () => secretAges(keyring, clock.wall()),
   })
 
   const secrets = await keyring.reload()
@@ -238,7 +243,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   teach([snapshot])
   warn(snapshot.warnings)
 
-  const access = snapshot.redis && (await resolveRedis(snapshot.redis, keyring.value, around(snapshot)))
+  const access = snapshot.redis && (await resolveRedis(snapshot.redis, keyring.value, surroundings(snapshot)))
   if (access !== undefined && access.servers === undefined)
     return cannotStart(access.problems.map(({ path, message }) => `${path}: ${message}`))
   const servers = access?.servers
@@ -252,8 +257,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   expiry.add(revocations)
   // Budgets run by the calendar; a limiter's clock must not jump with that of the machine.
   const epochUs = Math.floor((clock.wall() - clock.now()) * 1000)
-  const maxLedgers = servers === undefined ? undefined : SHADOWS
-  const ledgers = createMemoryAuthority({ clock, epochUs, maxLedgers })
+  const ledgers = createMemoryAuthority({ clock, epochUs, maxLedgers: servers && SHADOWS })
   const figures = createFigures()
   if (link === undefined && snapshot.listen.workers > 1) {
     fleet = createFleet({
@@ -273,9 +277,11 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       onError: (error) => onError(error, ''),
     })
   }
-  const store = createStore(snapshot, {
-    log,
-    limits,
+  limits = createBacking({
+    // In Redis the replicas are the workers.
+    servers: fleet === undefined ? servers : undefined,
+    settings: snapshot.redis,
+    replica: randomBytes(6).toString('hex'),
     here:
       link === undefined || servers !== undefined
         ? ledgers
@@ -284,17 +290,19 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
             timers: systemTimers,
           }),
     shadow: ledgers,
-    // In Redis the replicas are the workers.
-    servers: fleet === undefined ? servers : undefined,
     leases: link !== undefined,
+    clock,
+    timers: systemTimers,
+    log,
+    random: Math.random,
+    startedMs,
   })
-  limits.store = store
-  quota = createMeter({ store, clock, timers: systemTimers, ids: createIds('h') })
-  const redisOptions = { timers: systemTimers, log, random: Math.random, scripts: [] }
+  const { store } = limits
+  quota = createMeter({ store, clock, timers: systemTimers, ids: createIds('h', randomBytes) })
   const shared =
     servers &&
     createSharedRevocations({
-      redis: createRedisClient(servers, redisOptions),
+      redis: createRedisClient(servers, { timers: systemTimers, log, random: Math.random, scripts: [] }),
       revocations,
       clock,
       timers,
@@ -305,7 +313,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const transport = createTransport()
   const phase: { now: Phase['now'] } = { now: 'starting' }
   let isListening = false
-  const nextId = createIds('req_')
+  const nextId = createIds('req_', randomBytes)
   const stores: Stores = {
     clock,
     phase,
@@ -325,14 +333,13 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     quota,
     revocations,
     usage: createRecorder({ log, instruments, clock, describe }),
-    scrub: (text) => scrubber.text(text),
+    scrub,
     userAgent: `sluice/${VERSION}`,
   }
   current.gateway = buildGateway(snapshot, stores)
   const gateway = () => current.gateway as Gateway
 
   const sweep = createSweep(clock)
-  const scrub = (text: string) => scrubber.text(text)
   const onFault = stores.usage.refused
   let trusted = toBlockList(snapshot.listen.trustedProxies)
   const active = new Set<Reply>()
@@ -360,108 +367,25 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     }),
   })
 
-  /** Reloads follow one another; each ends with the new gateway in place or with the old one untouched. */
-  let reloading: Promise<ReloadAnswer> = Promise.resolve({ ok: true, applied: true, problems: [] })
-  function reload({ secretsOnly }: { secretsOnly: boolean }): Promise<ReloadAnswer> {
-    reloading = reloading
-      .then(() => reloadNow(secretsOnly))
-      .then((answer) => (fleet === undefined ? answer : reloadWorkers(fleet, answer, secretsOnly)))
-      .catch((error: unknown) => {
-        onError(error, '')
-        return refused([{ file: '', path: '', message: 'internal error, see the log' }])
-      })
-    return reloading
-  }
-  function refused(problems: readonly Problem[]): ReloadAnswer {
-    log.error({ problems: problems.map(formatProblem) }, 'the new configuration is not used: it has problems')
-    return { ok: false, applied: false, problems }
-  }
-  let tellAgain: NodeJS.Timeout | undefined
-  /** Every worker takes over what is in use here. */
-  async function reloadWorkers(
-    workers: Fleet,
-    own: ReloadAnswer,
-    secretsOnly: boolean,
-  ): Promise<ReloadAnswer> {
-    const sources = secretsOnly ? undefined : sourcesOf(gateway().snapshot)
-    const answers = await workers.ask({ kind: 'reload', sources, secretsOnly }, RELOAD_MS)
-    const lost = answers.flatMap(({ id, answer }): Problem[] => {
-      if (!isReloadAnswer(answer))
-        return [{ file: '', path: '', message: `worker ${id} has not reloaded in time` }]
-      return answer.problems.filter(({ message }) => !own.problems.some((one) => one.message === message))
-    })
-    if (lost.length === 0) return own
-    log.error({ problems: lost.map(formatProblem) }, 'not all workers have what is new: they are told again')
-    clearTimeout(tellAgain)
-    tellAgain = setTimeout(() => void reload({ secretsOnly: false }), TELL_AGAIN_MS).unref()
-    return { ...own, ok: false, problems: [...own.problems, ...lost] }
-  }
-  async function reloadNow(secretsOnly: boolean): Promise<ReloadAnswer> {
-    const before = gateway().snapshot
-    const next: Loaded = secretsOnly ? { ok: true, snapshot: before } : await read()
-    const secrets = next.ok ? await loadSecrets(next.snapshot) : { missing: next.problems, stale: [] }
-    if (next.ok && secrets.missing.length === 0) {
-      if (!secretsOnly) use(next.snapshot)
-      settleSecrets()
-      if (secrets.stale.length === 0) return { ok: true, applied: true, problems: [] }
-      log.error(
-        { problems: secrets.stale.map(formatProblem) },
-        'some secrets cannot be read; the last good values stay',
-      )
-      return { ok: false, applied: true, problems: secrets.stale }
-    }
-    // A mistake in one file must not keep the changes of the others from being heard, a removed bearer above all.
-    const around = await readAround(new Set(secrets.missing.map(({ file }) => file)))
-    if (around.ok && (await loadSecrets(around.snapshot)).missing.length === 0) {
-      use(around.snapshot, 'what has no problems was reloaded')
-    }
-    settleSecrets()
-    return refused(secrets.missing)
-  }
-  /** Reads the secrets of a configuration beside those in use. Without a value it cannot be used; an old one will do. */
-  async function loadSecrets(snapshot: Snapshot): Promise<{ missing: Problem[]; stale: Problem[] }> {
-    const wanted = referencesOf(snapshot)
-    const named = new Set(wanted.map(({ reference }) => reference))
-    const present = referencesOf(gateway().snapshot).filter(({ reference }) => !named.has(reference))
-    const { changed, problems } = await keyring.reload({
-      references: [...wanted, ...present],
-      groupReadable: snapshot.secrets.groupReadable,
-    })
-    teach([first, gateway().snapshot, snapshot])
-    if (changed.length > 0) log[news]({ secrets: changed }, 'secrets replaced')
-    const missing: Problem[] = []
-    const stale: Problem[] = []
-    for (const { path, reference, message } of problems) {
-      if (!named.has(reference)) continue
-      const list = keyring.value(reference) === undefined ? missing : stale
-      list.push({ file: snapshot.source, path, message })
-    }
-    return { missing, stale }
-  }
-  function use(snapshot: Snapshot, message = 'configuration reloaded'): void {
-    warn([...needsRestart(gateway().snapshot, snapshot), ...snapshot.warnings])
-    current.gateway = buildGateway(snapshot, stores)
-    revocations.use(snapshot)
-    trusted = toBlockList(snapshot.listen.trustedProxies)
-    front.maxConnections = snapshot.listen.maxConnections
-    log.level = snapshot.log.level
-    log[news]({ agents: snapshot.agents.size, routes: snapshot.routes.size }, message)
-  }
-  function settleSecrets(): void {
-    const { snapshot } = gateway()
-    keyring.use({ references: referencesOf(snapshot), groupReadable: snapshot.secrets.groupReadable })
-  }
-
-  /** Where limits are decided. */
-  function limitsAt(): 'here' | 'redis' | 'outage' {
-    if (limits.outage === undefined) return 'here'
-    return limits.outage.up ? 'redis' : 'outage'
-  }
-
-  /** Replicas that share the limits: seen in Redis, or reckoned with while it is away. */
-  function replicasSeen(): number {
-    return limits.outage?.[limits.outage.up ? 'fleet' : 'divisor'] ?? 1
-  }
+  const reload = createReload({
+    reader,
+    keyring,
+    snapshot: () => gateway().snapshot,
+    use(next) {
+      current.gateway = buildGateway(next, stores)
+      revocations.use(next)
+      trusted = toBlockList(next.listen.trustedProxies)
+      front.maxConnections = next.listen.maxConnections
+      log.level = next.log.level
+    },
+    fleet,
+    teach: (snapshots) => teach([snapshot, ...snapshots]),
+    warn,
+    news: (fields, message) => log[news](fields, message),
+    log,
+    onError: (error) => onError(error, ''),
+    timers: systemTimers,
+  })
 
   // --- the primary and its workers -----------------------------------------------------------------------------
 
@@ -472,8 +396,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
         replica: replicaOf(id),
         fleet: Math.max(fleet.live, 1),
       })
-    const { snapshot } = gateway()
-    return { path: configPath, sources: sourcesOf(snapshot), workers: first.listen.workers }
+    const sources = reader.sourcesOf(gateway().snapshot)
+    return { path: configPath, sources, workers: snapshot.listen.workers }
   }
 
   async function answerPrimary(question: unknown): Promise<unknown> {
@@ -482,121 +406,36 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       if (begun !== undefined && isSources(question.sources)) begun.sources = question.sources
       return reload({ secretsOnly: question.secretsOnly === true })
     }
-    if (question.kind === 'look')
-      return {
-        ...counts,
-        limits: limitsAt(),
-        replicas: replicasSeen(),
-        deployments: deploymentStates(gateway().snapshot, health),
-        metrics:
-          question.metrics === true ? metricsOf((await exporter.collect()).resourceMetrics) : undefined,
-      } satisfies Look
+    if (question.kind === 'look') return operators?.lookHere({ metrics: question.metrics === true })
     if (question.kind === 'limits')
-      return limitsHere(typeof question.agent === 'string' ? question.agent : undefined)
+      return operators?.limitsHere(typeof question.agent === 'string' ? question.agent : undefined)
     if (question.kind === 'drain') told.resolve('SIGTERM')
     return undefined
   }
 
-  /** How limits stand; undefined where there is no such agent. */
-  async function limitsHere(agent: string | undefined): Promise<Standing | undefined> {
-    const shown = await gateway().limits(agent)
-    return (
-      shown && {
-        shown,
-        redis: redisShown(gateway().snapshot, limits),
-        leases: leasesShown(limits),
-        openHolds: quota?.openHolds() ?? 0,
-        waiting: quota?.waiting() ?? 0,
-      }
-    )
-  }
-
-  /** The same of all workers together: each sees the one standing of a limit, and has its own part in hand. */
-  async function lookAtLimits(agent: string | undefined): Promise<Standing | undefined> {
-    if (fleet === undefined) return limitsHere(agent)
-    const answers = await fleet.ask({ kind: 'limits', agent }, LOOK_MS)
-    const told = answers.flatMap(({ answer }) => (isStanding(answer) ? [answer] : []))
-    const [one] = told
-    if (one === undefined) return limitsHere(agent)
-    const add = (pick: (standing: Standing) => number): number =>
-      told.reduce((sum, standing) => sum + pick(standing), 0)
-    return {
-      ...one,
-      leases: leasesAdded(told.map(({ leases }) => leases)),
-      openHolds: add(({ openHolds }) => openHolds),
-      waiting: add(({ waiting }) => waiting),
-    }
-  }
-
-  /** How this gateway stands: of one process, or of all workers together. */
-  async function look({ metrics = false } = {}): Promise<Look> {
-    const { snapshot } = gateway()
-    const own = {
-      ...counts,
-      limits: limitsAt(),
-      replicas: replicasSeen(),
-      deployments: deploymentStates(snapshot, health),
-      metrics: undefined,
-    }
-    if (fleet === undefined) return own
-    const looks: Look[] = []
-    for (const { id, answer } of await fleet.ask({ kind: 'look', metrics }, LOOK_MS)) {
-      if (!isLook(answer)) continue
-      looks.push(answer)
-      if (answer.metrics !== undefined) figures.note(id, answer.metrics)
-    }
-    whole = worstOf(own.deployments, looks)
-    return {
-      inflight: looks.reduce((sum, { inflight }) => sum + inflight, 0),
-      streams: looks.reduce((sum, { streams }) => sum + streams, 0),
-      limits: looks.find(({ limits }) => limits === 'outage')?.limits ?? looks[0]?.limits ?? own.limits,
-      replicas: looks[0]?.replicas ?? own.replicas,
-      deployments: whole,
-      metrics: figures.all(),
-    }
-  }
-
-  const serializer = new PrometheusSerializer(undefined, false, undefined, true, true)
+  operators = createOperators({
+    gateway,
+    fleet,
+    workers: snapshot.listen.workers,
+    figures,
+    backing: limits,
+    quota,
+    health,
+    counts,
+    phase,
+    version: VERSION,
+    collect: async () => (await exporter.collect()).resourceMetrics,
+    scrub,
+  })
   const admin = createAdmin({
     phase,
     token: () => {
       const { token } = gateway().snapshot.admin
       return token === undefined ? undefined : keyring.value(token)
     },
-    metrics: async () => {
-      const { metrics } = await look({ metrics: true })
-      const { resourceMetrics } = await exporter.collect()
-      return scrub(
-        serializer.serialize(
-          metrics === undefined ? resourceMetrics : joinWorkers(resourceMetrics, [metrics]),
-        ),
-      )
-    },
-    readiness: async () => {
-      const { limits, replicas } = await look()
-      return { limits, replicas, ...workersShown(fleet, first) }
-    },
-    status: async ({ agent }) => {
-      const { inflight, streams, limits, deployments } = await look()
-      const standing = await lookAtLimits(agent)
-      if (standing === undefined) return undefined
-      const { shown, ...totals } = standing
-      return {
-        version: VERSION,
-        phase: phase.now,
-        source: gateway().snapshot.source,
-        limits,
-        ...workersShown(fleet, first),
-        inflight,
-        streams,
-        deployments: deployments.map((one) => ({
-          ...one,
-          price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
-        })),
-        ...shown,
-        ...totals,
-      }
-    },
+    metrics: operators.metrics,
+    readiness: operators.readiness,
+    status: operators.status,
     reload,
     fail: (error) => {
       const id = nextId()
@@ -604,12 +443,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       return toErrorResponse(error, id, scrub)
     },
   })
-  const answerAdmin = getRequestListener(admin.fetch, { overrideGlobalObjects: false })
-  const back = createServer({ requireHostHeader: false }, (req, res) => {
-    // As on the agents' side: nothing depends on the name, and the adapter fails on one that no URL may have.
-    req.headers.host = 'sluice'
-    void answerAdmin(req, res)
-  })
+  const back = createAdminServer(admin)
 
   const watch = watchFiles({
     paths: () => (link === undefined ? watchedPaths(keyring, gateway().snapshot) : []),
@@ -634,14 +468,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     started.resolve()
     if (link === undefined) {
       log.info(
-        {
-          host,
-          port,
-          adminHost: snapshot.admin.host,
-          adminPort,
-          ...workersShown(fleet, first),
-          version: VERSION,
-        },
+        { host, port, adminHost: snapshot.admin.host, adminPort, ...operators.workers(), version: VERSION },
         'listening',
       )
     }
@@ -665,24 +492,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   if (fleet === undefined) await wait(drainNoticeMs)
   else await fleet.end({ kind: 'drain' }, drainNoticeMs + drainMs + LAST_WORDS_MS + END_MS)
   phase.now = 'closing'
-  // Not `front.close()`: it ends every connection whose answer is written, also when the caller has yet to read it.
-  Listener.prototype.close.call(front)
-  const untilMs = clock.now() + drainMs
-  while ((counts.inflight > 0 || unsent.size > 0) && clock.now() < untilMs) {
-    if (![...unsent].some((answer) => answer.writableEnded)) front.closeIdleConnections()
-    await wait(20)
-  }
-  if (counts.inflight > 0 || unsent.size > 0) {
-    log.warn(
-      { inflight: counts.inflight, unsent: unsent.size },
-      'the drain time is over; what is left is cut',
-    )
-    // Told, not just cut: an error event where an answer has begun, a 503 where none has.
-    for (const reply of active) reply.fail(toCutError(reply))
-    const lastMs = clock.now() + LAST_WORDS_MS
-    while (unsent.size > 0 && clock.now() < lastMs) await wait(20)
-  }
-  front.closeAllConnections()
+  await drain({ server: front, unsent, active, counts, clock, wait, log }, drainMs)
   back.close()
   back.closeAllConnections()
   sweep.stop()
@@ -719,364 +529,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   }
 }
 
-// --- configuration -----------------------------------------------------------------------------------------------
-
-/** A start without a file reads the environment, which does not change under a running process. */
-function readerOfEnvironment(bearer: string | undefined): Reader {
-  async function read(): Promise<Loaded> {
-    return fromEnvironment(process.env, {
-      vendors: VENDORS,
-      start: START,
-      bearerSha256: bearerSha256(bearer ?? ''),
-      localModel: await askLocalModel(process.env.LOCAL_LLM_URL),
-    })
-  }
-  return { read, readAround: read, sourcesOf: () => undefined }
-}
-
-/** What a worker runs on, as its primary told it. */
-interface Begin {
-  readonly path: string
-  sources: Sources
-  readonly workers: number
-}
-
-function readBegin(answer: unknown): Begin {
-  if (isRecord(answer) && typeof answer.path === 'string' && isSources(answer.sources))
-    return { path: answer.path, sources: answer.sources, workers: Number(answer.workers) }
-  throw new Error('the primary has not said what to do')
-}
-
-/** Reads what the primary has read; bounds of the whole gateway are shared among its workers. */
-function readerOfPrimary(begun: Begin): Reader {
-  const reader = createReader({
-    path: begun.path,
-    vendors: VENDORS,
-    files: {
-      read: (path, maxBytes) => heldFiles(begun.sources).read(path, maxBytes),
-      list: (folder) => heldFiles(begun.sources).list(folder),
-    },
-  })
-  const share = (loaded: Loaded): Loaded => {
-    if (!loaded.ok) return loaded
-    const { listen } = loaded.snapshot
-    const maxConnections = Math.ceil(listen.maxConnections / begun.workers)
-    const bodyBudgetBytes = Math.max(Math.floor(listen.bodyBudgetBytes / begun.workers), listen.maxBodyBytes)
-    return {
-      ok: true,
-      snapshot: { ...loaded.snapshot, listen: { ...listen, maxConnections, bodyBudgetBytes } },
-    }
-  }
-  return {
-    ...reader,
-    read: async () => share(await reader.read()),
-    readAround: async (broken) => share(await reader.readAround(broken)),
-  }
-}
-
-/** The first model that a local server lists; undefined when it does not answer soon. */
-async function askLocalModel(url: string | undefined): Promise<string | undefined> {
-  if (url === undefined || url === '' || process.env.SLUICE_LOCAL_MODEL !== undefined) return undefined
-  const base = url.replace(/\/+$/, '')
-  try {
-    const answer = await fetch(`${base.endsWith('/v1') ? base : `${base}/v1`}/models`, {
-      signal: AbortSignal.timeout(1000),
-      redirect: 'error',
-    })
-    const body: unknown = await answer.json()
-    const list =
-      typeof body === 'object' && body !== null && 'data' in body && Array.isArray(body.data) ? body.data : []
-    const id: unknown = list[0]?.id
-    return typeof id === 'string' ? id : undefined
-  } catch {
-    return undefined
-  }
-}
-
-/** Settings that are taken at start only. */
-function needsRestart(before: Snapshot, after: Snapshot): string[] {
-  const warnings: string[] = []
-  const place = ({ host, port }: { host: string; port: number }) => `${host}:${port}`
-  if (place(before.listen) !== place(after.listen))
-    warnings.push('listen.host and listen.port change with a restart')
-  if (place(before.admin) !== place(after.admin))
-    warnings.push('admin.host and admin.port change with a restart')
-  if (before.listen.workers !== after.listen.workers) warnings.push('listen.workers changes with a restart')
-  if (JSON.stringify(before.redis) !== JSON.stringify(after.redis))
-    warnings.push('redis changes with a restart')
-  return warnings
-}
-
-function watchedPaths(keyring: Keyring, snapshot: Snapshot): string[] {
-  const paths = keyring.files()
-  if (snapshot.policiesPath !== undefined) paths.push(snapshot.policiesPath)
-  return paths
-}
-
-// --- secrets and limits ------------------------------------------------------------------------------------------
-
-function surroundings() {
-  return { env: process.env, uid: process.getuid?.() ?? 0, groupReadable: false }
-}
-
-/** What stands behind the limits, for those who look. */
-interface Limits {
-  /** Undefined without Redis, as `outage` is. */
-  redis: RedisLedgers | undefined
-  outage: OutageAuthority | undefined
-  /** Unix ms at which `outage.up` last changed. */
-  sinceMs: number
-  store: LeaseStore | undefined
-}
-
-function around(snapshot: Snapshot) {
-  return { ...surroundings(), groupReadable: snapshot.secrets.groupReadable }
-}
-
-/** What would keep the start from reaching Redis, beyond references without a value. */
-async function verifyRedis(snapshot: Snapshot) {
-  if (snapshot.redis === undefined) return []
-  const values = new Map<string, string | undefined>()
-  for (const { reference } of referencesOf(snapshot))
-    values.set(reference, (await resolveReference(reference, around(snapshot))).value)
-  return (await resolveRedis(snapshot.redis, (reference) => values.get(reference), around(snapshot))).problems
-}
-
-function createStore(
-  snapshot: Snapshot,
-  deps: {
-    readonly servers: RedisServers | undefined
-    readonly log: pino.Logger
-    readonly limits: Limits
-    /** Who keeps the ledgers when Redis does not: this process, or its primary. */
-    readonly here: Authority
-    readonly shadow: MemoryAuthority
-    readonly leases: boolean
-  },
-): LeaseStore {
-  const { servers, log, limits, here, shadow, leases } = deps
-  // Where the ledgers are in this process nothing is won by taking ahead of need.
-  if (snapshot.redis === undefined || servers === undefined)
-    return createLeaseStore({ authority: here, clock, timers: systemTimers, leases })
-  const { onOutage, replicas } = snapshot.redis
-  const options = { timers: systemTimers, log, random: Math.random }
-  limits.redis = createRedisLedgers({ ...options, servers, replica: randomBytes(6).toString('hex') })
-  limits.outage = createOutageAuthority({
-    ...options,
-    redis: limits.redis,
-    shadow,
-    onOutage,
-    replicas,
-    onChange: () => {
-      limits.sinceMs = clock.wall()
-    },
-  })
-  return createLeaseStore({ authority: limits.outage, clock, timers: systemTimers, leases: true })
-}
-
-// --- what operators see ------------------------------------------------------------------------------------------
-
-function deploymentStates(snapshot: Snapshot | undefined, health: Stores['health']) {
-  const known = new Map(health.view().map((one) => [one.deployment, one]))
-  return [...(snapshot?.deployments.values() ?? [])]
-    .filter(({ kind }) => kind !== 'reply')
-    .map(
-      ({ name }) =>
-        known.get(name) ?? { deployment: name, state: 'available' as const, reason: '', holdMs: 0 },
-    )
-}
-
-/**
- * The worst that any worker says of a deployment. Each has breakers of its own: a provider that asks to be left alone
- * is left alone by the worker it told.
- */
-function worstOf(
-  known: ReturnType<typeof deploymentStates>,
-  looks: readonly Look[],
-): ReturnType<typeof deploymentStates> {
-  const all = looks.flatMap(({ deployments }) => deployments)
-  return known.map((own) =>
-    all
-      .filter(({ deployment }) => deployment === own.deployment)
-      .reduce((worst, one) => (one.state === 'unavailable' && one.holdMs >= worst.holdMs ? one : worst), own),
-  )
-}
-
-function workersShown(fleet: Fleet | undefined, { listen }: Snapshot) {
-  return fleet === undefined ? {} : { workers: { live: fleet.live, of: listen.workers } }
-}
-
-/** The last metrics of each worker, so that one that is slow or gone takes nothing out of a sum. */
-function createFigures() {
-  const last = new Map<number, readonly MetricData[]>()
-  let retired: readonly MetricData[] = []
-  return {
-    note: (id: number, metrics: readonly MetricData[]) => void last.set(id, metrics),
-    retire(id: number) {
-      retired = addUp([retired, lastingOf(last.get(id) ?? [])])
-      last.delete(id)
-    },
-    all: () => addUp([retired, ...last.values()]),
-  }
-}
-
-/** US dollars per million tokens; one that the caller names has the price of the name. */
-function toPriceShown(deployment: Deployment | undefined) {
-  if (deployment?.price !== undefined) {
-    const { input, cached, output } = deployment.price
-    return { input, cached, output }
-  }
-  return deployment === undefined || deployment.listPrices.length === 0 ? 'unpriced' : 'by model'
-}
-
-/** Null without Redis. */
-function redisShown(snapshot: Snapshot, { redis, outage, sinceMs }: Limits) {
-  if (redis === undefined || outage === undefined) return null
-  return {
-    up: outage.up,
-    since: new Date(sinceMs).toISOString(),
-    fleet: outage.fleet,
-    /** Among how many a limit is shared while Redis is away. */
-    divisor: outage.divisor,
-    onOutage: snapshot.redis?.onOutage,
-    trips: redis.trips,
-  }
-}
-
-function leasesShown({ store }: Limits) {
-  const { purses, leased, slots, owed } = store?.totals() ?? NOTHING_IN_HAND
-  return { accounts: purses, permits: leased, slots, owed: { requests: owed.requests, tokens: owed.tokens } }
-}
-
-/** What several processes have in hand together. */
-function leasesAdded(list: readonly ReturnType<typeof leasesShown>[]): ReturnType<typeof leasesShown> {
-  const add = (pick: (one: ReturnType<typeof leasesShown>) => number): number =>
-    list.reduce((sum, one) => sum + pick(one), 0)
-  return {
-    accounts: Math.max(...list.map(({ accounts }) => accounts)),
-    permits: add(({ permits }) => permits),
-    slots: add(({ slots }) => slots),
-    owed: { requests: add(({ owed }) => owed.requests), tokens: add(({ owed }) => owed.tokens) },
-  }
-}
-
-function secretAges(keyring: Keyring) {
-  return keyring
-    .states()
-    .flatMap(({ reference, sinceMs }) =>
-      sinceMs === undefined
-        ? []
-        : [{ secret: reference, ageSeconds: Math.max(0, (clock.wall() - sinceMs) / 1000) }],
-    )
-}
-
-/** Printed once, past the scrubber, by a start without a file: what to paste into a shell. */
-function toBanner(host: string, port: number, bearer: string): string {
-  const url = `http://${host === '0.0.0.0' ? '127.0.0.1' : host}:${port}/v1`
-  const body = '{"model":"auto","messages":[{"role":"user","content":"Hello, who are you?"}]}'
-  return [
-    '',
-    `export OPENAI_BASE_URL=${url}`,
-    `export OPENAI_API_KEY=${/^[\w.~+/=-]+$/.test(bearer) ? bearer : quoted(bearer)}`,
-    '',
-    `curl -s ${url}/chat/completions -H ${quoted(`authorization: Bearer ${bearer}`)} -H 'content-type: application/json' -d '${body}'`,
-    '',
-    '',
-  ].join('\n')
-}
-
-function quoted(word: string): string {
-  return `'${word.replaceAll("'", "'\\''")}'`
-}
-
-// --- workers -----------------------------------------------------------------------------------------------------
-
-/** How a process stands, as it tells its primary. */
-interface Look {
-  readonly inflight: number
-  readonly streams: number
-  readonly limits: 'here' | 'redis' | 'outage'
-  readonly replicas: number
-  readonly deployments: ReturnType<typeof deploymentStates>
-  readonly metrics: readonly MetricData[] | undefined
-}
-
-/** How limits stand, as one process sees it. */
-interface Standing {
-  readonly shown: NonNullable<Awaited<ReturnType<Gateway['limits']>>>
-  readonly redis: ReturnType<typeof redisShown>
-  readonly leases: ReturnType<typeof leasesShown>
-  readonly openHolds: number
-  readonly waiting: number
+/** What references to secrets are resolved in. */
+function surroundings({ secrets }: Snapshot): Surroundings {
+  return { env: process.env, uid: process.getuid?.() ?? 0, groupReadable: secrets.groupReadable }
 }
 
 /** Name of a worker in the ledgers. */
 function replicaOf(id: number): string {
   return `w${id}`
-}
-
-// What comes from another process of this program is looked at no closer than that it is of the kind.
-
-function isLook(value: unknown): value is Look {
-  return (
-    isRecord(value) &&
-    Array.isArray(value.deployments) &&
-    (value.metrics === undefined || isMetrics(value.metrics))
-  )
-}
-
-function isStanding(value: unknown): value is Standing {
-  return isRecord(value) && isRecord(value.shown) && isRecord(value.leases)
-}
-
-function isReloadAnswer(value: unknown): value is ReloadAnswer {
-  return isRecord(value) && Array.isArray(value.problems)
-}
-
-function isSources(value: unknown): value is Sources {
-  return isRecord(value) && Array.isArray(value.texts) && Array.isArray(value.folders)
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null
-}
-
-// --- process -----------------------------------------------------------------------------------------------------
-
-function listen(server: Server, { host, port }: { host: string; port: number }): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(
-        error.code === 'EADDRINUSE'
-          ? new Error(`port ${port} on ${host} is in use by another program`)
-          : error,
-      )
-    })
-    server.listen(port, host, () => resolve())
-  })
-}
-
-/** What is told to a caller whose answer the end of the drain cuts. */
-function toCutError(reply: Reply): GatewayError {
-  const message = 'This gateway is shutting down.'
-  return new GatewayError(reply.committed ? 'upstream_incomplete' : 'draining', message)
-}
-
-/** The answers of a server that have not left completely. */
-function answersOf(server: Server): ReadonlySet<ServerResponse> {
-  const answers = new Set<ServerResponse>()
-  const add = (_: unknown, answer: ServerResponse) => {
-    answers.add(answer)
-    answer.once('close', () => answers.delete(answer))
-  }
-  server.on('request', add).on('checkContinue', add).on('checkExpectation', add)
-  return answers
-}
-
-/** The port a server really has: a configured 0 takes a free one. */
-function portOf(server: Server): number {
-  const address = server.address()
-  return typeof address === 'object' && address !== null ? address.port : 0
 }
 
 /** Waits for one of the signals; a second one, meant as such, ends the process at once. */
@@ -1095,16 +555,6 @@ function firstSignal(signals: readonly NodeJS.Signals[]): Promise<NodeJS.Signals
 
 function wait(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
-}
-
-/** Ids that are unique over the fleet: 60 random bits of this process and a counter. */
-function createIds(prefix: string): () => string {
-  const stem = prefix + randomBytes(8).toString('base64url').replaceAll(/[-_]/g, 'x')
-  let count = 0
-  return () => {
-    count += 1
-    return stem + count.toString(36).padStart(4, '0')
-  }
 }
 
 function readVersion(): string {

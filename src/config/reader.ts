@@ -34,6 +34,13 @@ export function heldFiles({ texts, folders }: Sources): Files {
   }
 }
 
+/** Sources as another process of this program sent them: looked at no closer than that they are of the kind. */
+export function isSources(value: unknown): value is Sources {
+  if (typeof value !== 'object' || value === null) return false
+  const { texts, folders }: { texts?: unknown; folders?: unknown } = value
+  return Array.isArray(texts) && Array.isArray(folders)
+}
+
 function gone(path: string): never {
   throw Object.assign(new Error(`${path} was not there`), { code: 'ENOENT' })
 }

@@ -1,8 +1,10 @@
-// How the limits of a subject stand, as plain values for an operator. Pure; what is true of a ledger is told by
-// leases.ts.
+// How limits and what stands behind them stand, as plain values for an operator. Pure; what is true of a ledger is told
+// by leases.ts.
 
+import type { RedisSettings } from '../config/snapshot.ts'
 import type { Rate, Subject } from '../types.ts'
 import { toShare } from './account.ts'
+import type { Backing } from './backing.ts'
 import { remaining } from './bucket.ts'
 import { periodOf } from './period.ts'
 import type { Account, InHand } from './store.ts'
@@ -120,5 +122,43 @@ function toBudget(
     spentUsd: isTold ? spentMicros / 1e6 : null,
     leasedHereUsd: lease.micros / 1e6,
     endsAt: new Date(endUs / 1000).toISOString(),
+  }
+}
+
+/** What an operator sees of Redis; null without it. `settings` are those of the configuration as it is now. */
+export function redisShown({ redis, outage, sinceMs }: Backing, settings: RedisSettings | undefined) {
+  if (redis === undefined || outage === undefined) return null
+  return {
+    up: outage.up,
+    since: new Date(sinceMs).toISOString(),
+    fleet: outage.fleet,
+    /** Among how many a limit is shared while Redis is away. */
+    divisor: outage.divisor,
+    onOutage: settings?.onOutage,
+    trips: redis.trips,
+  }
+}
+
+/** What this process has in hand, over all limits. */
+export interface LeasesShown {
+  readonly accounts: number
+  readonly permits: number
+  readonly slots: number
+  readonly owed: { readonly requests: number; readonly tokens: number }
+}
+
+export function leasesShown({ store }: Backing): LeasesShown {
+  const { purses, leased, slots, owed } = store.totals()
+  return { accounts: purses, permits: leased, slots, owed: { requests: owed.requests, tokens: owed.tokens } }
+}
+
+/** What several processes have in hand together. */
+export function leasesAdded(list: readonly LeasesShown[]): LeasesShown {
+  const add = (pick: (one: LeasesShown) => number): number => list.reduce((sum, one) => sum + pick(one), 0)
+  return {
+    accounts: Math.max(...list.map(({ accounts }) => accounts)),
+    permits: add(({ permits }) => permits),
+    slots: add(({ slots }) => slots),
+    owed: { requests: add(({ owed }) => owed.requests), tokens: add(({ owed }) => owed.tokens) },
   }
 }

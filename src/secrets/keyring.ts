@@ -220,6 +220,15 @@ export function literalSecretsOf(snapshot: Pick<Snapshot, 'redis'>): string[] {
   return texts.flatMap(({ text }) => (isReference(text) ? [] : passwordsOf(text)))
 }
 
+/** How long each secret has had its present value; those without one are left out. `nowMs` is Unix ms. */
+export function secretAges(keyring: Pick<Keyring, 'states'>, nowMs: number) {
+  return keyring
+    .states()
+    .flatMap(({ reference, sinceMs }) =>
+      sinceMs === undefined ? [] : [{ secret: reference, ageSeconds: Math.max(0, (nowMs - sinceMs) / 1000) }],
+    )
+}
+
 /** What `sluice check` says of the secrets: every problem at once, nothing kept. */
 export async function verifySecrets(
   snapshot: Pick<Snapshot, 'providers' | 'admin' | 'redis' | 'secrets'>,

@@ -5,9 +5,9 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { formatPath } from '../config/problems.ts'
 import { type RedisServers, type TlsMaterial, toServers } from '../config/redis-servers.ts'
-import type { RedisSettings, RedisTls } from '../config/snapshot.ts'
-import type { Problem } from './keyring.ts'
-import { isReference, readKeyFile, reasonOf, type Surroundings } from './reference.ts'
+import type { RedisSettings, RedisTls, Snapshot } from '../config/snapshot.ts'
+import { type Problem, referencesOf } from './keyring.ts'
+import { isReference, readKeyFile, reasonOf, resolveReference, type Surroundings } from './reference.ts'
 
 export type RedisAccess =
   | { readonly servers: RedisServers; readonly problems: readonly [] }
@@ -34,6 +34,18 @@ export async function resolveRedis(
   return outcome.ok && problems.length === 0
     ? { servers: outcome.servers, problems: [] }
     : { servers: undefined, problems }
+}
+
+/** What would keep a start from reaching Redis, beyond references without a value: `verifySecrets` names those. */
+export async function verifyRedis(
+  snapshot: Pick<Snapshot, 'providers' | 'admin' | 'redis'>,
+  around: Surroundings,
+): Promise<readonly Problem[]> {
+  if (snapshot.redis === undefined) return []
+  const values = new Map<string, string | undefined>()
+  for (const { reference } of referencesOf(snapshot))
+    values.set(reference, (await resolveReference(reference, around)).value)
+  return (await resolveRedis(snapshot.redis, (reference) => values.get(reference), around)).problems
 }
 
 async function readTls(

@@ -1,6 +1,6 @@
 // The primary's end: starts the workers, asks them, replaces those that end, ends them all. The port for agents is held
-// by this process and all workers accept from it, so what waits there is not lost with one. What is asked and answered
-// is main.ts's.
+// by this process and all workers accept from it, so what waits there is not lost with one. The files at the top of
+// src/ say what is asked and answered.
 
 import cluster, { type Worker } from 'node:cluster'
 import { WORKER_VARIABLE } from './link.ts'

@@ -1,0 +1,68 @@
+// The end of the front door: lets what is under way finish, then tells those it cuts. Knows nothing of signals; when it
+// is time to end is main.ts's.
+
+import type { Server, ServerResponse } from 'node:http'
+import { Server as Listener } from 'node:net'
+import { GatewayError } from '../errors.ts'
+import type { Clock, Reply } from '../types.ts'
+
+export interface DrainDeps {
+  readonly server: Server
+  /** Answers that have not left completely: `answersOf` the server. */
+  readonly unsent: ReadonlySet<ServerResponse>
+  /** Answers under way, to be told. */
+  readonly active: ReadonlySet<Reply>
+  /** Requests under way. */
+  readonly counts: { readonly inflight: number }
+  readonly clock: Clock
+  readonly wait: (ms: number) => Promise<void>
+  readonly log: { warn(fields: Readonly<Record<string, unknown>>, message: string): void }
+}
+
+/** How long answers that the end of a drain cuts have to leave. */
+export const LAST_WORDS_MS = 500
+/** What is under way is looked at this often. */
+const LOOK_MS = 20
+
+/**
+ * Takes no new connection, gives what is under way `drainMs`, and cuts the rest. Resolves when every connection is
+ * closed, `LAST_WORDS_MS` after that time at the latest.
+ */
+export async function drain(deps: DrainDeps, drainMs: number): Promise<void> {
+  const { server, unsent, active, counts, clock, wait, log } = deps
+  // Not `server.close()`: it ends every connection whose answer is written, also when the caller has yet to read it.
+  Listener.prototype.close.call(server)
+  const untilMs = clock.now() + drainMs
+  while ((counts.inflight > 0 || unsent.size > 0) && clock.now() < untilMs) {
+    if (![...unsent].some((answer) => answer.writableEnded)) server.closeIdleConnections()
+    await wait(LOOK_MS)
+  }
+  if (counts.inflight > 0 || unsent.size > 0) {
+    log.warn(
+      { inflight: counts.inflight, unsent: unsent.size },
+      'the drain time is over; what is left is cut',
+    )
+    // Told, not just cut: an error event where an answer has begun, a 503 where none has.
+    for (const reply of active) reply.fail(toCutError(reply))
+    const lastMs = clock.now() + LAST_WORDS_MS
+    while (unsent.size > 0 && clock.now() < lastMs) await wait(LOOK_MS)
+  }
+  server.closeAllConnections()
+}
+
+/** The answers of a server that have not left completely; to be asked for before it listens. */
+export function answersOf(server: Server): ReadonlySet<ServerResponse> {
+  const answers = new Set<ServerResponse>()
+  const add = (_: unknown, answer: ServerResponse) => {
+    answers.add(answer)
+    answer.once('close', () => answers.delete(answer))
+  }
+  server.on('request', add).on('checkContinue', add).on('checkExpectation', add)
+  return answers
+}
+
+/** What is told to a caller whose answer the end of the drain cuts. */
+function toCutError(reply: Reply): GatewayError {
+  const message = 'This gateway is shutting down.'
+  return new GatewayError(reply.committed ? 'upstream_incomplete' : 'draining', message)
+}

@@ -1,0 +1,23 @@
+// Where a server listens, of agents or of operators.
+
+import type { Server } from 'node:http'
+
+/** Resolves when the server listens. @throws Error that names the port when somebody else has it; what Node says otherwise */
+export function listen(server: Server, { host, port }: { host: string; port: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      reject(
+        error.code === 'EADDRINUSE'
+          ? new Error(`port ${port} on ${host} is in use by another program`)
+          : error,
+      )
+    })
+    server.listen(port, host, () => resolve())
+  })
+}
+
+/** The port a server really has: a configured 0 takes a free one. */
+export function portOf(server: Server): number {
+  const address = server.address()
+  return typeof address === 'object' && address !== null ? address.port : 0
+}

@@ -1,0 +1,210 @@
+// What operators see, of one process or of all workers together: joins what the rooms publish of themselves for the
+// operators' port. A worker tells its primary how it stands; the primary asks, adds up, and is looked at itself.
+
+import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
+import type { MetricData, ResourceMetrics } from '@opentelemetry/sdk-metrics'
+import type { Snapshot } from './config/snapshot.ts'
+import type { Backing } from './quota/backing.ts'
+import type { Meter } from './quota/meter.ts'
+import { type LeasesShown, leasesAdded, leasesShown, redisShown } from './quota/shown.ts'
+import type { Health } from './upstream/health.ts'
+import { type DeploymentState, deploymentStates, toPriceShown, worstOf } from './upstream/shown.ts'
+import type { Figures } from './usage/figures.ts'
+import { isMetrics, joinWorkers, metricsOf } from './usage/merge.ts'
+import type { Fleet } from './workers/fleet.ts'
+import { isRecord } from './workers/post.ts'
+
+export interface OperatorsDeps {
+  /** The gateway as it is now. */
+  readonly gateway: () => {
+    readonly snapshot: Snapshot
+    /** How limits stand; undefined when there is no such agent. Shown as it is. */
+    limits(agent: string | undefined): Promise<object | undefined>
+  }
+  /** Undefined in a process without workers. */
+  readonly fleet: Fleet | undefined
+  /** Workers that there are to be. */
+  readonly workers: number
+  /** What the workers count, those that are gone included. */
+  readonly figures: Figures
+  readonly backing: Backing
+  readonly quota: Pick<Meter, 'openHolds' | 'waiting'>
+  readonly health: Health
+  /** Requests and streams under way here. */
+  readonly counts: { readonly inflight: number; readonly streams: number }
+  readonly phase: { readonly now: string }
+  readonly version: string
+  /** The metrics of this process. */
+  readonly collect: () => Promise<ResourceMetrics>
+  readonly scrub: (text: string) => string
+}
+
+/** How a process stands, as it tells its primary. */
+export interface Look {
+  readonly inflight: number
+  readonly streams: number
+  readonly limits: Backing['decides']
+  readonly replicas: number
+  readonly deployments: readonly DeploymentState[]
+  readonly metrics: readonly MetricData[] | undefined
+}
+
+/** How limits stand, as one process sees it. */
+export interface Standing {
+  readonly shown: object
+  readonly redis: ReturnType<typeof redisShown>
+  readonly leases: LeasesShown
+  readonly openHolds: number
+  readonly waiting: number
+}
+
+export interface Operators {
+  /** How this process stands, for its primary. */
+  lookHere(what: { metrics: boolean }): Promise<Look>
+  /** How limits stand here, for the primary; undefined where there is no such agent. */
+  limitsHere(agent: string | undefined): Promise<Standing | undefined>
+  /** The state of each deployment: the worst that the workers last told of it, or what is known here. */
+  deployments(): readonly DeploymentState[]
+  /** Workers that serve, and of how many; nothing where there are none. */
+  workers(): { readonly workers?: { readonly live: number; readonly of: number } }
+  /** Prometheus text. */
+  metrics(): Promise<string>
+  /** What `/ready` tells besides yes and no. */
+  readiness(): Promise<Readonly<Record<string, unknown>>>
+  /** What `/status` tells, of everything or with the limits of one agent; undefined when there is no such agent. */
+  status(what: { agent: string | undefined }): Promise<Readonly<Record<string, unknown>> | undefined>
+}
+
+/** How long the workers have for a word on how they stand. */
+const LOOK_MS = 1000
+
+export function createOperators(deps: OperatorsDeps): Operators {
+  const { gateway, fleet, figures, backing, quota, health, counts, phase, version, collect, scrub } = deps
+  const serializer = new PrometheusSerializer(undefined, false, undefined, true, true)
+  /** The state of each deployment as the workers last told it. */
+  let whole: readonly DeploymentState[] | undefined
+
+  function own(): Look {
+    return {
+      ...counts,
+      limits: backing.decides,
+      replicas: backing.replicas,
+      deployments: deploymentStates(gateway().snapshot, health),
+      metrics: undefined,
+    }
+  }
+
+  async function lookHere({ metrics }: { metrics: boolean }): Promise<Look> {
+    return { ...own(), metrics: metrics ? metricsOf(await collect()) : undefined }
+  }
+
+  /** How this gateway stands: of one process, or of all workers together. */
+  async function look({ metrics = false } = {}): Promise<Look> {
+    const here = own()
+    if (fleet === undefined) return here
+    const looks: Look[] = []
+    for (const { id, answer } of await fleet.ask({ kind: 'look', metrics }, LOOK_MS)) {
+      if (!isLook(answer)) continue
+      looks.push(answer)
+      if (answer.metrics !== undefined) figures.note(id, answer.metrics)
+    }
+    const told = looks.flatMap(({ deployments }) => deployments)
+    whole = worstOf(here.deployments, told)
+    return {
+      inflight: looks.reduce((sum, { inflight }) => sum + inflight, 0),
+      streams: looks.reduce((sum, { streams }) => sum + streams, 0),
+      limits: looks.find(({ limits }) => limits === 'outage')?.limits ?? looks[0]?.limits ?? here.limits,
+      replicas: looks[0]?.replicas ?? here.replicas,
+      deployments: whole,
+      metrics: figures.all(),
+    }
+  }
+
+  async function limitsHere(agent: string | undefined): Promise<Standing | undefined> {
+    const shown = await gateway().limits(agent)
+    return (
+      shown && {
+        shown,
+        redis: redisShown(backing, gateway().snapshot.redis),
+        leases: leasesShown(backing),
+        openHolds: quota.openHolds(),
+        waiting: quota.waiting(),
+      }
+    )
+  }
+
+  /** The same of all workers together: each sees the one standing of a limit, and has its own part in hand. */
+  async function lookAtLimits(agent: string | undefined): Promise<Standing | undefined> {
+    if (fleet === undefined) return limitsHere(agent)
+    const answers = await fleet.ask({ kind: 'limits', agent }, LOOK_MS)
+    const told = answers.flatMap(({ answer }) => (isStanding(answer) ? [answer] : []))
+    const [one] = told
+    if (one === undefined) return limitsHere(agent)
+    const add = (pick: (standing: Standing) => number): number =>
+      told.reduce((sum, standing) => sum + pick(standing), 0)
+    return {
+      ...one,
+      leases: leasesAdded(told.map(({ leases }) => leases)),
+      openHolds: add(({ openHolds }) => openHolds),
+      waiting: add(({ waiting }) => waiting),
+    }
+  }
+
+  function workers() {
+    return fleet === undefined ? {} : { workers: { live: fleet.live, of: deps.workers } }
+  }
+
+  return {
+    lookHere,
+    limitsHere,
+    workers,
+    deployments: () => whole ?? deploymentStates(gateway().snapshot, health),
+
+    async metrics() {
+      const { metrics } = await look({ metrics: true })
+      const here = await collect()
+      return scrub(serializer.serialize(metrics === undefined ? here : joinWorkers(here, [metrics])))
+    },
+
+    async readiness() {
+      const { limits, replicas } = await look()
+      return { limits, replicas, ...workers() }
+    },
+
+    async status({ agent }) {
+      const { inflight, streams, limits, deployments } = await look()
+      const standing = await lookAtLimits(agent)
+      if (standing === undefined) return undefined
+      const { shown, ...totals } = standing
+      return {
+        version,
+        phase: phase.now,
+        source: gateway().snapshot.source,
+        limits,
+        ...workers(),
+        inflight,
+        streams,
+        deployments: deployments.map((one) => ({
+          ...one,
+          price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
+        })),
+        ...shown,
+        ...totals,
+      }
+    },
+  }
+}
+
+// What comes from another process of this program is looked at no closer than that it is of the kind.
+
+function isLook(value: unknown): value is Look {
+  return (
+    isRecord(value) &&
+    Array.isArray(value.deployments) &&
+    (value.metrics === undefined || isMetrics(value.metrics))
+  )
+}
+
+function isStanding(value: unknown): value is Standing {
+  return isRecord(value) && isRecord(value.shown) && isRecord(value.leases)
+}
