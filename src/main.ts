@@ -52,7 +52,14 @@ import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
 import type { Clock, Reply } from './types.ts'
 import { createHealth } from './upstream/health.ts'
-import { NO_HINTS } from './upstream/hints.ts'
+import {
+  answerHint,
+  createLinkCarrier,
+  createPlaces,
+  createRedisCarrier,
+  HINTS_CHANNEL,
+} from './upstream/hint-carriers.ts'
+import { createSharedHints, type Hints, NO_HINTS, type SharedHints } from './upstream/hints.ts'
 import { createCannedReply } from './upstream/in-process/canned-reply.ts'
 import { createSimulated } from './upstream/in-process/simulated.ts'
 import { createKeys } from './upstream/keys.ts'
@@ -76,6 +83,8 @@ const WATCH_MS = 300
 const EXPIRY_MS = 500
 /** How long the workers have to end behind their drain. */
 const END_MS = 5000
+/** How long a worker may take to hear what another one found out. */
+const HINT_MS = 1000
 /** A signal this soon after the first is its echo: a group gets it, and npm in that group passes its own on. */
 const ECHO_MS = 1000
 
@@ -206,12 +215,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   })
   const exporter = new PrometheusExporter({ preventServerStart: true })
   const provider = new MeterProvider({ readers: [exporter] })
+  let hints: Hints = NO_HINTS
+  let heardHints: SharedHints | undefined
   const failover = () => (current.gateway?.snapshot ?? snapshot).failover
   const health = createHealth({
     clock,
     random: Math.random,
     graceMs: () => failover().graceMs,
-    hints: NO_HINTS,
+    hints: { tell: (hint) => hints.tell(hint), probed: (deployment) => hints.probed(deployment) },
     onChange: ({ to, ...change }) =>
       log[to === 'available' ? 'info' : 'warn'](
         { ...change, to },
@@ -259,6 +270,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const epochUs = Math.floor((clock.wall() - clock.now()) * 1000)
   const ledgers = createMemoryAuthority({ clock, epochUs, maxLedgers: servers && SHADOWS })
   const figures = createFigures()
+  const places = createPlaces(clock)
+  const replica = randomBytes(6).toString('hex')
   if (link === undefined && snapshot.listen.workers > 1) {
     fleet = createFleet({
       count: snapshot.listen.workers,
@@ -268,6 +281,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       answer: answerWorker,
       onGone(id) {
         ledgers.forget(replicaOf(id))
+        places.forget(id)
         figures.retire(id)
       },
       onChange(live) {
@@ -281,7 +295,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     // In Redis the replicas are the workers.
     servers: fleet === undefined ? servers : undefined,
     settings: snapshot.redis,
-    replica: randomBytes(6).toString('hex'),
+    replica,
     here:
       link === undefined || servers !== undefined
         ? ledgers
@@ -299,10 +313,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   })
   const { store } = limits
   quota = createMeter({ store, clock, timers: systemTimers, ids: createIds('h', randomBytes) })
+  const shares =
+    servers && createRedisClient(servers, { timers: systemTimers, log, random: Math.random, scripts: [] })
   const shared =
-    servers &&
+    shares &&
     createSharedRevocations({
-      redis: createRedisClient(servers, { timers: systemTimers, log, random: Math.random, scripts: [] }),
+      redis: shares,
       revocations,
       clock,
       timers,
@@ -310,6 +326,20 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       log,
     })
   await Promise.all([limits.outage?.start(), shared?.start()])
+  // The primary has no traffic of its own to learn from; it passes on what its workers say.
+  const carrier = shares ? createRedisCarrier(shares, replica) : link && createLinkCarrier(link.ask)
+  if (carrier !== undefined && fleet === undefined) {
+    hints = heardHints = createSharedHints({
+      carrier,
+      clock,
+      timers,
+      replica,
+      learn: (hint) => {
+        if (gateway().snapshot.deployments.has(hint.deployment)) health.learn(hint)
+      },
+    })
+    shares?.subscribe(HINTS_CHANNEL, { message: heardHints.hear })
+  }
   const transport = createTransport()
   const phase: { now: Phase['now'] } = { now: 'starting' }
   let isListening = false
@@ -322,9 +352,13 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     timers,
     random: Math.random,
     keys: createKeys({ clock, reveal: (reference) => keyring.value(reference) }),
-    hints: NO_HINTS,
+    hints,
     pace: createPace({ clock }),
-    retries: createRetryBudget({ clock, share: () => failover().retryBudget, replicas: replicasSeen }),
+    retries: createRetryBudget({
+      clock,
+      share: () => failover().retryBudget,
+      replicas: () => limits?.replicas ?? 1,
+    }),
     kinds: {
       http: transport.call,
       simulated: createSimulated({ clock, timers }),
@@ -396,8 +430,13 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
         replica: replicaOf(id),
         fleet: Math.max(fleet.live, 1),
       })
+    if (question.kind !== 'begin') return answerHint(question, id, { places, pass: passHint })
     const sources = reader.sourcesOf(gateway().snapshot)
     return { path: configPath, sources, workers: snapshot.listen.workers }
+  }
+
+  function passHint(text: string): void {
+    void fleet?.ask({ kind: 'hint', text }, HINT_MS).catch(() => {})
   }
 
   async function answerPrimary(question: unknown): Promise<unknown> {
@@ -406,6 +445,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       if (begun !== undefined && isSources(question.sources)) begun.sources = question.sources
       return reload({ secretsOnly: question.secretsOnly === true })
     }
+    if (question.kind === 'hint') return heardHints?.hear(String(question.text))
     if (question.kind === 'look') return operators?.lookHere({ metrics: question.metrics === true })
     if (question.kind === 'limits')
       return operators?.limitsHere(typeof question.agent === 'string' ? question.agent : undefined)

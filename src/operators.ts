@@ -184,8 +184,9 @@ export function createOperators(deps: OperatorsDeps): Operators {
         ...workers(),
         inflight,
         streams,
-        deployments: deployments.map((one) => ({
+        deployments: deployments.map(({ sinceMs, ...one }) => ({
           ...one,
+          since: sinceMs === undefined ? null : new Date(sinceMs).toISOString(),
           price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
         })),
         ...shown,

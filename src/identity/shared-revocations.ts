@@ -27,7 +27,7 @@ export interface RedisLink {
 }
 
 interface Deps {
-  /** Not yet connected; used by nobody else. */
+  /** Not yet connected; nobody else listens to its connection. */
   readonly redis: RedisLink
   readonly revocations: Revocations
   readonly clock: { wall(): number }

@@ -41,22 +41,42 @@ export function createLinkCarrier(ask: (question: HintQuestion) => Promise<unkno
   }
 }
 
+/** What the primary answers to a worker; `pass` hands a hint to all of them. */
+export function answerHint(
+  question: Readonly<Record<string, unknown>>,
+  from: number,
+  { places, pass }: { readonly places: Places; readonly pass: (text: string) => void },
+): unknown {
+  const { kind, text, deployment, ms } = question
+  if (kind === 'hint' && typeof text === 'string') pass(text)
+  if (typeof deployment !== 'string') return undefined
+  if (kind === 'probe') return places.take(deployment, from, Number(ms))
+  if (kind === 'probed') places.give(deployment, from)
+  return undefined
+}
+
 /** The places of those who probe, as the primary keeps them. */
-export function createPlaces(clock: { now(): number }) {
+export interface Places {
+  take(deployment: string, owner: number, ms: number): boolean
+  give(deployment: string, owner: number): void
+  /** Of a worker that has gone. */
+  forget(owner: number): void
+}
+
+export function createPlaces(clock: { now(): number }): Places {
   const places = new Map<string, { readonly owner: number; readonly untilMs: number }>()
   return {
-    take(deployment: string, owner: number, ms: number): boolean {
+    take(deployment, owner, ms) {
       const nowMs = clock.now()
       const place = places.get(deployment)
       if (place !== undefined && place.owner !== owner && place.untilMs > nowMs) return false
       places.set(deployment, { owner, untilMs: nowMs + ms })
       return true
     },
-    give(deployment: string, owner: number): void {
+    give(deployment, owner) {
       if (places.get(deployment)?.owner === owner) places.delete(deployment)
     },
-    /** Of a worker that has gone. */
-    forget(owner: number): void {
+    forget(owner) {
       for (const [deployment, place] of places) if (place.owner === owner) places.delete(deployment)
     },
   }

@@ -2,10 +2,13 @@
 
 import type { Snapshot } from '../config/snapshot.ts'
 import type { Deployment } from '../types.ts'
-import type { Health } from './health.ts'
+import type { Health, HealthShown, State } from './health.ts'
 
 /** What is known of the health of one deployment. */
-export type DeploymentState = ReturnType<Health['view']>[number]
+export type DeploymentState = Omit<HealthShown, 'sinceMs'> & {
+  /** Unix ms; undefined of one that nobody has called yet. */
+  readonly sinceMs: number | undefined
+}
 
 /** Every deployment of a configuration that can fail: one that nobody has called yet is available. */
 export function deploymentStates(
@@ -15,13 +18,21 @@ export function deploymentStates(
   const known = new Map(health.view().map((one) => [one.deployment, one]))
   return [...(snapshot?.deployments.values() ?? [])]
     .filter(({ kind }) => kind !== 'reply')
-    .map(({ name }) => known.get(name) ?? { deployment: name, state: 'available', reason: '', holdMs: 0 })
+    .map(({ name }) => known.get(name) ?? { deployment: name, ...UNTOUCHED })
 }
 
-/**
- * The worst that anybody says of each deployment. Each worker has breakers of its own: a provider that asks to be left
- * alone is left alone by the worker it told.
- */
+const UNTOUCHED = {
+  state: 'available',
+  reason: '',
+  sinceMs: undefined,
+  holdMs: 0,
+  phase: 'open',
+  share: 1,
+} as const
+
+const SEVERITY: Readonly<Record<State, number>> = { available: 0, low_quota: 1, slow: 2, unavailable: 3 }
+
+/** The worst that anybody says of each deployment: workers tell each other, but not every step of the way back. */
 export function worstOf(
   known: readonly DeploymentState[],
   told: readonly DeploymentState[],
@@ -29,8 +40,13 @@ export function worstOf(
   return known.map((own) =>
     told
       .filter(({ deployment }) => deployment === own.deployment)
-      .reduce((worst, one) => (one.state === 'unavailable' && one.holdMs >= worst.holdMs ? one : worst), own),
+      .reduce((worst, one) => (isWorse(one, worst) ? one : worst), own),
   )
+}
+
+function isWorse(one: DeploymentState, than: DeploymentState): boolean {
+  const by = SEVERITY[one.state] - SEVERITY[than.state]
+  return by > 0 || (by === 0 && one.sinceMs !== undefined && one.holdMs >= than.holdMs)
 }
 
 /** US dollars per million tokens; one that the caller names has the price of the name. */

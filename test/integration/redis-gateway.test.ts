@@ -4,6 +4,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { createRedisCarrier } from '../../src/upstream/hint-carriers.ts'
 import { createCaller } from '../support/caller.ts'
 import { createAuthority } from '../support/certificates.ts'
 import { documentedUser, refusedTo, usedCommands } from '../support/documented-acl.ts'
@@ -103,6 +104,12 @@ test('the documented user can do what is used, and nothing else', async () => {
     })
   })
   expect(await heard).toBe('x')
+  const probes = createRedisCarrier(client, 'r1')
+  expect([await probes.take('p/m', 60_000), await probes.take('p/m', 60_000)]).toEqual([true, false])
+  await createRedisCarrier(client, 'r2').give('p/m')
+  expect(await probes.take('p/m', 60_000)).toBe(false)
+  await probes.give('p/m')
+  expect(await probes.take('p/m', 60_000)).toBe(true)
   expect(await client.command('PING')).toBe('PONG')
   expect(await refusedTo(user, redis)).toEqual([])
 
