@@ -7,8 +7,9 @@ import { createServer } from 'node:http'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { type Answer, createCaller, eventually } from '../support/caller.ts'
-import { agentPolicy, makeBearer, simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { makeAgents } from '../support/agents.ts'
+import { type Answer, eventually } from '../support/caller.ts'
+import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
 import { freePort } from '../support/ports.ts'
 import { startRedis } from '../support/redis.ts'
 import {
@@ -29,8 +30,7 @@ const AGENTS = {
   counted: { requests: { capacity: 20, refill: '1/h' } },
 } as const
 type Name = keyof typeof AGENTS
-const NAMES = Object.keys(AGENTS).filter((name): name is Name => name in AGENTS)
-const bearers = Object.fromEntries(NAMES.map((name) => [name, makeBearer()]))
+const { policies, bearerOf, as } = makeAgents(AGENTS)
 
 let one: ScriptedProvider
 let two: ScriptedProvider
@@ -57,18 +57,16 @@ const configuration = (over: Readonly<Record<string, unknown>> = {}) =>
     tier: { retries: 0 },
     over: { routes: { m: ['t1'] }, listen: { workers: 2 }, ...over },
   })
-const policyOf = (name: Name) => agentPolicy(name, bearers[name] ?? makeBearer(), { limits: AGENTS[name] })
 
 async function start(over: Readonly<Record<string, unknown>> = {}): Promise<TestGateway> {
   gateway = await startGateway({
     config: configuration(over),
-    policies: Object.fromEntries(NAMES.map((name) => [name, policyOf(name)])),
+    policies,
     env: { PROVIDER_KEY: KEY },
   })
   return gateway
 }
 
-const as = (at: TestGateway, name: Name) => createCaller(at.baseUrl, bearers[name]?.bearer ?? '')
 const admitted = (answers: readonly Answer[]): number => answers.filter(({ status }) => status === 200).length
 
 /** So many at once, each on a connection of its own. */
@@ -304,10 +302,7 @@ describe('a reload', () => {
   it.each([
     ['POST /reload', async (at: TestGateway) => expect((await at.reload()).status).toBe(200)],
     ['SIGHUP', (at: TestGateway) => at.signal('SIGHUP')],
-    [
-      'a file that changes',
-      (at: TestGateway) => at.writePolicy('free', { ...policyOf('free'), role: 'new' }),
-    ],
+    ['a file that changes', (at: TestGateway) => at.writePolicy('free', { ...policies.free, role: 'new' })],
   ])('by %s under load resets no bucket and drops no request', async (_, reload) => {
     const at = await start()
     const wrong: unknown[] = []
@@ -457,8 +452,7 @@ describe('what operators see', () => {
     await eventually(() => workersIn(at).size === 2, 'both workers have written')
     const shown = [at.pid, ...childrenOf(at.pid)].map((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8'))
     for (const text of [...shown, at.stdout(), at.stderr()])
-      for (const secret of [KEY, at.adminToken, bearers.free?.bearer ?? KEY])
-        expect(text).not.toContain(secret)
+      for (const secret of [KEY, at.adminToken, bearerOf('free')]) expect(text).not.toContain(secret)
   })
 
   it('writes whole lines, however many are written at once', async () => {
