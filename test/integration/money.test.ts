@@ -3,6 +3,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type Caller, createCaller } from '../support/caller.ts'
 import { agentPolicy, makeBearer, startGateway, type TestGateway } from '../support/gateway.ts'
+import { seriesOf, statusOf } from '../support/operator.ts'
 import {
   answer,
   createScriptedProvider,
@@ -68,12 +69,6 @@ async function open(): Promise<{ at: TestGateway; rich: Caller; poor: Caller; on
 const recordOf = (at: TestGateway, agent: string, status = 200) =>
   at.waitForLog((line) => line.msg === 'request' && line.agent === agent && line.status === status)
 
-/** Lines of the metrics that begin with a name. */
-async function metrics(at: TestGateway, name: string): Promise<string[]> {
-  const text = await (await fetch(`${at.adminUrl}/metrics`)).text()
-  return text.split('\n').filter((line) => line.startsWith(name))
-}
-
 describe('an agent with a budget', () => {
   it('goes around who is unpriced, and the answer says so', async () => {
     const { at, poor } = await open()
@@ -109,10 +104,10 @@ describe('what a request costs', () => {
     const { at, poor } = await open()
     await poor.chat()
     await poor.chat({ body: { stream: true } })
-    expect(await metrics(at, 'sluice_cost_usd_total{')).toEqual([
+    expect(await seriesOf(at, 'sluice_cost_usd_total')).toEqual([
       `sluice_cost_usd_total{agent="poor",deployment="priced/m2"} ${2 * COST_USD}`,
     ])
-    expect(await metrics(at, 'sluice_unpriced_requests_total{')).toEqual([])
+    expect(await seriesOf(at, 'sluice_unpriced_requests_total')).toEqual([])
   })
 
   it('is called unpriced, and has no number, where nobody said what it costs', async () => {
@@ -121,14 +116,11 @@ describe('what a request costs', () => {
     const line = await recordOf(at, 'rich')
     expect(line).toMatchObject({ unpriced: true, inputTokens: 1000 })
     expect(line).not.toHaveProperty('costUsd')
-    expect(await metrics(at, 'sluice_unpriced_requests_total{')).toEqual([
+    expect(await seriesOf(at, 'sluice_unpriced_requests_total')).toEqual([
       'sluice_unpriced_requests_total{deployment="bare/m1"} 1',
     ])
-    expect(await metrics(at, 'sluice_cost_usd_total{')).toEqual([])
-    const status = await fetch(`${at.adminUrl}/status`, {
-      headers: { authorization: `Bearer ${at.adminToken}` },
-    })
-    expect(await status.json()).toMatchObject({
+    expect(await seriesOf(at, 'sluice_cost_usd_total')).toEqual([])
+    expect(await statusOf(at)).toMatchObject({
       deployments: [
         { deployment: 'priced/m2', price: { input: 2, cached: 0.5, output: 8 } },
         { deployment: 'bare/m1', price: 'unpriced' },

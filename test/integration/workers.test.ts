@@ -10,6 +10,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { makeAgents } from '../support/agents.ts'
 import { type Answer, eventually } from '../support/caller.ts'
 import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { metricOf, statusOf } from '../support/operator.ts'
 import { freePort } from '../support/ports.ts'
 import { startRedis } from '../support/redis.ts'
 import {
@@ -96,21 +97,6 @@ function isAlive(pid: number): boolean {
 
 const workersIn = (at: TestGateway): Set<unknown> =>
   new Set(at.logLines().flatMap(({ msg, worker }) => (msg === 'request' ? [worker] : [])))
-
-async function statusOf(at: TestGateway): Promise<Record<string, unknown>> {
-  const told = await fetch(`${at.adminUrl}/status`, { headers: { authorization: `Bearer ${at.adminToken}` } })
-  return (await told.json()) as Record<string, unknown>
-}
-
-/** The sum of all series of a metric whose labels hold the text. */
-async function metric(at: TestGateway, name: string, labels = ''): Promise<number> {
-  const text = await (await fetch(`${at.adminUrl}/metrics`)).text()
-  return text
-    .split('\n')
-    .filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `))
-    .filter((line) => line.includes(labels))
-    .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0)
-}
 
 /** Streams that go on until the provider ends them, and what became of each. */
 async function openStreams(at: TestGateway, name: Name, count: number) {
@@ -201,7 +187,7 @@ describe('a limit over two workers', () => {
         workers: { live: 2, of: 2 },
       })
       expect(admitted(await burst(at, 'strict', 160))).toBe(100)
-      expect(await metric(at, 'sluice_redis_up')).toBe(1)
+      expect(await metricOf(at, 'sluice_redis_up')).toBe(1)
       expect(await at.stop()).toBe(0)
       // What Redis has does not go with the processes.
       const again = await start({ redis: { url: redis.url } })
@@ -347,7 +333,7 @@ describe('a reload', () => {
     for (const end of ended) expect(end).toMatchObject({ done: false })
     const refused = await burst(at, 'free', 20)
     expect(new Set(refused.map(({ status }) => status))).toEqual(new Set([401]))
-    expect(await metric(at, 'sluice_revocations_total')).toBe(1)
+    expect(await metricOf(at, 'sluice_revocations_total')).toBe(1)
   })
 })
 
@@ -413,14 +399,14 @@ describe('what operators see', () => {
   it('is the sum of what all workers did, and does not fall when one dies', async () => {
     const at = await start()
     await burst(at, 'free', 60)
-    const answered = () => metric(at, 'sluice_requests_total', 'status="200"')
+    const answered = () => metricOf(at, 'sluice_requests_total', 'status="200"')
     await eventually(async () => (await answered()) === one.calls, 'every call is counted')
     expect(one.calls).toBe(60)
-    expect(await metric(at, 'sluice_request_duration_seconds_count')).toBe(60)
-    expect(await metric(at, 'sluice_request_duration_seconds_bucket', 'le="+Inf"')).toBe(60)
-    expect(await metric(at, 'sluice_tokens_total', 'kind="output"')).toBeGreaterThanOrEqual(60)
-    expect(await metric(at, 'sluice_secret_loads_total', 'PROVIDER_KEY')).toBe(1)
-    expect(await metric(at, 'sluice_deployment_state', 'p1/m1')).toBe(1)
+    expect(await metricOf(at, 'sluice_request_duration_seconds_count')).toBe(60)
+    expect(await metricOf(at, 'sluice_request_duration_seconds_bucket', 'le="+Inf"')).toBe(60)
+    expect(await metricOf(at, 'sluice_tokens_total', 'kind="output"')).toBeGreaterThanOrEqual(60)
+    expect(await metricOf(at, 'sluice_secret_loads_total', 'PROVIDER_KEY')).toBe(1)
+    expect(await metricOf(at, 'sluice_deployment_state', 'p1/m1')).toBe(1)
 
     const [victim = 0] = childrenOf(at.pid)
     process.kill(victim, 'SIGKILL')
@@ -433,11 +419,11 @@ describe('what operators see', () => {
   it('shows what is under way in all workers', async () => {
     const at = await start()
     const { held, ends } = await openStreams(at, 'free', 6)
-    expect(await metric(at, 'sluice_inflight')).toBe(6)
+    expect(await metricOf(at, 'sluice_inflight')).toBe(6)
     expect(await statusOf(at)).toMatchObject({ inflight: 6, limits: 'here' })
     held.open()
     await ends
-    await eventually(async () => (await metric(at, 'sluice_inflight')) === 0, 'nothing is under way')
+    await eventually(async () => (await metricOf(at, 'sluice_inflight')) === 0, 'nothing is under way')
   })
 
   it('shows a secret nowhere: not in the list of processes, not in what any worker writes', async () => {
