@@ -1,19 +1,14 @@
 // What a request costs, as operators see it, and where an agent with a budget never goes: counted at the providers.
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { type Caller, createCaller } from '../support/caller.ts'
-import { agentPolicy, makeBearer, startGateway, type TestGateway } from '../support/gateway.ts'
+import { agentPolicy, makeBearer, type TestGateway } from '../support/gateway.ts'
 import { seriesOf, statusOf } from '../support/operator.ts'
-import {
-  answer,
-  createScriptedProvider,
-  cutAfter,
-  type ScriptedProvider,
-} from '../support/scripted-provider.ts'
+import { answer, cutAfter } from '../support/scripted-provider.ts'
+import { createStage } from '../support/stage.ts'
 
-let bare: ScriptedProvider
-let priced: ScriptedProvider
-let gateway: TestGateway | undefined
+const stage = await createStage()
+const { one: bare, two: priced } = stage
 
 const USAGE = {
   prompt_tokens: 1000,
@@ -25,24 +20,13 @@ const USAGE = {
 /** 600 × 2 + 400 × 0.5 + 400 × 8 + 100 × 10 millionths. */
 const COST_USD = 0.0056
 
-beforeAll(async () => {
-  ;[bare, priced] = await Promise.all([createScriptedProvider(), createScriptedProvider()])
-})
-afterAll(() => Promise.all([bare.close(), priced.close()]))
 beforeEach(() => {
-  for (const provider of [bare, priced]) {
-    provider.reset()
-    provider.script(answer({ usage: USAGE }))
-  }
-})
-afterEach(async () => {
-  await gateway?.stop()
-  gateway = undefined
+  for (const provider of [bare, priced]) provider.script(answer({ usage: USAGE }))
 })
 
 async function open(): Promise<{ at: TestGateway; rich: Caller; poor: Caller; only: Caller }> {
   const [rich, poor] = [makeBearer(), makeBearer()]
-  const at = await startGateway({
+  const at = await stage.start({
     config: {
       providers: {
         bare: { format: 'openai', baseUrl: bare.baseUrl },
@@ -61,7 +45,6 @@ async function open(): Promise<{ at: TestGateway; rich: Caller; poor: Caller; on
       'poor.yaml': agentPolicy('poor', poor, { limits: { budget: '20 USD/day' } }),
     },
   })
-  gateway = at
   const caller = (bearer: string, model = 'm') => createCaller(at.baseUrl, bearer, model)
   return { at, rich: caller(rich.bearer), poor: caller(poor.bearer), only: caller(poor.bearer, 'last') }
 }

@@ -6,20 +6,15 @@ import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { makeAgents } from '../support/agents.ts'
 import { type Answer, eventually } from '../support/caller.ts'
 import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
 import { metricOf, statusOf } from '../support/operator.ts'
 import { freePort } from '../support/ports.ts'
 import { startRedis } from '../support/redis.ts'
-import {
-  answer,
-  createScriptedProvider,
-  echoKey,
-  gate,
-  type ScriptedProvider,
-} from '../support/scripted-provider.ts'
+import { answer, echoKey, gate } from '../support/scripted-provider.ts'
+import { createStage } from '../support/stage.ts'
 
 const KEY = 'sk-of-the-provider-0123456789abcdef'
 const AGENTS = {
@@ -33,23 +28,8 @@ const AGENTS = {
 type Name = keyof typeof AGENTS
 const { policies, bearerOf, as } = makeAgents(AGENTS)
 
-let one: ScriptedProvider
-let two: ScriptedProvider
-let gateway: TestGateway | undefined
-
-beforeAll(async () => {
-  ;[one, two] = await Promise.all([createScriptedProvider(), createScriptedProvider()])
-})
-afterAll(() => Promise.all([one.close(), two.close()]))
-beforeEach(() => {
-  one.reset()
-  two.reset()
-})
-afterEach(async () => {
-  one.killConnections()
-  await gateway?.stop()
-  gateway = undefined
-})
+const stage = await createStage()
+const { one, two } = stage
 
 const configuration = (over: Readonly<Record<string, unknown>> = {}) =>
   simpleConfig({
@@ -59,14 +39,8 @@ const configuration = (over: Readonly<Record<string, unknown>> = {}) =>
     over: { routes: { m: ['t1'] }, listen: { workers: 2 }, ...over },
   })
 
-async function start(over: Readonly<Record<string, unknown>> = {}): Promise<TestGateway> {
-  gateway = await startGateway({
-    config: configuration(over),
-    policies,
-    env: { PROVIDER_KEY: KEY },
-  })
-  return gateway
-}
+const start = (over: Readonly<Record<string, unknown>> = {}): Promise<TestGateway> =>
+  stage.start({ config: configuration(over), policies, env: { PROVIDER_KEY: KEY } })
 
 const admitted = (answers: readonly Answer[]): number => answers.filter(({ status }) => status === 200).length
 
@@ -193,7 +167,7 @@ describe('a limit over two workers', () => {
       const again = await start({ redis: { url: redis.url } })
       expect(admitted(await burst(again, 'strict', 5))).toBe(0)
     } finally {
-      await gateway?.stop()
+      await stage.stop()
       await redis.stop()
     }
   })
@@ -217,7 +191,7 @@ describe('a worker that is killed', () => {
       held.open()
       expect((await ends).filter(({ done }) => done).length).toBeGreaterThan(0)
     } finally {
-      await gateway?.stop()
+      await stage.stop()
       await redis.stop()
     }
   })
@@ -280,7 +254,6 @@ describe('a worker that is killed', () => {
     expect(workers).toHaveLength(2)
     await at.kill9()
     await eventually(() => !workers.some(isAlive), 'no worker is left')
-    gateway = undefined
   })
 })
 
