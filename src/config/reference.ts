@@ -2,6 +2,7 @@
 // for editors and a page for people. Pure: who writes the files is the caller's business.
 
 import { z } from 'zod'
+import { isObject } from '../bytes/json-value.ts'
 import { agentSchema, configSchema, NOT_YET } from './schema.ts'
 import type { Vendors } from './vendors.ts'
 
@@ -127,9 +128,7 @@ function defaultOf(schema: JsonSchema): string {
 }
 
 function isEmptyObject(value: unknown): boolean {
-  return (
-    typeof value === 'object' && value !== null && !Array.isArray(value) && Object.keys(value).length === 0
-  )
+  return isObject(value) && Object.keys(value).length === 0
 }
 
 function asSchema(value: JsonSchema['items'] | boolean): JsonSchema | undefined {

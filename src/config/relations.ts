@@ -1,6 +1,7 @@
 // What keys of the configuration must mean to each other: names that are used must exist, and nothing may be said
 // twice in two ways. Works on the file as written, so that these problems show beside those of the schema.
 
+import { isObject } from '../bytes/json-value.ts'
 import type { Finding, Path, RawDocument } from './problems.ts'
 import { nearestWord, suggestion } from './problems.ts'
 import { readMaster, readRedisUrl, toServers } from './redis-servers.ts'
@@ -22,7 +23,7 @@ export function configRelations(config: unknown, vendors: Vendors): Finding[] {
   return [
     ...reservedKeys(config, []),
     ...listenerRelations(record(root.listen), record(root.admin)),
-    ...(isRecord(root.redis) ? redisRelations(root.redis) : []),
+    ...(isObject(root.redis) ? redisRelations(root.redis) : []),
     ...entries(providers).flatMap(([name, value]) => providerRelations(name, record(value), vendors)),
     ...entries(tiers).flatMap(([name, value]) => tierRelations(name, record(value), providers)),
     ...sharedDeployments(tiers),
@@ -272,11 +273,7 @@ function entries(value: Raw): [string, unknown][] {
 }
 
 function record(value: unknown): Raw {
-  return isRecord(value) ? value : {}
-}
-
-function isRecord(value: unknown): value is Raw {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
+  return isObject(value) ? value : {}
 }
 
 function list(value: unknown): readonly unknown[] {

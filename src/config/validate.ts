@@ -1,6 +1,7 @@
 // The one way from raw documents to a Snapshot, whether they come from files or from the environment: schema,
 // relations, compile. Pure.
 
+import { isObject } from '../bytes/json-value.ts'
 import { compile } from './compile.ts'
 import type { Finding, Problem, RawDocument } from './problems.ts'
 import { explain, toFindings, toProblems } from './problems.ts'
@@ -58,7 +59,7 @@ export function validate({ config, agents, vendors, policiesPath, warnings }: Do
 const LISTS = ['bearers', 'scopes', 'deny'] as const
 
 function withEmptyLists(agent: unknown): unknown {
-  if (typeof agent !== 'object' || agent === null || Array.isArray(agent)) return agent
+  if (!isObject(agent)) return agent
   const lists = LISTS.filter((key) =>
     Object.entries(agent).some(([name, value]) => name === key && value === null),
   )

@@ -2,6 +2,7 @@
 // what a provider said and never changes it. Parses only the fields it uses, so a new field cannot break it.
 // Source: OpenAI API reference, and the shapes that compatible servers are known to send instead.
 
+import { isObject } from '../bytes/json-value.ts'
 import type { EventFacts, Operation, Reason, Usage } from '../types.ts'
 import type { Fault, Format, HeaderLookup, StreamWatch, WholeFacts } from './format.ts'
 import { type QuotaNames, readQuotaLeft, readResetMs, readRetryAfterMs } from './retry-after.ts'
@@ -320,8 +321,4 @@ function parseObject(text: string): Record<string, unknown> | undefined {
   } catch {
     return undefined
   }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -2,6 +2,7 @@
 // between the two. That channel loses nothing and keeps the order, and a worker whose primary is gone ends, so there is
 // no outage to bridge; a primary that is only slow keeps nobody waiting for long.
 
+import { isObject } from '../bytes/json-value.ts'
 import type { Answer, No, Report, Standing, Units, Visit, Visitor } from './ledger.ts'
 import { sum } from './ledger.ts'
 import type { MemoryAuthority } from './memory.ts'
@@ -187,13 +188,9 @@ function fromWire(answer: WireAnswer): Answer {
 // Both ends are the same program, so the outer shape is proof enough.
 
 function isVisits(value: unknown): value is readonly WireVisit[] {
-  return Array.isArray(value) && value.every((one) => isRecord(one) && Array.isArray(one.reports))
+  return Array.isArray(value) && value.every((one) => isObject(one) && Array.isArray(one.reports))
 }
 
 function isTold(value: unknown): value is Told {
-  return isRecord(value) && Array.isArray(value.answers) && typeof value.fleet === 'number'
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null
+  return isObject(value) && Array.isArray(value.answers) && typeof value.fleet === 'number'
 }

@@ -1,40 +1,55 @@
 // What this replica has in hand of each limit, as a Store: claims are granted from leases where there are some, and
 // else decided at the ledgers, those that come meanwhile together. What moved (settled tokens, returned units, freed
 // slots) travels with the next visit or a little later by itself. One visit to the ledgers of a tag at a time; with
-// each of them whatever was left of a lease goes back, so that there is one truth about it.
+// each of them whatever was left of a lease goes back, so that there is one truth about it. What is true of one account
+// is purse.ts; here is what goes over several: claims, visits, looks, the sweep.
 //
 // A purse is forgotten when it says nothing any more: memory follows the agents that call, not those there are.
 
-import type { Clock, Rate } from '../types.ts'
-import { isOwn } from './account.ts'
-import { remaining } from './bucket.ts'
+import type { Clock } from '../types.ts'
+import { isNothing, NO_UNITS, type Part, type Report, sum, type Units, type Visit } from './ledger.ts'
 import {
-  isNothing,
-  NO_UNITS,
-  type No,
-  type Part,
-  type Report,
-  SLOTS_US,
-  type Standing,
-  sum,
-  type Units,
-  type Visit,
-} from './ledger.ts'
-import { periodOf } from './period.ts'
-import {
-  type Account,
-  type Ask,
-  type Authority,
-  type Claim,
-  CONCURRENCY_WAIT_US,
-  type Grant,
-  type InHand,
-  type Kind,
-  type Levels,
-  type Reply,
-  type Settlement,
-  type Store,
-  type Timers,
+  borrow,
+  chargeLater,
+  covers,
+  type Denied,
+  deniedAlready,
+  deny,
+  emptyPurse,
+  isBusy,
+  isFresh,
+  isIdle,
+  isUntold,
+  keep,
+  levelsNow,
+  move,
+  noteAsked,
+  noteScarcity,
+  type Purse,
+  type Refusal,
+  release,
+  runsLow,
+  spend,
+  tend,
+  toInHand,
+  toLedgerUs,
+  toMoved,
+  toReport,
+  UNAVAILABLE,
+  worse,
+} from './purse.ts'
+import type {
+  Account,
+  Ask,
+  Authority,
+  Claim,
+  Grant,
+  InHand,
+  Levels,
+  Reply,
+  Settlement,
+  Store,
+  Timers,
 } from './store.ts'
 
 export interface LeaseStore extends Store {
@@ -64,97 +79,24 @@ export interface LeaseStoreOptions {
   readonly leases: boolean
 }
 
-/** A lease ends here before it ends there, counted from before it was asked for: a frozen process spends no dead one. */
-const LEASE_MS = 900
-/** Leases are returned or renewed when this much of their life is left. */
-const RENEW_MS = 350
-/** For how long ahead a busy replica takes permits. */
-const AHEAD_S = 0.5
-/** All replicas together have at most this part of a limit ahead of need: of an agent's or a bearer's own, of a shared one. */
-const OWN_PARTS = 50
-const SHARED_PARTS = 2
-/** Of a small limit of its own an agent is owed the last unit wherever it asks: nothing is taken ahead for so little. */
-const LEAST_OWN = 5
-/** Claims per second from which on an account is busy here. */
-const BUSY = 10
-/** What moved of a busy account waits so long for company. */
-const FLUSH_MS = 100
 const SWEEP_MS = 100
 const SWEEPS_PER_ROUND = 10
 const LEAST_SWEPT = 256
-/** Slots are confirmed three times in their life. */
-const CONFIRM_MS = SLOTS_US / 3000
-/** A refusal is remembered at most this long, one for slots shorter: nobody knows when they come back. */
-const DENIED_MS = 1_000
-const DENIED_SLOTS_MS = 100
-/** How long an account that does nothing stays known. */
-const IDLE_MS = 2_000
 /** Claims in one visit: it holds up Redis for about a microsecond each. */
 const CLAIMS_AT_ONCE = 256
 /** Accounts of one tag that one visit is about, beside those of its claims: a report holds up Redis for about 30 µs. */
 const DIRTY_AT_ONCE = 64
 /** What is owed is told in so many visits at once. */
 const VISITS_AT_ONCE = 512
-/** Renewals of one account are at least this far apart. */
-const LEAST_RENEWAL_MS = 20
-/** A scarce account is asked for this many units at a time, not for each one as it comes. */
-const UNITS_PER_ASK = 128
-const LONGEST_PAUSE_MS = 150
-/** What the ledgers said so lately is good enough for somebody who only looks. */
-const FRESH_MS = 1_000
 /** Accounts that one look asks for at most, how many of them at a time, and for how long: it must not hold up Redis. */
 const MOST_LOOKED_AT = 5_000
 const LOOKS_AT_ONCE = 64
 const LONGEST_LOOK_MS = 2_000
-
-interface Denial {
-  /** Refused without a question until then. */
-  readonly untilMs: number
-  /** When it would be admitted, as told. */
-  readonly admitMs: number
-  /** This cost and larger ones; 0 for a pause, which says nothing of what is there. */
-  readonly cost: number
-}
-
-/** One account as this replica knows it. */
-interface Purse {
-  account: Account
-  readonly group: Group
-  lease: Units
-  leaseEndsMs: number
-  used: number
-  ready: number
-  readySinceMs: number
-  moved: Units
-  movedStartUs: number
-  /** Charged here while the ledgers could not be reached. It leaks as the bucket would: not always whole. */
-  owed: Units
-  owedMs: number
-  /** When the ledgers' own bucket is full, as last told by them: only then what is owed begins to leak. */
-  fullMs: { requests: number; tokens: number }
-  /** Slots of this replica as the ledgers know them; NaN where that is not known. */
-  slotsTold: number
-  /** What claims of the answer in hand took that are told after the present one. */
-  later: { requests: number; tokens: number }
-  /** A word to the ledgers is due. */
-  dirty: boolean
-  standing: Standing | undefined
-  /** When a visit was last begun, and when one was last answered. */
-  visitedMs: number
-  toldMs: number
-  toldUs: number
-  toldBy: InHand['toldBy']
-  sharedBy: number
-  denied: Partial<Record<Kind, Denial>>
-  /** Units asked for since `countedMs`, and how many that is per second. */
-  asked: { claims: number; requests: number; tokens: number; micros: number }
-  countedMs: number
-  pace: { claims: number; requests: number; tokens: number; micros: number }
-  lastMs: number
-}
+/** How long the last visits may take before the store closes without their answers. */
+const LAST_WORDS_MS = 250
 
 /** Accounts whose ledgers are visited together. */
-interface Group {
+export interface Group {
   readonly tag: string
   readonly purses: Map<string, Purse>
   waiting: Waiter[]
@@ -169,12 +111,6 @@ interface Waiter {
   done(no: Refusal | undefined, origin: Reply['origin'], nowUs: number): void
 }
 
-interface Refusal {
-  readonly ask: Ask
-  readonly kind: Kind | 'unavailable'
-  readonly waitUs: number
-}
-
 /** A visit under way, and what it was about. */
 interface Errand {
   readonly group: Group
@@ -186,6 +122,7 @@ interface Errand {
 }
 
 export function createLeaseStore({ authority, clock, timers, leases }: LeaseStoreOptions): LeaseStore {
+  const terms = { leases, closing: false, authority }
   const groups = new Map<string, Group>()
   const purses = new Map<string, Purse>()
   /** Those of which something is due within the second. */
@@ -199,7 +136,6 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
   let cancelSweep: (() => void) | undefined
   let underWay = 0
   let whenStill: (() => void) | undefined
-  let closing = false
 
   authority.onReturn(() => {
     // All that is owed or held is told anew: the ledgers may have lost it, or never knew.
@@ -226,35 +162,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       group = { tag, purses: new Map(), waiting: [], lookers: [], visiting: false }
       groups.set(tag, group)
     }
-    const nowMs = clock.now()
-    const purse: Purse = {
-      account,
-      group,
-      lease: NO_UNITS,
-      leaseEndsMs: 0,
-      used: 0,
-      ready: 0,
-      readySinceMs: 0,
-      moved: NO_UNITS,
-      movedStartUs: 0,
-      owed: NO_UNITS,
-      owedMs: 0,
-      fullMs: { requests: 0, tokens: 0 },
-      slotsTold: 0,
-      later: { requests: 0, tokens: 0 },
-      dirty: false,
-      standing: undefined,
-      visitedMs: nowMs,
-      toldMs: nowMs,
-      toldUs: 0,
-      toldBy: 'nobody',
-      sharedBy: 1,
-      denied: {},
-      asked: { claims: 0, requests: 0, tokens: 0, micros: 0 },
-      countedMs: nowMs,
-      pace: { claims: 0, requests: 0, tokens: 0, micros: 0 },
-      lastMs: nowMs,
-    }
+    const purse = emptyPurse(account, group, clock.now())
     purses.set(account.key, purse)
     group.purses.set(account.key, purse)
     sweepLater()
@@ -266,118 +174,21 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     return purses.get(account.key) ?? purseOf(account)
   }
 
-  function isBusy(purse: Purse): boolean {
-    return leases && !purse.account.strict && purse.pace.claims >= BUSY
-  }
-
-  /** Brings the pace of an account to now. */
-  function count(purse: Purse, nowMs: number): void {
-    const seconds = (nowMs - purse.countedMs) / 1000
-    if (seconds < 0.05) return
-    const weight = Math.min(1, seconds / 0.5)
-    for (const kind of ['claims', 'requests', 'tokens', 'micros'] as const) {
-      purse.pace[kind] += weight * (purse.asked[kind] / seconds - purse.pace[kind])
-      purse.asked[kind] = 0
-    }
-    purse.countedMs = nowMs
-  }
-
-  /** What is asked for counts, granted or not: who gets little must not therefore want less. */
-  function noteAsked(purse: Purse, { requests, tokens, micros }: Units): void {
-    const { asked } = purse
-    asked.claims += 1
-    asked.requests += requests
-    asked.tokens += tokens
-    asked.micros += micros
-    purse.lastMs = clock.now()
-    count(purse, purse.lastMs)
-  }
-
-  /** Whether a claim can be granted from what is in hand. */
-  function covers(purse: Purse, { requests, tokens, micros }: Ask, nowMs: number): boolean {
-    const { account, lease } = purse
-    if (account.concurrency !== undefined && purse.ready === 0) return false
-    const limited =
-      account.requests !== undefined || account.tokens !== undefined || account.budget !== undefined
-    if (limited && nowMs >= purse.leaseEndsMs) return false
-    if (account.requests !== undefined && lease.requests < requests) return false
-    if (account.tokens !== undefined && lease.tokens < tokens) return false
-    if (account.budget === undefined) return true
-    // Money on lease is of the period in which it was lent.
-    return (
-      lease.micros >= micros && toLedgerUs(purse, nowMs) < periodOf(account.budget.period, purse.toldUs).endUs
-    )
-  }
-
-  /** The clock of the ledgers, as last told and brought to now. */
-  function toLedgerUs({ toldUs, toldMs }: Purse, nowMs: number): number {
-    return toldUs + (nowMs - toldMs) * 1000
-  }
-
-  function spend(purse: Purse, { requests, tokens, micros }: Ask): void {
-    const { account, lease } = purse
-    purse.lease = {
-      requests: account.requests === undefined ? lease.requests : lease.requests - requests,
-      tokens: account.tokens === undefined ? lease.tokens : lease.tokens - tokens,
-      micros: account.budget === undefined ? lease.micros : lease.micros - micros,
-    }
-    if (account.concurrency !== undefined) {
-      purse.ready -= 1
-      purse.used += 1
-    }
-  }
-
   /** Undoes a part of a claim of which another part was refused. */
   function giveBack({ account, requests, tokens, micros }: Ask, origin: Reply['origin']): void {
     const purse = keptOf(account)
     // Where it is not known whether the ledgers charged it, they are not told to give it back.
     if (origin !== 'unsure')
       move(purse, { requests: -requests, tokens: -tokens, micros: -micros }, purse.toldUs)
-    release(purse, clock.now())
+    freeSlot(purse, clock.now())
     soil(purse, 'soon')
   }
 
-  /** Adds to what the ledgers must be told; money of an earlier period is charged to this one and not refunded. */
-  function move(purse: Purse, { requests, tokens, micros }: Units, grantedUs: number): void {
-    const { account } = purse
-    let money = account.budget === undefined ? 0 : micros
-    let before = purse.moved.micros
-    if (account.budget !== undefined && money !== 0) {
-      const { startUs } = periodOf(account.budget.period, grantedUs)
-      if (startUs > purse.movedStartUs) {
-        before = Math.max(before, 0)
-        purse.movedStartUs = startUs
-      } else if (startUs < purse.movedStartUs) money = Math.max(money, 0)
-    }
-    purse.moved = {
-      requests: purse.moved.requests + (account.requests === undefined ? 0 : requests),
-      tokens: purse.moved.tokens + (account.tokens === undefined ? 0 : tokens),
-      micros: before + money,
-    }
-    // What comes back may be just what was missing.
-    if (requests < 0) delete purse.denied.requests
-    if (tokens < 0) delete purse.denied.tokens
-    if (micros < 0) delete purse.denied.budget
-  }
-
-  function release(purse: Purse, nowMs: number): void {
-    const { concurrency } = purse.account
-    if (purse.used === 0) return
-    purse.used -= 1
-    delete purse.denied.concurrency
-    const all = purse.standing?.slots ?? 0
-    const mayKeep = (concurrency ?? 0) - all
-    // Kept for the next one only where there are plenty for the others.
-    if (
-      isBusy(purse) &&
-      concurrency !== undefined &&
-      mayKeep * 2 >= concurrency &&
-      purse.ready < Math.floor(mayKeep / (2 * authority.fleet))
-    ) {
-      purse.ready += 1
-      purse.readySinceMs = nowMs
-      lively.add(purse)
-    }
+  /** A request ended: whether its slot is kept ready for the next one. */
+  function freeSlot(purse: Purse, nowMs: number): boolean {
+    const kept = release(purse, nowMs, terms)
+    if (kept) lively.add(purse)
+    return kept
   }
 
   // --- claims ----------------------------------------------------------------------------------------------------
@@ -387,7 +198,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     let rest: Map<Group, Ask[]> | undefined
     for (const ask of claim.asks) {
       const purse = purseOf(ask.account)
-      noteAsked(purse, ask)
+      noteAsked(purse, ask, nowMs)
       if (covers(purse, ask, nowMs)) continue
       rest ??= new Map()
       if (!rest.has(purse.group)) rest.set(purse.group, asksOf(claim, purse.group))
@@ -398,11 +209,12 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         const purse = purseOf(ask.account)
         spend(purse, ask)
         toldUs = Math.max(toldUs, toLedgerUs(purse, nowMs))
-        renewEarly(purse, nowMs)
+        // A lease that runs out soon is renewed before anybody has to wait for it.
+        if (runsLow(purse, nowMs, terms)) soil(purse, 'soon')
       }
       return { ok: true, origin: 'lease', nowUs: toldUs, atMs: nowMs, levels: levelsOf(claim, nowMs) }
     }
-    const refusal = deniedAlready([...rest.values()].flat(), nowMs)
+    const refusal = refusedAlready([...rest.values()].flat(), nowMs)
     if (refusal !== undefined) return toRefused(claim, refusal, nowMs)
     return decideThere(claim, rest, nowMs)
   }
@@ -465,25 +277,17 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
   }
 
   /** A refusal that is remembered. */
-  function deniedAlready(asks: Iterable<Ask>, nowMs: number): (Refusal & { kind: Kind }) | undefined {
-    let worst: (Refusal & { kind: Kind }) | undefined
+  function refusedAlready(asks: readonly Ask[], nowMs: number): Denied | undefined {
+    let worst: Denied | undefined
     for (const ask of asks) {
-      const denied = purses.get(ask.account.key)?.denied
-      if (denied === undefined) continue
-      for (const kind of KINDS) {
-        const denial = denied[kind]
-        if (denial === undefined || nowMs >= denial.untilMs || costOf(ask, kind) < denial.cost) continue
-        const waitUs =
-          kind === 'concurrency'
-            ? CONCURRENCY_WAIT_US
-            : Math.max(Math.ceil((denial.admitMs - nowMs) * 1000 + surplusUs(ask, kind, denial.cost)), 1)
-        worst = worse(worst, { ask, kind, waitUs })
-      }
+      const purse = purses.get(ask.account.key)
+      const denied = purse && deniedAlready(purse, ask, nowMs)
+      if (denied !== undefined) worst = worse(worst, denied)
     }
     return worst
   }
 
-  function toRefused(claim: Claim, { ask, kind, waitUs }: Refusal & { kind: Kind }, nowMs: number): Grant {
+  function toRefused(claim: Claim, { ask, kind, waitUs }: Denied, nowMs: number): Grant {
     return { ok: false, kind, ask, waitUs, levels: levelsOf(claim, nowMs) }
   }
 
@@ -493,15 +297,6 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
   }
 
   // --- visits ----------------------------------------------------------------------------------------------------
-
-  /** A lease that runs out soon is renewed before anybody has to wait for it. */
-  function renewEarly(purse: Purse, nowMs: number): void {
-    const { account, lease } = purse
-    const low =
-      (account.requests !== undefined && lease.requests * 4 < purse.pace.requests * AHEAD_S) ||
-      (account.tokens !== undefined && lease.tokens * 4 < purse.pace.tokens * AHEAD_S)
-    if (low && nowMs - purse.visitedMs > Math.max(LEAST_RENEWAL_MS, pauseOf(purse))) soil(purse, 'soon')
-  }
 
   /** Something is to be told of this account. */
   function soil(purse: Purse, when: 'soon' | 'later'): void {
@@ -540,7 +335,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     if (group.visiting) return
     const undecided = group.waiting.filter(({ asks, done }) => {
       // What was told to others meanwhile holds for those who waited too.
-      const refusal = deniedAlready(asks, nowMs)
+      const refusal = refusedAlready(asks, nowMs)
       if (refusal !== undefined) done(refusal, 'store', 0)
       return refusal === undefined
     })
@@ -573,79 +368,10 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       purses: list,
       waiters,
       lookers: group.lookers,
-      visit: { generation, claims, reports: list.map((purse) => toReport(purse, nowMs)) },
+      visit: { generation, claims, reports: list.map((purse) => toReport(purse, nowMs, terms)) },
       sentMs: nowMs,
     })
     group.lookers = []
-  }
-
-  /** Everything that this replica has to say of an account; what is left of a lease goes back. */
-  function toReport(purse: Purse, nowMs: number): Report {
-    const { account } = purse
-    // Of a lease that is over nothing is left, whatever was not spent of it.
-    const returned = nowMs < purse.leaseEndsMs ? purse.lease : NO_UNITS
-    purse.lease = NO_UNITS
-    leak(purse, nowMs)
-    if (purse.ready > 0 && (!isBusy(purse) || nowMs - purse.readySinceMs > DENIED_MS)) purse.ready = 0
-    const report: Report = {
-      account,
-      moved: purse.moved,
-      movedStartUs: purse.movedStartUs,
-      returned,
-      owed: purse.owed,
-      slots: purse.used + purse.ready,
-      ahead: closing ? NO_UNITS : aheadOf(purse, nowMs),
-    }
-    purse.moved = NO_UNITS
-    purse.owed = NO_UNITS
-    purse.dirty = false
-    purse.visitedMs = nowMs
-    return report
-  }
-
-  /**
-   * What a busy replica would like ahead of need. Of an agent's own limit a little, and only while half of it is there:
-   * the last of a burst must not lie with a replica that has no use for it. Of a shared one never so much that all
-   * together could ask for more than the half.
-   */
-  function aheadOf(purse: Purse, nowMs: number): Units {
-    count(purse, nowMs)
-    if (!isBusy(purse)) return NO_UNITS
-    const { account, pace, standing } = purse
-    const parts = isOwn(account.subject) ? OWN_PARTS : SHARED_PARTS
-    const want = (kind: keyof Units, capacity: number | undefined, left: number): number => {
-      if (capacity === undefined) return 0
-      const most = Math.floor(capacity / (parts * authority.fleet))
-      if (isOwn(account.subject) && (most < LEAST_OWN || left * 2 < capacity)) return 0
-      return Math.min(Math.ceil(pace[kind] * AHEAD_S), most)
-    }
-    const left = (kind: 'requests' | 'tokens'): number => {
-      const rate = account[kind]
-      return rate === undefined ? 0 : remaining(standing?.[kind] ?? 0, rate)
-    }
-    const { requests, tokens, budget } = account
-    return {
-      requests: want('requests', requests?.capacity, left('requests')),
-      tokens: want('tokens', tokens?.capacity, left('tokens')),
-      micros: want('micros', budget?.micros, (budget?.micros ?? 0) - (standing?.spentMicros ?? 0)),
-    }
-  }
-
-  /**
-   * What was admitted here leaks as this replica's share of the bucket does, from when the ledgers' own is full: they
-   * refill all the while, and the same second must not be counted twice.
-   */
-  function leak(purse: Purse, nowMs: number): void {
-    const { owed, account, owedMs, fullMs } = purse
-    purse.owedMs = nowMs
-    if (isNothing(owed)) return
-    const left = (kind: 'requests' | 'tokens'): number => {
-      const rate = account[kind]
-      if (owed[kind] <= 0 || rate === undefined) return owed[kind]
-      const elapsedUs = Math.max(nowMs - Math.max(owedMs, fullMs[kind]), 0) * 1000
-      return Math.max(owed[kind] - elapsedUs / (rate.intervalUs * authority.divisor), 0)
-    }
-    purse.owed = { requests: left('requests'), tokens: left('tokens'), micros: owed.micros }
   }
 
   function send(): void {
@@ -696,7 +422,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       errand.purses.forEach((purse, i) => {
         const report = visit.reports[i]
         if (report !== undefined && reply === undefined)
-          keep(purse, sum(report.moved, report.owed), { startUs: report.movedStartUs, nowMs })
+          keep(purse, sum(report.moved, report.owed), { startUs: report.movedStartUs, nowMs }, terms)
         // Its slots may not have been heard either.
         purse.slotsTold = Number.NaN
         purse.dirty = true
@@ -716,15 +442,11 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         purse.toldBy = origin === 'store' ? 'ledgers' : 'share'
         purse.sharedBy = origin === 'store' ? 1 : authority.divisor
         if (origin === 'store') {
-          purse.lease = standing.lease
-          purse.leaseEndsMs = isNothing(standing.lease) ? 0 : errand.sentMs + LEASE_MS
+          const report = visit.reports[i] as Report
+          borrow(purse, standing, errand.sentMs, nowMs)
           if (purse.leaseEndsMs > 0) lively.add(purse)
-          noteScarcity(purse, (visit.reports[i] as Report).ahead, nowMs)
-          purse.fullMs = {
-            requests: nowMs + (standing.requests ?? 0) / 1000,
-            tokens: nowMs + (standing.tokens ?? 0) / 1000,
-          }
-          purse.slotsTold = (visit.reports[i] as Report).slots
+          noteScarcity(purse, report.ahead, nowMs, terms)
+          purse.slotsTold = report.slots
         } else if (origin === 'unsure') {
           // What it heard is not known, so it is told again.
           purse.slotsTold = Number.NaN
@@ -734,7 +456,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       }
       const debt = owed?.[i]
       if (debt !== undefined && !isNothing(debt))
-        keep(purse, debt, { startUs: (visit.reports[i] as Report).movedStartUs, nowMs })
+        keep(purse, debt, { startUs: (visit.reports[i] as Report).movedStartUs, nowMs }, terms)
     })
     // Each is told what was left behind it, not behind all that were decided with it.
     for (const [i, { asks }] of waiters.entries())
@@ -755,81 +477,17 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         return
       }
       const ask = waiter.asks[parts.findIndex(({ at }) => at === no.at)] as Ask
-      waiter.done({ ask, kind: no.kind, waitUs: deny(ask, no, nowMs) }, origin, answer.nowUs)
+      if (no.kind === 'unavailable') {
+        waiter.done({ ask, kind: 'unavailable', waitUs: 0 }, origin, answer.nowUs)
+        return
+      }
+      const refusal = { ask, kind: no.kind, waitUs: no.waitUs }
+      refusal.waitUs = deny(purseOf(ask.account), refusal, nowMs, terms)
+      waiter.done(refusal, origin, answer.nowUs)
     })
     // Once more for what came meanwhile; without the ledgers nothing more can be told.
     const more = group.waiting.length > 0 || group.lookers.length > 0
-    if (more || (closing && origin === 'store')) serve(group, nowMs)
-  }
-
-  function chargeLater({ later }: Purse, { requests, tokens }: Units, sign: 1 | -1): void {
-    later.requests += sign * requests
-    later.tokens += sign * tokens
-  }
-
-  /** Keeps what the ledgers must be told once they can be reached. */
-  function keep(
-    purse: Purse,
-    units: Units,
-    { startUs, nowMs }: { readonly startUs: number; readonly nowMs: number },
-  ): void {
-    leak(purse, nowMs)
-    const { requests, tokens, micros } = units
-    purse.owed = sum(purse.owed, { requests, tokens, micros: Math.max(micros, 0) })
-    // Money that comes back belongs to a period, which may be over when it is told.
-    if (micros < 0) move(purse, { requests: 0, tokens: 0, micros }, startUs)
-    purse.owedMs = nowMs
-  }
-
-  /** Remembers a refusal, so that the next ones cost no question. Gives the wait that is told. */
-  function deny(ask: Ask, { kind, waitUs }: No, nowMs: number): number {
-    if (kind === 'unavailable') return 0
-    const purse = purseOf(ask.account)
-    const cost = costOf(ask, kind)
-    const before = purse.denied[kind]
-    if (before !== undefined && before.untilMs > nowMs && before.cost <= cost) return waitUs
-    if (kind === 'concurrency') {
-      purse.denied[kind] = { untilMs: nowMs + DENIED_SLOTS_MS, admitMs: nowMs + waitUs / 1000, cost }
-      return waitUs
-    }
-    const waitMs = Math.max(waitUs / 1000, kind === 'budget' ? 0 : pauseOfKind(purse, kind))
-    purse.denied[kind] = { untilMs: nowMs + Math.min(waitMs, DENIED_MS), admitMs: nowMs + waitMs, cost }
-    return Math.ceil(waitMs * 1000)
-  }
-
-  /** A busy account of which little is left is not asked for unit by unit as they come back. */
-  function noteScarcity(purse: Purse, wanted: Units, nowMs: number): void {
-    for (const kind of ['requests', 'tokens'] as const) {
-      const rate = purse.account[kind]
-      const level = purse.standing?.[kind]
-      if (rate === undefined || level === undefined || wanted[kind] === 0) continue
-      if (purse.lease[kind] * 4 >= wanted[kind] || remaining(level, rate) * 2 >= wanted[kind]) continue
-      const untilMs = nowMs + pauseOfKind(purse, kind)
-      purse.denied[kind] = { untilMs, admitMs: untilMs, cost: 0 }
-    }
-  }
-
-  /** How long a busy replica leaves a scarce account alone, so that a question is worth several units. */
-  function pauseOfKind(purse: Purse, kind: 'requests' | 'tokens'): number {
-    const rate = purse.account[kind]
-    if (rate === undefined || !isBusy(purse)) return 0
-    const unitMs = rate.intervalUs / 1000
-    const perClaim = Math.max(purse.pace[kind] / Math.max(purse.pace.claims, 1), 1)
-    return Math.min(
-      LONGEST_PAUSE_MS,
-      UNITS_PER_ASK * perClaim * authority.fleet * unitMs,
-      (rate.capacity * unitMs) / 4,
-    )
-  }
-
-  function pauseOf(purse: Purse): number {
-    return Math.max(pauseOfKind(purse, 'requests'), pauseOfKind(purse, 'tokens'))
-  }
-
-  /** Whether the ledgers do not know how things stand here. */
-  function isUntold({ account, moved, owed, used, ready, slotsTold }: Purse): boolean {
-    if (!isNothing(moved) || !isNothing(owed)) return true
-    return account.concurrency !== undefined && slotsTold !== used + ready
+    if (more || (terms.closing && origin === 'store')) serve(group, nowMs)
   }
 
   // --- looking -----------------------------------------------------------------------------------------------------
@@ -848,10 +506,6 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       for (const account of some) found.push(toInHand(purses.get(account.key), account, clock.now()))
     }
     return found
-  }
-
-  function isFresh(purse: Purse | undefined, nowMs: number): boolean {
-    return purse !== undefined && purse.toldBy === 'ledgers' && nowMs - purse.toldMs < FRESH_MS
   }
 
   /** Resolves when a visit was made to the ledgers of all of these, or the time is up. */
@@ -875,27 +529,10 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     })
   }
 
-  function toInHand(purse: Purse | undefined, account: Account, nowMs: number): InHand {
-    const { used = 0, ready = 0, standing } = purse ?? {}
-    return {
-      account,
-      toldBy: purse?.toldBy ?? 'nobody',
-      sharedBy: purse?.sharedBy ?? 1,
-      nowUs: purse === undefined ? 0 : purse.toldUs + (nowMs - purse.toldMs) * 1000,
-      lease: purse !== undefined && nowMs < purse.leaseEndsMs ? purse.lease : NO_UNITS,
-      slotsUsed: used,
-      slotsReady: ready,
-      slotsOfAll: Math.max(standing?.slots ?? 0, used + ready),
-      levels: levelsNow(purse, account, nowMs),
-      spentMicros: standing?.spentMicros ?? 0,
-      unsettled: purse === undefined ? NO_UNITS : sum(purse.moved, purse.owed),
-    }
-  }
-
   // --- the sweep -------------------------------------------------------------------------------------------------
 
   function sweepLater(): void {
-    if (cancelSweep !== undefined || closing) return
+    if (cancelSweep !== undefined || terms.closing) return
     cancelSweep = timers.after(SWEEP_MS, sweep)
   }
 
@@ -904,7 +541,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     cancelSweep = undefined
     const nowMs = clock.now()
     for (const purse of lively) {
-      tend(purse, nowMs)
+      if (tend(purse, nowMs)) soil(purse, 'soon')
       if (!purse.dirty && isNothing(purse.lease) && purse.ready === 0) lively.delete(purse)
     }
     // No fewer than when the round began, nor than it takes for those who came meanwhile.
@@ -916,39 +553,18 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         perSweep = LEAST_SWEPT
         break
       }
-      tend(next.value, nowMs)
-      if (isIdle(next.value, nowMs)) forget(next.value)
+      const purse = next.value
+      const { group } = purse
+      if (tend(purse, nowMs)) soil(purse, 'soon')
+      if (!group.visiting && group.waiting.length === 0 && isIdle(purse, nowMs)) forget(purse)
     }
     if (purses.size > 0) sweepLater()
-  }
-
-  /** What is to be told, renewed, given back or confirmed of one account. */
-  function tend(purse: Purse, nowMs: number): void {
-    count(purse, nowMs)
-    if (purse.dirty) {
-      if (nowMs - purse.visitedMs >= FLUSH_MS) soil(purse, 'soon')
-      return
-    }
-    const holds = !isNothing(purse.lease)
-    if (holds && nowMs >= purse.leaseEndsMs) purse.lease = NO_UNITS
-    else if (holds && nowMs >= purse.leaseEndsMs - RENEW_MS) soil(purse, 'soon')
-    if (purse.ready > 0 && nowMs - purse.readySinceMs > DENIED_MS) soil(purse, 'soon')
-    if ((purse.used + purse.ready > 0 || isUntold(purse)) && nowMs - purse.visitedMs >= CONFIRM_MS)
-      soil(purse, 'soon')
   }
 
   function forget({ account, group }: Purse): void {
     purses.delete(account.key)
     group.purses.delete(account.key)
     if (group.purses.size === 0 && !group.visiting) groups.delete(group.tag)
-  }
-
-  function isIdle(purse: Purse, nowMs: number): boolean {
-    if (purse.dirty || purse.group.visiting || purse.group.waiting.length > 0) return false
-    if (purse.used + purse.ready > 0 || !isNothing(purse.lease)) return false
-    if (isUntold(purse)) return false
-    if (nowMs - purse.lastMs < IDLE_MS) return false
-    return KINDS.every((kind) => (purse.denied[kind]?.untilMs ?? 0) <= nowMs)
   }
 
   return {
@@ -967,11 +583,8 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
           )
           const moves = !isNothing(moved)
           if (moves) move(purse, moved, settlement.grant.nowUs)
-          const { ready } = purse
-          if (account.concurrency !== undefined) release(purse, nowMs)
-          const kept = purse.ready > ready
-          if (moves || (account.concurrency !== undefined && !kept))
-            soil(purse, isBusy(purse) ? 'later' : 'soon')
+          const slotIsFree = account.concurrency !== undefined && !freeSlot(purse, nowMs)
+          if (moves || slotIsFree) soil(purse, isBusy(purse, terms) ? 'later' : 'soon')
         })
       }
     },
@@ -997,7 +610,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     },
 
     async close() {
-      closing = true
+      terms.closing = true
       cancelSweep?.()
       cancelSweep = undefined
       for (const purse of purses.values()) {
@@ -1015,85 +628,4 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       await authority.close()
     },
   }
-}
-
-const KINDS: readonly Kind[] = ['requests', 'tokens', 'concurrency', 'budget']
-const LAST_WORDS_MS = 250
-const NOBODY: Account = {
-  subject: { kind: 'gateway', id: '', tag: '', limits: { strict: false } },
-  key: '',
-  requests: undefined,
-  tokens: undefined,
-  concurrency: undefined,
-  budget: undefined,
-  strict: false,
-}
-const UNAVAILABLE: Refusal = {
-  ask: { account: NOBODY, requests: 0, tokens: 0, micros: 0 },
-  kind: 'unavailable',
-  waitUs: 0,
-}
-
-function costOf(ask: Ask, kind: Kind): number {
-  if (kind === 'concurrency') return 1
-  return kind === 'budget' ? ask.micros : ask[kind]
-}
-
-/**
- * What the end of a claim moves in one account. Tokens come back at most as far as the bucket has not refilled since:
- * who gets them back could otherwise spend what others were given meanwhile. As little as the bucket can have held of
- * the reservation at any time since is its level then, less the time that passed. And what the ledgers may not have
- * charged, because they did not answer, does not come back at all.
- */
-function toMoved(
-  { grant, usedTokens, usedMicros }: Settlement,
-  {
-    ask,
-    rate,
-    levels,
-  }: { readonly ask: Ask; readonly rate: Rate | undefined; readonly levels: Levels | undefined },
-  nowMs: number,
-): Units {
-  const { budget } = ask.account
-  const isSure = grant.origin !== 'unsure'
-  let tokens = rate === undefined || usedTokens === undefined ? 0 : usedTokens - ask.tokens
-  if (rate !== undefined && tokens < 0) {
-    const leastUs = Math.max((levels?.tokens ?? 0) - Math.max(nowMs - grant.atMs, 0) * 1000, 0)
-    tokens = isSure ? -Math.min(-tokens, Math.floor(leastUs / rate.intervalUs)) : 0
-  }
-  let micros = budget === undefined || usedMicros === undefined ? 0 : usedMicros - ask.micros
-  if (micros < 0 && !isSure) micros = 0
-  return tokens === 0 && micros === 0 ? NO_UNITS : { requests: 0, tokens, micros }
-}
-
-/** How much longer a claim has to wait than one of another cost. */
-function surplusUs(ask: Ask, kind: Kind, than: number): number {
-  if ((kind !== 'requests' && kind !== 'tokens') || than === 0) return 0
-  const rate = ask.account[kind]
-  if (rate === undefined) return 0
-  return (Math.min(ask[kind], rate.capacity) - Math.min(than, rate.capacity)) * rate.intervalUs
-}
-
-/** Nobody to count comes first, then money, then the longest wait; of equal ones the first. */
-function worse<R extends Refusal>(a: R | undefined, b: R): R {
-  if (a === undefined) return b
-  if (rank(a) !== rank(b)) return rank(a) > rank(b) ? a : b
-  return b.waitUs > a.waitUs ? b : a
-}
-
-function rank({ kind }: Refusal): number {
-  return kind === 'unavailable' ? 2 : kind === 'budget' ? 1 : 0
-}
-
-function levelsNow(purse: Purse | undefined, account: Account, nowMs: number): Levels {
-  const elapsedUs = purse === undefined ? 0 : Math.max(nowMs - purse.toldMs, 0) * 1000
-  const level = (kind: 'requests' | 'tokens'): number | undefined => {
-    const rate = account[kind]
-    if (rate === undefined) return undefined
-    const told = purse?.standing?.[kind] ?? 0
-    const inHand = purse !== undefined && nowMs < purse.leaseEndsMs ? purse.lease[kind] : 0
-    const free = inHand + (purse?.later[kind] ?? 0)
-    return Math.max(told - elapsedUs - free * rate.intervalUs, 0)
-  }
-  return { requests: level('requests'), tokens: level('tokens') }
 }

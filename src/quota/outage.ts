@@ -1,6 +1,6 @@
 // Redis with a fuse: while it is away or slow, this process decides on its share of each limit, or denies, and goes
 // back by itself. No request waits longer than one timeout, and none is let through uncounted: what was admitted here
-// is owed to the ledgers, and told as such (`Reply.owed`); who keeps it until they can be reached is leases.ts.
+// is owed to the ledgers, and told as such (`Reply.owed`); who keeps it until they can be reached is purse.ts.
 
 import type { RedisSettings } from '../config/snapshot.ts'
 import { toShare } from './account.ts'

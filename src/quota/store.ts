@@ -1,6 +1,6 @@
 // What a store of limits is asked and what it answers. Values and interfaces, no behaviour. The way down: meter.ts
-// (what may a request cost?) → leases.ts (a Store: what this replica has in hand) → outage.ts (who decides while
-// Redis is away) → redis.ts or memory.ts (an Authority: keeps the ledgers of ledger.ts).
+// (what may a request cost?) → leases.ts (a Store: what this replica has in hand, one purse.ts an account) → outage.ts
+// (who decides while Redis is away) → redis.ts or memory.ts (an Authority: keeps the ledgers of ledger.ts).
 
 import type { Budget, Rate, Subject } from '../types.ts'
 import type { Answer, Units, Visit } from './ledger.ts'

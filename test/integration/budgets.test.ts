@@ -2,8 +2,9 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { type Answer, createCaller, eventually } from '../support/caller.ts'
-import { agentPolicy, makeBearer, startGateway, type TestGateway } from '../support/gateway.ts'
+import { makeAgents } from '../support/agents.ts'
+import { type Answer, eventually } from '../support/caller.ts'
+import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { startRedis, type TestRedis } from '../support/redis.ts'
 import { answer, createScriptedProvider, type ScriptedProvider } from '../support/scripted-provider.ts'
 
@@ -25,7 +26,7 @@ const AGENTS = {
   unspent: { budget: '0.006 USD/month' },
   dear: { budget: '0.0005 USD/day' },
 } as const
-const bearers = Object.fromEntries(Object.keys(AGENTS).map((name) => [name, makeBearer()]))
+const agents = makeAgents(AGENTS)
 
 let redis: TestRedis
 let provider: ScriptedProvider
@@ -41,12 +42,7 @@ beforeAll(async () => {
         tiers: { t: { deployments: [{ use: 'p/m', price: PRICE }] } },
         routes: { m: ['t'] },
       },
-      policies: Object.fromEntries(
-        Object.entries(bearers).map(([name, bearer]) => [
-          name,
-          agentPolicy(name, bearer, { limits: AGENTS[name as keyof typeof AGENTS] }),
-        ]),
-      ),
+      policies: agents.policies,
     })
   gateways = await Promise.all([start(), start()])
 })
@@ -62,7 +58,7 @@ beforeEach(() => {
 const call = (name: keyof typeof AGENTS, at: number, body: object = BODY): Promise<Answer> => {
   const gateway = gateways[at % 2]
   if (gateway === undefined) throw new Error('two gateways are needed')
-  return createCaller(gateway.baseUrl, bearers[name]?.bearer ?? '').chat({ body: { ...body } })
+  return agents.as(gateway, name).chat({ body: { ...body } })
 }
 
 const spentMicros = async (name: string): Promise<number> => {

@@ -5,6 +5,7 @@ import { connect, type Socket } from 'node:net'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type Caller, createCaller, eventually } from '../support/caller.ts'
 import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { metricOf } from '../support/operator.ts'
 import {
   answer,
   type Behaviour,
@@ -88,22 +89,20 @@ function chat(over: Readonly<Record<string, unknown>> = {}): string {
   return JSON.stringify({ model: 'm', messages: [{ role: 'user', content: 'Hello.' }], ...over })
 }
 
+const inflight = (at = gateway): Promise<number> => metricOf(at, 'sluice_inflight')
+
 /** Everything has come back: slots, gauges, and the next request is answered. */
 async function nothingIsLeft(): Promise<void> {
-  await eventually(async () => (await gauge('sluice_inflight')) === 0, 'no request is under way', AT_ONCE_MS)
-  await eventually(async () => (await gauge('sluice_streams')) === 0, 'no stream is under way', AT_ONCE_MS)
+  await eventually(async () => (await inflight()) === 0, 'no request is under way', AT_ONCE_MS)
+  await eventually(
+    async () => (await metricOf(gateway, 'sluice_streams')) === 0,
+    'no stream is under way',
+    AT_ONCE_MS,
+  )
   expect(one.active).toBe(0)
   one.script(answer())
   const { status, header } = await caller.chat()
   expect([status, header('x-sluice-attempts')]).toEqual([200, 't1:p1/m1=200'])
-}
-
-async function gauge(name: string, of = gateway): Promise<number> {
-  const response = await fetch(`${of.adminUrl}/metrics`, {
-    headers: { authorization: `Bearer ${of.adminToken}` },
-  })
-  const value = new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)`, 'm').exec(await response.text())?.[1]
-  return Number(value)
 }
 
 const endings: readonly [string, (socket: Socket) => void][] = [
@@ -146,7 +145,7 @@ describe.each(endings)('a caller who %s its connection', (_, leave) => {
 describe('a caller who leaves', () => {
   it('in the middle of his own body never reaches a provider', async () => {
     const { socket } = await send(chat().slice(0, 20), { length: 5000 })
-    await eventually(async () => (await gauge('sluice_inflight')) === 1, 'the request is under way')
+    await eventually(async () => (await inflight()) === 1, 'the request is under way')
     socket.destroy()
     await nothingIsLeft()
     expect(one.calls).toBe(1)
@@ -174,11 +173,7 @@ describe('a caller who leaves', () => {
     const { socket } = await send(chat({ stream: true, padding: 'x'.repeat(bytes) }))
     await one.waitForRequests(1)
     socket.destroy()
-    await eventually(
-      async () => (await gauge('sluice_inflight')) === 0,
-      'no request is under way',
-      AT_ONCE_MS,
-    )
+    await eventually(async () => (await inflight()) === 0, 'no request is under way', AT_ONCE_MS)
     resume()
     await one.waitForAbort(0, AT_ONCE_MS)
     expect(received).toBeLessThan(bytes)
@@ -192,9 +187,9 @@ describe('a caller who leaves', () => {
       const { socket } = await send(chat(), { to: own })
       await one.waitForRequests(1)
       await eventually(() => one.active === 0, 'the 429 has been read')
-      expect(await gauge('sluice_inflight', own)).toBe(1)
+      expect(await inflight(own)).toBe(1)
       socket.destroy()
-      const isOver = async () => (await gauge('sluice_inflight', own)) === 0
+      const isOver = async () => (await inflight(own)) === 0
       await eventually(isOver, 'no request is under way', AT_ONCE_MS)
       expect(one.calls).toBe(1)
     } finally {
@@ -241,7 +236,7 @@ describe('a caller who leaves', () => {
       const { status, header } = await createCaller(own.baseUrl, own.bearer).chat()
       expect([status, header('x-sluice-attempts')]).toEqual([200, 't1:p1/m1=200'])
       await eventually(() => one.connections <= 2, 'the connections of those who left are closed', AT_ONCE_MS)
-      expect(await gauge('sluice_inflight', own)).toBe(0)
+      expect(await inflight(own)).toBe(0)
     } finally {
       await own.stop()
     }

@@ -2,16 +2,15 @@
 // tier, the 503 when nobody answered, waits that providers asked for, and deadlines. Waits are short by the tiers'
 // settings.
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { type Caller, createCaller } from '../support/caller.ts'
-import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { simpleConfig, type TestGateway } from '../support/gateway.ts'
 import { startProviderProcess } from '../support/provider-process.ts'
 import {
   answer,
   type Behaviour,
   contentFilter,
   contextLengthExceeded,
-  createScriptedProvider,
   cutAfter,
   empty200,
   errorIn200,
@@ -21,29 +20,16 @@ import {
   malformedEventFirst,
   rateLimited,
   resetBeforeHeaders,
-  type ScriptedProvider,
   silent,
   slowFirstToken,
   stallAfter,
   status,
   wrongContentType,
 } from '../support/scripted-provider.ts'
+import { createStage } from '../support/stage.ts'
 
-let one: ScriptedProvider
-let two: ScriptedProvider
-const started: TestGateway[] = []
-
-beforeAll(async () => {
-  ;[one, two] = await Promise.all([createScriptedProvider(), createScriptedProvider()])
-})
-afterAll(() => Promise.all([one.close(), two.close()]))
-beforeEach(() => {
-  one.reset()
-  two.reset()
-})
-afterEach(async () => {
-  await Promise.all(started.splice(0).map((gateway) => gateway.stop()))
-})
+const stage = await createStage()
+const { one, two } = stage
 
 const TIER = { firstToken: '300ms', firstByte: '300ms', idle: '400ms', attempt: '5s', retries: 0 }
 
@@ -53,8 +39,7 @@ async function open(
   env: Readonly<Record<string, string>> = {},
 ): Promise<{ gateway: TestGateway; caller: Caller }> {
   const config = simpleConfig({ provider: [one.url, two.url], tier: TIER, over })
-  const gateway = await startGateway({ config, env })
-  started.push(gateway)
+  const gateway = await stage.start({ config, env })
   return { gateway, caller: createCaller(gateway.baseUrl, gateway.bearer) }
 }
 

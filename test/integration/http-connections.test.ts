@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { metricOf } from '../support/operator.ts'
 import { rawRequest } from '../support/raw-http.ts'
 import {
   answer,
@@ -41,10 +42,7 @@ async function dial(...parts: readonly Buffer[]): Promise<Socket> {
   return socket
 }
 
-async function inflight(): Promise<number> {
-  const text = await (await fetch(`${gateway.adminUrl}/metrics`)).text()
-  return Number(/^sluice_inflight(?:\{[^}]*\})? (\d+)/m.exec(text)?.[1] ?? Number.NaN)
-}
+const inflight = (): Promise<number> => metricOf(gateway, 'sluice_inflight')
 
 /** Resident memory of the gateway, in MiB. */
 function residentMib(): number {

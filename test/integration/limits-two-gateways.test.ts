@@ -3,8 +3,9 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { type Answer, type Caller, type CallOptions, createCaller, eventually } from '../support/caller.ts'
-import { agentPolicy, makeBearer, simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { makeAgents } from '../support/agents.ts'
+import { type Answer, type Caller, type CallOptions, eventually } from '../support/caller.ts'
+import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
 import { freePort } from '../support/ports.ts'
 import { startRedis, type TestRedis } from '../support/redis.ts'
 import {
@@ -26,12 +27,11 @@ const AGENTS = {
   full: { tokens: { capacity: 1_000, refill: '1/h' }, requests: { capacity: 5, refill: '1/h' } },
 } as const
 type Name = keyof typeof AGENTS
-const NAMES = Object.keys(AGENTS).filter((name): name is Name => name in AGENTS)
+const agents = makeAgents(AGENTS)
 
 let redis: TestRedis
 let provider: ScriptedProvider
 let gateways: readonly [TestGateway, TestGateway]
-const bearers = Object.fromEntries(NAMES.map((name) => [name, makeBearer()]))
 
 beforeAll(async () => {
   ;[redis, provider] = await Promise.all([startRedis(), createScriptedProvider()])
@@ -44,20 +44,14 @@ afterAll(async () => {
 beforeEach(() => provider.reset())
 
 function startTwo(url: string, settings: Readonly<Record<string, unknown>> = {}) {
-  const policies = Object.fromEntries(
-    Object.entries(bearers).map(([name, bearer]) => [
-      name,
-      agentPolicy(name, bearer, { limits: name in AGENTS ? AGENTS[name as Name] : {} }),
-    ]),
-  )
   const config = simpleConfig({ provider: provider.url, over: { redis: { url, ...settings } } })
-  const start = () => startGateway({ config, policies })
+  const start = () => startGateway({ config, policies: agents.policies })
   return Promise.all([start(), start()])
 }
 
 /** One caller of the agent at each of the two gateways. */
 function callersOf(name: Name, at: readonly TestGateway[] = gateways): readonly [Caller, Caller] {
-  const [one, two] = at.map(({ baseUrl }) => createCaller(baseUrl, bearers[name]?.bearer ?? ''))
+  const [one, two] = at.map((gateway) => agents.as(gateway, name))
   if (!one || !two) throw new Error('two gateways are needed')
   return [one, two]
 }
@@ -270,7 +264,7 @@ describe('tokens over two gateways', () => {
 describe('Redis killed under load', () => {
   /** Calls both gateways without a break until `stop`; what it returns are the statuses and codes seen. */
   function load(pair: readonly TestGateway[]) {
-    const callers = pair.map(({ baseUrl }) => createCaller(baseUrl, bearers.narrow?.bearer ?? ''))
+    const callers = pair.map((gateway) => agents.as(gateway, 'narrow'))
     const seen: { status: number; code: unknown; retryAfter: string; ms: number }[] = []
     let running = true
     const workers = [...callers, ...callers].map(async (caller) => {

@@ -3,17 +3,17 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { createCaller, eventually } from '../support/caller.ts'
-import { agentPolicy, makeBearer, simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { makeAgents } from '../support/agents.ts'
+import { eventually } from '../support/caller.ts'
+import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
 import { startRedis, type TestRedis } from '../support/redis.ts'
 import { answer, createScriptedProvider, gate, type ScriptedProvider } from '../support/scripted-provider.ts'
 
-const AGENTS = {
+const agents = makeAgents({
   paced: { requests: { capacity: 1, refill: '10/s' }, wait: '2s' },
   brief: { requests: { capacity: 1, refill: '1/s' }, wait: '300ms' },
   narrow: { concurrency: 1, wait: '5s' },
-} as const
-const bearers = Object.fromEntries(Object.keys(AGENTS).map((name) => [name, makeBearer()]))
+})
 
 let redis: TestRedis
 let provider: ScriptedProvider
@@ -23,12 +23,7 @@ beforeAll(async () => {
   ;[redis, provider] = await Promise.all([startRedis(), createScriptedProvider()])
   gateway = await startGateway({
     config: simpleConfig({ provider: provider.url, over: { redis: { url: redis.url } } }),
-    policies: Object.fromEntries(
-      Object.entries(bearers).map(([name, bearer]) => [
-        name,
-        agentPolicy(name, bearer, { limits: AGENTS[name as keyof typeof AGENTS] }),
-      ]),
-    ),
+    policies: agents.policies,
   })
 })
 afterAll(async () => {
@@ -37,11 +32,9 @@ afterAll(async () => {
 })
 beforeEach(() => provider.reset())
 
-const callerOf = (name: keyof typeof AGENTS) => createCaller(gateway.baseUrl, bearers[name]?.bearer ?? '')
-
 describe('a limit that says wait', () => {
   it('serves ten callers at once at its own pace, and refuses none', async () => {
-    const caller = callerOf('paced')
+    const caller = agents.as(gateway, 'paced')
     const startedMs = performance.now()
     const answers = await Promise.all(Array.from({ length: 10 }, () => caller.chat()))
     expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 10 }, () => 200))
@@ -51,7 +44,7 @@ describe('a limit that says wait', () => {
   })
 
   it('refuses at once who could not be served in time, with the exact wait', async () => {
-    const caller = callerOf('brief')
+    const caller = agents.as(gateway, 'brief')
     expect((await caller.chat()).status).toBe(200)
     const startedMs = performance.now()
     const refused = await caller.chat()
@@ -64,7 +57,7 @@ describe('a limit that says wait', () => {
   it('gives the slot to the next in line as soon as it comes back, and forgets who left', async () => {
     const held = gate()
     provider.script(({ index }) => (index === 0 ? held : answer()))
-    const caller = callerOf('narrow')
+    const caller = agents.as(gateway, 'narrow')
     const first = caller.chat()
     await provider.waitForRequests(1)
     const leaving = new AbortController()

@@ -4,6 +4,7 @@
 import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { metricOf } from '../support/operator.ts'
 import { parseResponses, rawRequest } from '../support/raw-http.ts'
 import { createScriptedProvider, type ScriptedProvider } from '../support/scripted-provider.ts'
 import { createRandom, fuzzSeed, type Random } from '../unit/bytes/random.ts'
@@ -118,10 +119,7 @@ function breach(
   return undefined
 }
 
-async function inflight(): Promise<number> {
-  const text = await (await fetch(`${gateway.adminUrl}/metrics`)).text()
-  return Number(/^sluice_inflight(?:\{[^}]*\})? (\d+)/m.exec(text)?.[1] ?? Number.NaN)
-}
+const inflight = (): Promise<number> => metricOf(gateway, 'sluice_inflight')
 
 describe('a corpus of malformed requests', () => {
   it(`${REQUESTS} of them end in a closed set of statuses (SLUICE_FUZZ_SEED=${seed})`, {

@@ -1,18 +1,14 @@
 // What a request costs, as operators see it, and where an agent with a budget never goes: counted at the providers.
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { type Caller, createCaller } from '../support/caller.ts'
-import { agentPolicy, makeBearer, startGateway, type TestGateway } from '../support/gateway.ts'
-import {
-  answer,
-  createScriptedProvider,
-  cutAfter,
-  type ScriptedProvider,
-} from '../support/scripted-provider.ts'
+import { agentPolicy, makeBearer, type TestGateway } from '../support/gateway.ts'
+import { seriesOf, statusOf } from '../support/operator.ts'
+import { answer, cutAfter } from '../support/scripted-provider.ts'
+import { createStage } from '../support/stage.ts'
 
-let bare: ScriptedProvider
-let priced: ScriptedProvider
-let gateway: TestGateway | undefined
+const stage = await createStage()
+const { one: bare, two: priced } = stage
 
 const USAGE = {
   prompt_tokens: 1000,
@@ -24,24 +20,13 @@ const USAGE = {
 /** 600 × 2 + 400 × 0.5 + 400 × 8 + 100 × 10 millionths. */
 const COST_USD = 0.0056
 
-beforeAll(async () => {
-  ;[bare, priced] = await Promise.all([createScriptedProvider(), createScriptedProvider()])
-})
-afterAll(() => Promise.all([bare.close(), priced.close()]))
 beforeEach(() => {
-  for (const provider of [bare, priced]) {
-    provider.reset()
-    provider.script(answer({ usage: USAGE }))
-  }
-})
-afterEach(async () => {
-  await gateway?.stop()
-  gateway = undefined
+  for (const provider of [bare, priced]) provider.script(answer({ usage: USAGE }))
 })
 
 async function open(): Promise<{ at: TestGateway; rich: Caller; poor: Caller; only: Caller }> {
   const [rich, poor] = [makeBearer(), makeBearer()]
-  const at = await startGateway({
+  const at = await stage.start({
     config: {
       providers: {
         bare: { format: 'openai', baseUrl: bare.baseUrl },
@@ -60,19 +45,12 @@ async function open(): Promise<{ at: TestGateway; rich: Caller; poor: Caller; on
       'poor.yaml': agentPolicy('poor', poor, { limits: { budget: '20 USD/day' } }),
     },
   })
-  gateway = at
   const caller = (bearer: string, model = 'm') => createCaller(at.baseUrl, bearer, model)
   return { at, rich: caller(rich.bearer), poor: caller(poor.bearer), only: caller(poor.bearer, 'last') }
 }
 
 const recordOf = (at: TestGateway, agent: string, status = 200) =>
   at.waitForLog((line) => line.msg === 'request' && line.agent === agent && line.status === status)
-
-/** Lines of the metrics that begin with a name. */
-async function metrics(at: TestGateway, name: string): Promise<string[]> {
-  const text = await (await fetch(`${at.adminUrl}/metrics`)).text()
-  return text.split('\n').filter((line) => line.startsWith(name))
-}
 
 describe('an agent with a budget', () => {
   it('goes around who is unpriced, and the answer says so', async () => {
@@ -109,10 +87,10 @@ describe('what a request costs', () => {
     const { at, poor } = await open()
     await poor.chat()
     await poor.chat({ body: { stream: true } })
-    expect(await metrics(at, 'sluice_cost_usd_total{')).toEqual([
+    expect(await seriesOf(at, 'sluice_cost_usd_total')).toEqual([
       `sluice_cost_usd_total{agent="poor",deployment="priced/m2"} ${2 * COST_USD}`,
     ])
-    expect(await metrics(at, 'sluice_unpriced_requests_total{')).toEqual([])
+    expect(await seriesOf(at, 'sluice_unpriced_requests_total')).toEqual([])
   })
 
   it('is called unpriced, and has no number, where nobody said what it costs', async () => {
@@ -121,14 +99,11 @@ describe('what a request costs', () => {
     const line = await recordOf(at, 'rich')
     expect(line).toMatchObject({ unpriced: true, inputTokens: 1000 })
     expect(line).not.toHaveProperty('costUsd')
-    expect(await metrics(at, 'sluice_unpriced_requests_total{')).toEqual([
+    expect(await seriesOf(at, 'sluice_unpriced_requests_total')).toEqual([
       'sluice_unpriced_requests_total{deployment="bare/m1"} 1',
     ])
-    expect(await metrics(at, 'sluice_cost_usd_total{')).toEqual([])
-    const status = await fetch(`${at.adminUrl}/status`, {
-      headers: { authorization: `Bearer ${at.adminToken}` },
-    })
-    expect(await status.json()).toMatchObject({
+    expect(await seriesOf(at, 'sluice_cost_usd_total')).toEqual([])
+    expect(await statusOf(at)).toMatchObject({
       deployments: [
         { deployment: 'priced/m2', price: { input: 2, cached: 0.5, output: 8 } },
         { deployment: 'bare/m1', price: 'unpriced' },

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type Caller, createCaller } from '../support/caller.ts'
 import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { metricOf } from '../support/operator.ts'
 import {
   answer,
   type Behaviour,
@@ -97,8 +98,8 @@ describe('a stream', () => {
     const wrong = answers.filter(({ text }, seed) => sha(text) !== sha(Buffer.concat(framesOf(seed))))
     expect(wrong.map(({ status: code, text }) => `${code} ${text.slice(0, 300)}`)).toEqual([])
     expect(one.calls).toBe(count)
-    expect(await gauge('sluice_inflight')).toBe(0)
-    expect(await gauge('sluice_streams')).toBe(0)
+    expect(await metricOf(gateway, 'sluice_inflight')).toBe(0)
+    expect(await metricOf(gateway, 'sluice_streams')).toBe(0)
   })
 
   it.each([
@@ -350,15 +351,4 @@ describe('HTTP as it is spoken in the wild', () => {
 
 function seedOf(body: unknown): number {
   return Number(/seed (\d+)/.exec(JSON.stringify(body))?.[1])
-}
-
-/** A metric without labels. */
-async function gauge(name: string): Promise<number> {
-  const response = await fetch(`${gateway.adminUrl}/metrics`, {
-    headers: { authorization: `Bearer ${gateway.adminToken}` },
-  })
-  const text = await response.text()
-  const value = new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)`, 'm').exec(text)?.[1]
-  if (value === undefined) throw new Error(`no ${name} in the metrics`)
-  return Number(value)
 }

@@ -4,40 +4,21 @@
 import { chmodSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { type Answer, type Caller, createCaller, eventually } from '../support/caller.ts'
-import { agentPolicy, makeBearer, simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { agentPolicy, makeBearer, simpleConfig, type TestGateway } from '../support/gateway.ts'
 import { temporaryFolder } from '../support/run-folder.ts'
-import {
-  answer,
-  createScriptedProvider,
-  gate,
-  rateLimited,
-  type ScriptedProvider,
-} from '../support/scripted-provider.ts'
+import { answer, gate, rateLimited } from '../support/scripted-provider.ts'
 import { readSse, summarizeChat } from '../support/sse.ts'
+import { createStage } from '../support/stage.ts'
 
 const bearers = { free: makeBearer(), counted: makeBearer(), slotted: makeBearer(), new: makeBearer() }
 const COUNTED = {
   limits: { requests: { capacity: 20, refill: '1/h' }, tokens: { capacity: 1_000_000, refill: '1/h' } },
 }
 
-let one: ScriptedProvider
-let two: ScriptedProvider
-let gateway: TestGateway | undefined
-
-beforeAll(async () => {
-  ;[one, two] = await Promise.all([createScriptedProvider(), createScriptedProvider()])
-})
-afterAll(() => Promise.all([one.close(), two.close()]))
-beforeEach(() => {
-  one.reset()
-  two.reset()
-})
-afterEach(async () => {
-  await gateway?.stop()
-  gateway = undefined
-})
+const stage = await createStage()
+const { one, two } = stage
 
 const configuration = (over: Readonly<Record<string, unknown>> = {}) =>
   simpleConfig({
@@ -46,8 +27,8 @@ const configuration = (over: Readonly<Record<string, unknown>> = {}) =>
     over: { routes: { n: ['t2'] }, ...over },
   })
 
-async function start(over: Readonly<Record<string, unknown>> = {}): Promise<TestGateway> {
-  gateway = await startGateway({
+const start = (over: Readonly<Record<string, unknown>> = {}): Promise<TestGateway> =>
+  stage.start({
     config: configuration(over),
     policies: {
       free: agentPolicy('free', bearers.free),
@@ -55,8 +36,6 @@ async function start(over: Readonly<Record<string, unknown>> = {}): Promise<Test
       slotted: agentPolicy('slotted', bearers.slotted, { limits: { concurrency: 1 } }),
     },
   })
-  return gateway
-}
 
 const as = (at: TestGateway, name: keyof typeof bearers, model = 'm'): Caller =>
   createCaller(at.baseUrl, bearers[name].bearer, model)

@@ -6,18 +6,15 @@ import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { type Answer, createCaller, eventually } from '../support/caller.ts'
-import { agentPolicy, makeBearer, simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { describe, expect, it } from 'vitest'
+import { makeAgents } from '../support/agents.ts'
+import { type Answer, eventually } from '../support/caller.ts'
+import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { metricOf, statusOf } from '../support/operator.ts'
 import { freePort } from '../support/ports.ts'
 import { startRedis } from '../support/redis.ts'
-import {
-  answer,
-  createScriptedProvider,
-  echoKey,
-  gate,
-  type ScriptedProvider,
-} from '../support/scripted-provider.ts'
+import { answer, echoKey, gate } from '../support/scripted-provider.ts'
+import { createStage } from '../support/stage.ts'
 
 const KEY = 'sk-of-the-provider-0123456789abcdef'
 const AGENTS = {
@@ -29,26 +26,10 @@ const AGENTS = {
   counted: { requests: { capacity: 20, refill: '1/h' } },
 } as const
 type Name = keyof typeof AGENTS
-const NAMES = Object.keys(AGENTS).filter((name): name is Name => name in AGENTS)
-const bearers = Object.fromEntries(NAMES.map((name) => [name, makeBearer()]))
+const { policies, bearerOf, as } = makeAgents(AGENTS)
 
-let one: ScriptedProvider
-let two: ScriptedProvider
-let gateway: TestGateway | undefined
-
-beforeAll(async () => {
-  ;[one, two] = await Promise.all([createScriptedProvider(), createScriptedProvider()])
-})
-afterAll(() => Promise.all([one.close(), two.close()]))
-beforeEach(() => {
-  one.reset()
-  two.reset()
-})
-afterEach(async () => {
-  one.killConnections()
-  await gateway?.stop()
-  gateway = undefined
-})
+const stage = await createStage()
+const { one, two } = stage
 
 const configuration = (over: Readonly<Record<string, unknown>> = {}) =>
   simpleConfig({
@@ -57,18 +38,10 @@ const configuration = (over: Readonly<Record<string, unknown>> = {}) =>
     tier: { retries: 0 },
     over: { routes: { m: ['t1'] }, listen: { workers: 2 }, ...over },
   })
-const policyOf = (name: Name) => agentPolicy(name, bearers[name] ?? makeBearer(), { limits: AGENTS[name] })
 
-async function start(over: Readonly<Record<string, unknown>> = {}): Promise<TestGateway> {
-  gateway = await startGateway({
-    config: configuration(over),
-    policies: Object.fromEntries(NAMES.map((name) => [name, policyOf(name)])),
-    env: { PROVIDER_KEY: KEY },
-  })
-  return gateway
-}
+const start = (over: Readonly<Record<string, unknown>> = {}): Promise<TestGateway> =>
+  stage.start({ config: configuration(over), policies, env: { PROVIDER_KEY: KEY } })
 
-const as = (at: TestGateway, name: Name) => createCaller(at.baseUrl, bearers[name]?.bearer ?? '')
 const admitted = (answers: readonly Answer[]): number => answers.filter(({ status }) => status === 200).length
 
 /** So many at once, each on a connection of its own. */
@@ -98,21 +71,6 @@ function isAlive(pid: number): boolean {
 
 const workersIn = (at: TestGateway): Set<unknown> =>
   new Set(at.logLines().flatMap(({ msg, worker }) => (msg === 'request' ? [worker] : [])))
-
-async function statusOf(at: TestGateway): Promise<Record<string, unknown>> {
-  const told = await fetch(`${at.adminUrl}/status`, { headers: { authorization: `Bearer ${at.adminToken}` } })
-  return (await told.json()) as Record<string, unknown>
-}
-
-/** The sum of all series of a metric whose labels hold the text. */
-async function metric(at: TestGateway, name: string, labels = ''): Promise<number> {
-  const text = await (await fetch(`${at.adminUrl}/metrics`)).text()
-  return text
-    .split('\n')
-    .filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `))
-    .filter((line) => line.includes(labels))
-    .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0)
-}
 
 /** Streams that go on until the provider ends them, and what became of each. */
 async function openStreams(at: TestGateway, name: Name, count: number) {
@@ -203,13 +161,13 @@ describe('a limit over two workers', () => {
         workers: { live: 2, of: 2 },
       })
       expect(admitted(await burst(at, 'strict', 160))).toBe(100)
-      expect(await metric(at, 'sluice_redis_up')).toBe(1)
+      expect(await metricOf(at, 'sluice_redis_up')).toBe(1)
       expect(await at.stop()).toBe(0)
       // What Redis has does not go with the processes.
       const again = await start({ redis: { url: redis.url } })
       expect(admitted(await burst(again, 'strict', 5))).toBe(0)
     } finally {
-      await gateway?.stop()
+      await stage.stop()
       await redis.stop()
     }
   })
@@ -233,7 +191,7 @@ describe('a worker that is killed', () => {
       held.open()
       expect((await ends).filter(({ done }) => done).length).toBeGreaterThan(0)
     } finally {
-      await gateway?.stop()
+      await stage.stop()
       await redis.stop()
     }
   })
@@ -296,7 +254,6 @@ describe('a worker that is killed', () => {
     expect(workers).toHaveLength(2)
     await at.kill9()
     await eventually(() => !workers.some(isAlive), 'no worker is left')
-    gateway = undefined
   })
 })
 
@@ -304,10 +261,7 @@ describe('a reload', () => {
   it.each([
     ['POST /reload', async (at: TestGateway) => expect((await at.reload()).status).toBe(200)],
     ['SIGHUP', (at: TestGateway) => at.signal('SIGHUP')],
-    [
-      'a file that changes',
-      (at: TestGateway) => at.writePolicy('free', { ...policyOf('free'), role: 'new' }),
-    ],
+    ['a file that changes', (at: TestGateway) => at.writePolicy('free', { ...policies.free, role: 'new' })],
   ])('by %s under load resets no bucket and drops no request', async (_, reload) => {
     const at = await start()
     const wrong: unknown[] = []
@@ -352,7 +306,7 @@ describe('a reload', () => {
     for (const end of ended) expect(end).toMatchObject({ done: false })
     const refused = await burst(at, 'free', 20)
     expect(new Set(refused.map(({ status }) => status))).toEqual(new Set([401]))
-    expect(await metric(at, 'sluice_revocations_total')).toBe(1)
+    expect(await metricOf(at, 'sluice_revocations_total')).toBe(1)
   })
 })
 
@@ -418,14 +372,14 @@ describe('what operators see', () => {
   it('is the sum of what all workers did, and does not fall when one dies', async () => {
     const at = await start()
     await burst(at, 'free', 60)
-    const answered = () => metric(at, 'sluice_requests_total', 'status="200"')
+    const answered = () => metricOf(at, 'sluice_requests_total', 'status="200"')
     await eventually(async () => (await answered()) === one.calls, 'every call is counted')
     expect(one.calls).toBe(60)
-    expect(await metric(at, 'sluice_request_duration_seconds_count')).toBe(60)
-    expect(await metric(at, 'sluice_request_duration_seconds_bucket', 'le="+Inf"')).toBe(60)
-    expect(await metric(at, 'sluice_tokens_total', 'kind="output"')).toBeGreaterThanOrEqual(60)
-    expect(await metric(at, 'sluice_secret_loads_total', 'PROVIDER_KEY')).toBe(1)
-    expect(await metric(at, 'sluice_deployment_state', 'p1/m1')).toBe(1)
+    expect(await metricOf(at, 'sluice_request_duration_seconds_count')).toBe(60)
+    expect(await metricOf(at, 'sluice_request_duration_seconds_bucket', 'le="+Inf"')).toBe(60)
+    expect(await metricOf(at, 'sluice_tokens_total', 'kind="output"')).toBeGreaterThanOrEqual(60)
+    expect(await metricOf(at, 'sluice_secret_loads_total', 'PROVIDER_KEY')).toBe(1)
+    expect(await metricOf(at, 'sluice_deployment_state', 'p1/m1')).toBe(1)
 
     const [victim = 0] = childrenOf(at.pid)
     process.kill(victim, 'SIGKILL')
@@ -438,11 +392,11 @@ describe('what operators see', () => {
   it('shows what is under way in all workers', async () => {
     const at = await start()
     const { held, ends } = await openStreams(at, 'free', 6)
-    expect(await metric(at, 'sluice_inflight')).toBe(6)
+    expect(await metricOf(at, 'sluice_inflight')).toBe(6)
     expect(await statusOf(at)).toMatchObject({ inflight: 6, limits: 'here' })
     held.open()
     await ends
-    await eventually(async () => (await metric(at, 'sluice_inflight')) === 0, 'nothing is under way')
+    await eventually(async () => (await metricOf(at, 'sluice_inflight')) === 0, 'nothing is under way')
   })
 
   it('shows a secret nowhere: not in the list of processes, not in what any worker writes', async () => {
@@ -457,8 +411,7 @@ describe('what operators see', () => {
     await eventually(() => workersIn(at).size === 2, 'both workers have written')
     const shown = [at.pid, ...childrenOf(at.pid)].map((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8'))
     for (const text of [...shown, at.stdout(), at.stderr()])
-      for (const secret of [KEY, at.adminToken, bearers.free?.bearer ?? KEY])
-        expect(text).not.toContain(secret)
+      for (const secret of [KEY, at.adminToken, bearerOf('free')]) expect(text).not.toContain(secret)
   })
 
   it('writes whole lines, however many are written at once', async () => {

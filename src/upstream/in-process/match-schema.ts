@@ -1,6 +1,8 @@
 // Does a value fit a JSON Schema? The plain keywords of drafts 4 to 2020-12, for checking one's own samples: what is
 // not understood (patterns, formats, dynamic references) passes. Bounded by the caller's purse. Pure, never throws.
 
+import { isObject } from '../../bytes/json-value.ts'
+
 export type SchemaFields = Readonly<Record<string, unknown>>
 
 /** What may still be spent on one schema. Shared by all who work on it; at 0 every check passes. */
@@ -20,7 +22,7 @@ const LIST_PER_STEP = 8
 /** Whether `value` is what `schema` describes; references are looked up in `root`. */
 export function matchesSchema(schema: unknown, value: unknown, context: Context, depth = 0): boolean {
   if (schema === false) return false
-  if (!isSchemaFields(schema)) return true
+  if (!isObject(schema)) return true
   context.purse.steps -= 1 + (lengthOf(schema.enum) + lengthOf(schema.required)) / LIST_PER_STEP
   if (context.purse.steps <= 0 || depth > MAX_DEPTH) return true
   const check = (part: unknown, inner: unknown = value) => matchesSchema(part, inner, context, depth + 1)
@@ -33,7 +35,7 @@ export function matchesSchema(schema: unknown, value: unknown, context: Context,
     (typeof value !== 'number' || matchesNumber(schema, value)) &&
     (typeof value !== 'string' || matchesLength(schema, value)) &&
     (!Array.isArray(value) || matchesArray(schema, value, check)) &&
-    (!isSchemaFields(value) || matchesObject(schema, value, check))
+    (!isObject(value) || matchesObject(schema, value, check))
   )
 }
 
@@ -70,11 +72,6 @@ export function isSame(one: unknown, other: unknown, depth = 0): boolean {
   )
 }
 
-/** Whether a value is a schema with keywords (or any other JSON object). */
-export function isSchemaFields(value: unknown): value is SchemaFields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
 type Check = (part: unknown, inner?: unknown) => boolean
 
 function matchesType(schema: SchemaFields, value: unknown): boolean {
@@ -85,7 +82,7 @@ function matchesType(schema: SchemaFields, value: unknown): boolean {
 function isType(type: string, value: unknown): boolean {
   if (type === 'null') return value === null
   if (type === 'array') return Array.isArray(value)
-  if (type === 'object') return isSchemaFields(value)
+  if (type === 'object') return isObject(value)
   if (type === 'integer') return Number.isInteger(value)
   return typeof value === type
 }
@@ -138,13 +135,13 @@ function matchesObject(schema: SchemaFields, value: SchemaFields, check: Check):
   if (names.length < toCount(schema.minProperties, 0)) return false
   if (names.length > toCount(schema.maxProperties, Number.POSITIVE_INFINITY)) return false
   if (!namesOf(required).every((name) => Object.hasOwn(value, name))) return false
-  const known = isSchemaFields(properties) ? properties : {}
+  const known = isObject(properties) ? properties : {}
   // Which names a pattern covers is not known here, so with patterns the other names pass.
   const others = patternProperties === undefined ? additionalProperties : true
   const fits = names.every((name) => check(Object.hasOwn(known, name) ? known[name] : others, value[name]))
   if (!fits || (propertyNames !== undefined && !names.every((name) => check(propertyNames, name))))
     return false
-  if (!isSchemaFields(dependentRequired)) return true
+  if (!isObject(dependentRequired)) return true
   return Object.entries(dependentRequired).every(
     ([name, needed]) =>
       !Object.hasOwn(value, name) || namesOf(needed).every((other) => Object.hasOwn(value, other)),

@@ -2,6 +2,7 @@
 // It reads what clients send (wire §1.1) as leniently as providers do and says what is wrong as they do.
 
 import { createHash } from 'node:crypto'
+import { isObject } from '../../bytes/json-value.ts'
 import type { Choice, Completion, Vectors } from './completion-wire.ts'
 import { sampleSchema } from './sample-schema.ts'
 
@@ -46,7 +47,7 @@ const MAX_FLOATS = 1_048_576
 
 /** Answers the body of a chat completion. */
 export function answerChat(body: unknown, asked: Asked): ChatAnswer | Mistake {
-  if (!isFields(body)) return mistake('The request body must be a JSON object.', null)
+  if (!isObject(body)) return mistake('The request body must be a JSON object.', null)
   const messages = readMessages(body.messages)
   if ('kind' in messages) return messages
   const limits = readLimits(body)
@@ -61,7 +62,7 @@ export function answerChat(body: unknown, asked: Asked): ChatAnswer | Mistake {
   return {
     kind: 'chat',
     stream: body.stream === true,
-    includeUsage: isFields(options) && options.include_usage === true,
+    includeUsage: isObject(options) && options.include_usage === true,
     completion: {
       id: `chatcmpl-${asked.digest.slice(0, 29)}`,
       choices,
@@ -73,7 +74,7 @@ export function answerChat(body: unknown, asked: Asked): ChatAnswer | Mistake {
 
 /** Answers the body of an embeddings request: unit vectors that depend on the model and the input alone. */
 export function answerEmbeddings(body: unknown, asked: Asked): EmbeddingsAnswer | Mistake {
-  if (!isFields(body)) return mistake('The request body must be a JSON object.', null)
+  if (!isObject(body)) return mistake('The request body must be a JSON object.', null)
   const inputs = readInputs(body.input)
   if (inputs === undefined || inputs.length === 0) return mistake("'$.input' is invalid.", 'input')
   const format = body.encoding_format ?? 'float'
@@ -132,12 +133,12 @@ function compose(body: Fields, messages: readonly Fields[], model: string): Spee
   const intro = `This is the simulated model "${cut(model, 100)}", no real one was asked.`
   const prose = cut(`${intro} ${results.length > 0 ? quote(results, messages) : echo(messages)}`, MAX_TEXT)
   const format = body.response_format
-  if (!isFields(format)) return { kind: 'prose', text: prose }
+  if (!isObject(format)) return { kind: 'prose', text: prose }
   if (format.type === 'json_object') {
     return { kind: 'json', text: JSON.stringify({ simulated: true, message: prose }) }
   }
   if (format.type !== 'json_schema') return { kind: 'prose', text: prose }
-  if (!isFields(format.json_schema)) {
+  if (!isObject(format.json_schema)) {
     return mistake(
       "Missing required parameter: 'response_format.json_schema'.",
       'response_format.json_schema',
@@ -154,19 +155,19 @@ function chooseTool(body: Fields): Tool | Mistake | undefined {
   const tools = readTools(body.tools)
   const choice = body.tool_choice
   if (choice === 'none') return undefined
-  if (!isFields(choice)) {
+  if (!isObject(choice)) {
     if (choice !== 'required' || (Array.isArray(body.tools) && body.tools.length > 0)) return tools[0]
     return mistake("'tool_choice' is only allowed when 'tools' are specified.", 'tool_choice')
   }
   if (choice.type === 'allowed_tools') {
     const allowed = new Set(
-      readTools(isFields(choice.allowed_tools) ? choice.allowed_tools.tools : []).map(({ name }) => name),
+      readTools(isObject(choice.allowed_tools) ? choice.allowed_tools.tools : []).map(({ name }) => name),
     )
     return tools.find(({ name }) => allowed.has(name))
   }
   // Custom tools take free text, which prose stands for well enough.
   if (choice.type === 'custom') return undefined
-  const wanted = isFields(choice.function) ? choice.function.name : undefined
+  const wanted = isObject(choice.function) ? choice.function.name : undefined
   const named = tools.find(({ name }) => name === wanted)
   return named ?? mistake("The function named in 'tool_choice' is not among the 'tools'.", 'tool_choice')
 }
@@ -174,7 +175,7 @@ function chooseTool(body: Fields): Tool | Mistake | undefined {
 function readTools(tools: unknown): Tool[] {
   if (!Array.isArray(tools)) return []
   return tools.flatMap((tool: unknown) => {
-    if (!isFields(tool) || tool.type !== 'function' || !isFields(tool.function)) return []
+    if (!isObject(tool) || tool.type !== 'function' || !isObject(tool.function)) return []
     const { name, parameters } = tool.function
     return typeof name === 'string' && name !== '' ? [{ name, parameters }] : []
   })
@@ -202,7 +203,7 @@ function callNames(messages: readonly Fields[]): ReadonlyMap<unknown, string> {
   for (const { tool_calls: calls } of messages) {
     if (!Array.isArray(calls)) continue
     for (const call of calls) {
-      if (isFields(call) && isFields(call.function) && typeof call.function.name === 'string') {
+      if (isObject(call) && isObject(call.function) && typeof call.function.name === 'string') {
         names.set(call.id, call.function.name)
       }
     }
@@ -222,7 +223,7 @@ function toText(content: unknown): string {
   if (!Array.isArray(content)) return ''
   let text = ''
   for (const part of content) {
-    if (isFields(part) && typeof part.text === 'string') text += cut(part.text, MAX_TEXT)
+    if (isObject(part) && typeof part.text === 'string') text += cut(part.text, MAX_TEXT)
     if (text.length >= MAX_TEXT) break
   }
   return cut(text, MAX_TEXT)
@@ -275,7 +276,7 @@ function withNumber({ kind, text }: Exclude<Speech, { kind: 'call' }>, index: nu
 /** Arguments are an object for every client, even where the schema would permit something else. */
 function toArguments({ parameters }: Tool): string {
   const sample = sampleSchema(parameters)
-  return JSON.stringify(isFields(sample) ? sample : {})
+  return JSON.stringify(isObject(sample) ? sample : {})
 }
 
 function stopAt(text: string, stops: readonly string[]): string {
@@ -297,8 +298,8 @@ function readMessages(messages: unknown): readonly Fields[] | Mistake {
       code: 'empty_array',
     })
   }
-  const bad = messages.findIndex((message: unknown) => !isFields(message) || typeof message.role !== 'string')
-  if (bad < 0) return messages.filter(isFields)
+  const bad = messages.findIndex((message: unknown) => !isObject(message) || typeof message.role !== 'string')
+  if (bad < 0) return messages.filter(isObject)
   return mistake(`Invalid 'messages[${bad}]': expected an object with a role.`, `messages[${bad}]`)
 }
 
@@ -342,7 +343,7 @@ function countTokens(value: unknown): number {
     if (typeof item === 'string') bytes += Buffer.byteLength(item) + 2
     else if (typeof item === 'number' || typeof item === 'boolean') bytes += 4
     else if (Array.isArray(item)) for (const inner of item) open.push(inner)
-    else if (isFields(item)) {
+    else if (isObject(item)) {
       if (item.type === 'image_url' || item.type === 'input_audio' || item.type === 'file') {
         media += 1
         continue
@@ -385,10 +386,6 @@ function utf8Bytes(character: string): number {
 
 function hash(text: string): string {
   return createHash('sha256').update(text).digest('hex')
-}
-
-function isFields(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function mistake(

@@ -1,9 +1,9 @@
 // JSON Schema in, a small value that fits it out: what the simulated model puts into tool calls and structured
 // answers. Pure and deterministic; the schema is a stranger's, so nodes, steps and depth are bounded and nothing throws.
 
+import { isObject } from '../../bytes/json-value.ts'
 import {
   isSame,
-  isSchemaFields,
   matchesSchema,
   namesOf,
   type Purse,
@@ -70,7 +70,7 @@ export function sampleSchema(schema: unknown, options: SampleOptions = {}): unkn
 /** The first candidate that fits; when none does, the first one. */
 function sample(schema: unknown, work: Work, place: Place): unknown {
   work.nodes -= 1
-  if (!isSchemaFields(schema)) return schema === false ? null : {}
+  if (!isObject(schema)) return schema === false ? null : {}
   if (place.depth > work.maxDepth || isSpent(work)) return null
   const before = work.nodes
   let first: { readonly value: unknown; readonly nodes: number } | undefined
@@ -147,7 +147,7 @@ function ofType(type: string, flat: SchemaFields, work: Work, place: Measured): 
 // --- objects and arrays ----------------------------------------------------------------------------------
 
 function toObject(flat: SchemaFields, work: Work, { depth, variation, lean }: Measured): unknown {
-  const properties = isSchemaFields(flat.properties) ? flat.properties : {}
+  const properties = isObject(flat.properties) ? flat.properties : {}
   const required = new Set(namesOf(flat.required))
   const most = toCount(flat.maxProperties, Number.POSITIVE_INFINITY)
   const others = restOfObject(flat)
@@ -178,19 +178,19 @@ function toObject(flat: SchemaFields, work: Work, { depth, variation, lean }: Me
 
 /** The schema of properties that are not declared. */
 function restOfObject({ patternProperties, additionalProperties }: SchemaFields): unknown {
-  if (!isSchemaFields(patternProperties)) return additionalProperties
+  if (!isObject(patternProperties)) return additionalProperties
   const [first] = Object.values(patternProperties)
   return first ?? additionalProperties
 }
 
 function inventName({ patternProperties, propertyNames }: SchemaFields, count: number, work: Work): string {
   const wish = { minLength: 1, maxLength: 200, variation: count }
-  if (isSchemaFields(patternProperties)) {
+  if (isObject(patternProperties)) {
     const [pattern] = Object.keys(patternProperties)
     const name = pattern === undefined ? undefined : samplePattern(pattern, wish)
     if (name !== undefined) return name
   }
-  if (isSchemaFields(propertyNames)) {
+  if (isObject(propertyNames)) {
     const name = sample(
       { type: 'string', ...propertyNames },
       { ...work, nodes: 10 },
@@ -361,7 +361,7 @@ function ofFormat(format: string, variation: number): string | undefined {
 /** A schema without references and alternatives: the ways in which it can be met, merged, at most MAX_VARIANTS. */
 function flatten(schema: unknown, work: Work, hops: number): readonly SchemaFields[] {
   if (schema === false) return []
-  if (!isSchemaFields(schema)) return [{}]
+  if (!isObject(schema)) return [{}]
   work.purse.steps -= 1
   if (hops > MAX_REFERENCES || isSpent(work)) return [{}]
   const { $ref, allOf, anyOf, oneOf, if: condition, then, else: otherwise, ...own } = schema
@@ -472,7 +472,7 @@ function joinTypes(ours: unknown, theirs: unknown): unknown {
 }
 
 function joinProperties(ours: unknown, theirs: unknown): unknown {
-  if (!isSchemaFields(ours) || !isSchemaFields(theirs)) return theirs
+  if (!isObject(ours) || !isObject(theirs)) return theirs
   const joined = new Map(Object.entries(ours))
   for (const [name, schema] of Object.entries(theirs)) {
     joined.set(name, joined.has(name) ? { allOf: [joined.get(name), schema] } : schema)
@@ -521,7 +521,7 @@ const SPEAKS_OF: Readonly<Record<string, readonly string[]>> = {
 
 /** What it costs, in steps, to go through the properties of a schema. */
 function sizeOf(properties: unknown): number {
-  return isSchemaFields(properties) ? Object.keys(properties).length / 8 : 0
+  return isObject(properties) ? Object.keys(properties).length / 8 : 0
 }
 
 function isSpent(work: Work): boolean {
