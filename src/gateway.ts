@@ -4,16 +4,17 @@
 import type { Snapshot } from './config/snapshot.ts'
 import { GatewayError } from './errors.ts'
 import { formats } from './formats/index.ts'
+import { ERROR_SHAPES } from './http/error-body.ts'
 import type { Phase } from './http/listen.ts'
 import { createHttp, type Http } from './http/room.ts'
 import { createIdentity, type Identity } from './identity/identify.ts'
 import type { Revocations } from './identity/revocations.ts'
 import { createPolicy, type Policy, toRefusal } from './policy/decide.ts'
 import type { HeaderLine, Meter } from './quota/meter.ts'
-import type { SubjectLimits } from './quota/shown.ts'
+import { isFull, type SubjectLimits } from './quota/shown.ts'
 import { createRouter, type Router } from './route/plan.ts'
 import type { Agent, Arrival, Clock, Hold, Reply, Trail } from './types.ts'
-import { createUpstream, type Upstream, type UpstreamDeps } from './upstream/call.ts'
+import { createUpstream, type PlaceSeen, type Upstream, type UpstreamDeps } from './upstream/call.ts'
 import type { Recorder } from './usage/record.ts'
 
 export interface Gateway {
@@ -26,6 +27,34 @@ export interface Gateway {
   hasModel(bearer: string | undefined, name: string): boolean
   /** How all limits stand, or those of one agent; undefined when there is no such agent. Takes nothing. */
   limits(agent: string | undefined): Promise<LimitsShown | undefined>
+  /** What would become of a request now, without a call and taking nothing; undefined when there is no such agent. */
+  explain(question: Question): Promise<Explained | undefined>
+}
+
+/** A request that somebody thinks of. */
+export interface Question {
+  readonly agent: string
+  /** Its id; else the first that the agent has. */
+  readonly bearer: string | undefined
+  readonly operation: string
+  /** As it would be sent. */
+  readonly body: Buffer
+}
+
+export interface Explained {
+  readonly allow: boolean
+  /** What the caller would get if every provider answers well; of limits what they say at this moment. */
+  readonly status: number
+  readonly code: string
+  /** The scope, or the entry of `deny`, that decides. */
+  readonly matched: string
+  /** Why it would be refused. */
+  readonly message?: string
+  readonly route?: string
+  /** Limits that it would take from. */
+  readonly limits: readonly SubjectLimits[]
+  /** Where it would go, in this order; a draw by weight comes out anew each time. */
+  readonly plan: readonly PlaceSeen[]
 }
 
 export interface LimitsShown {
@@ -166,7 +195,38 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
     }
   }
 
-  return { snapshot, handle, models, hasModel, limits }
+  async function explain(question: Question): Promise<Explained | undefined> {
+    const agent = snapshot.agents.get(question.agent)
+    const caller = agent && identity.callerOf(agent, question.bearer)
+    if (caller === undefined) return undefined
+    let matched = ''
+    try {
+      const request = http.imagine(question.operation, question.body)
+      const decision = policy.decide(caller, request)
+      matched = decision.matched
+      if (!decision.allow) throw toRefusal(request)
+      const target = route.find(request)
+      const limits = await quota.look([...caller.subjects, ...route.subjects(target)])
+      const plan = route.plan(target, request, decision, Number.POSITIVE_INFINITY)
+      const full = isFull(limits)
+      return {
+        allow: true,
+        status: full === undefined ? 200 : 429,
+        code: full ?? 'ok',
+        matched,
+        route: target.name,
+        limits,
+        plan: upstream.foresee(plan),
+      }
+    } catch (error) {
+      if (!(error instanceof GatewayError)) throw error
+      const { code, message } = error
+      const { status } = ERROR_SHAPES[code]
+      return { allow: code !== 'scope_denied', status, code, matched, message, limits: [], plan: [] }
+    }
+  }
+
+  return { snapshot, handle, models, hasModel, limits, explain }
 }
 
 /** What is shown of all; the rest by name. */

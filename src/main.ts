@@ -9,6 +9,7 @@ import { MeterProvider } from '@opentelemetry/sdk-metrics'
 import pino from 'pino'
 import { createAdmin } from './admin/app.ts'
 import { createAdminServer } from './admin/server.ts'
+import { isObject } from './bytes/json-value.ts'
 import { toBanner } from './cli/banner.ts'
 import { runCommand } from './cli/commands.ts'
 import type { Io } from './cli/io.ts'
@@ -74,7 +75,6 @@ import { createInstruments } from './usage/metrics.ts'
 import { createRecorder } from './usage/record.ts'
 import { createFleet, type Fleet } from './workers/fleet.ts'
 import { isWorker, openLink } from './workers/link.ts'
-import { isRecord } from './workers/post.ts'
 
 const VERSION = readVersion()
 /** A change is seen after two equal looks, so within twice this. */
@@ -424,7 +424,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   // --- the primary and its workers -----------------------------------------------------------------------------
 
   function answerWorker(question: unknown, id: number): unknown {
-    if (!isRecord(question) || fleet === undefined) return undefined
+    if (!isObject(question) || fleet === undefined) return undefined
     if (question.kind === 'visit')
       return answerVisits(ledgers, question.visits, {
         replica: replicaOf(id),
@@ -440,12 +440,13 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   }
 
   async function answerPrimary(question: unknown): Promise<unknown> {
-    if (!isRecord(question)) return undefined
+    if (!isObject(question)) return undefined
     if (question.kind === 'reload') {
       if (begun !== undefined && isSources(question.sources)) begun.sources = question.sources
       return reload({ secretsOnly: question.secretsOnly === true })
     }
     if (question.kind === 'hint') return heardHints?.hear(String(question.text))
+    if (question.kind === 'explain') return operators?.explainHere(question)
     if (question.kind === 'look') return operators?.lookHere({ metrics: question.metrics === true })
     if (question.kind === 'limits')
       return operators?.limitsHere(typeof question.agent === 'string' ? question.agent : undefined)
@@ -476,6 +477,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     metrics: operators.metrics,
     readiness: operators.readiness,
     status: operators.status,
+    explain: operators.explain,
     reload,
     fail: (error) => {
       const id = nextId()

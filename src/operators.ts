@@ -3,6 +3,8 @@
 
 import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
 import type { MetricData, ResourceMetrics } from '@opentelemetry/sdk-metrics'
+import type { Question } from './admin/app.ts'
+import { isObject } from './bytes/json-value.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import type { Backing } from './quota/backing.ts'
 import type { Meter } from './quota/meter.ts'
@@ -12,7 +14,6 @@ import { type DeploymentState, deploymentStates, toPriceShown, worstOf } from '.
 import type { Figures } from './usage/figures.ts'
 import { isMetrics, joinWorkers, metricsOf } from './usage/merge.ts'
 import type { Fleet } from './workers/fleet.ts'
-import { isRecord } from './workers/post.ts'
 
 export interface OperatorsDeps {
   /** The gateway as it is now. */
@@ -20,6 +21,8 @@ export interface OperatorsDeps {
     readonly snapshot: Snapshot
     /** How limits stand; undefined when there is no such agent. Shown as it is. */
     limits(agent: string | undefined): Promise<object | undefined>
+    /** What would become of a request; undefined when there is no such agent. Shown as it is. */
+    explain(question: Question): Promise<object | undefined>
   }
   /** Undefined in a process without workers. */
   readonly fleet: Fleet | undefined
@@ -65,6 +68,10 @@ export interface Operators {
   limitsHere(agent: string | undefined): Promise<Standing | undefined>
   /** The state of each deployment: the worst that the workers last told of it, or what is known here. */
   deployments(): readonly DeploymentState[]
+  /** What would become of a request: by the word of a worker where there are some, for they know the providers. */
+  explain(question: Question): Promise<object | undefined>
+  /** The same here, for the primary. */
+  explainHere(question: Readonly<Record<string, unknown>>): Promise<object | undefined>
   /** Workers that serve, and of how many; nothing where there are none. */
   workers(): { readonly workers?: { readonly live: number; readonly of: number } }
   /** Prometheus text. */
@@ -166,6 +173,22 @@ export function createOperators(deps: OperatorsDeps): Operators {
       return scrub(serializer.serialize(metrics === undefined ? here : joinWorkers(here, [metrics])))
     },
 
+    async explain(question) {
+      if (fleet === undefined) return gateway().explain(question)
+      const { body, ...rest } = question
+      const answers = await fleet.ask({ kind: 'explain', ...rest, body: body.toString() }, LOOK_MS)
+      return answers.map(({ answer }) => answer).find(isObject)
+    },
+
+    async explainHere({ agent, bearer, operation, body }) {
+      return gateway().explain({
+        agent: String(agent),
+        bearer: typeof bearer === 'string' ? bearer : undefined,
+        operation: String(operation),
+        body: Buffer.from(String(body)),
+      })
+    },
+
     async readiness() {
       const { limits, replicas } = await look()
       return { limits, replicas, ...workers() }
@@ -200,12 +223,12 @@ export function createOperators(deps: OperatorsDeps): Operators {
 
 function isLook(value: unknown): value is Look {
   return (
-    isRecord(value) &&
+    isObject(value) &&
     Array.isArray(value.deployments) &&
     (value.metrics === undefined || isMetrics(value.metrics))
   )
 }
 
 function isStanding(value: unknown): value is Standing {
-  return isRecord(value) && isRecord(value.shown) && isRecord(value.leases)
+  return isObject(value) && isObject(value.shown) && isObject(value.leases)
 }

@@ -2,6 +2,7 @@
 // workers. What a new Snapshot changes in the process is handed in as `use`.
 
 import type { ReloadAnswer } from './admin/app.ts'
+import { isObject } from './bytes/json-value.ts'
 import { formatProblem, type Problem } from './config/problems.ts'
 import type { Reader } from './config/reader.ts'
 import { needsRestart } from './config/restart.ts'
@@ -9,7 +10,6 @@ import type { Snapshot } from './config/snapshot.ts'
 import type { Loaded } from './config/validate.ts'
 import { type Keyring, referencesOf } from './secrets/keyring.ts'
 import type { Fleet } from './workers/fleet.ts'
-import { isRecord } from './workers/post.ts'
 
 export interface ReloadDeps {
   readonly reader: Reader
@@ -147,5 +147,5 @@ export function watchedPaths(keyring: Keyring, snapshot: Snapshot): string[] {
 
 // What comes from another process of this program is looked at no closer than that it is of the kind.
 function isReloadAnswer(value: unknown): value is ReloadAnswer {
-  return isRecord(value) && Array.isArray(value.problems)
+  return isObject(value) && Array.isArray(value.problems)
 }

@@ -310,6 +310,8 @@ export interface Candidate {
   readonly deployment: Deployment
   /** Why it must not be called, whatever its health; it keeps its place, so that the attempts tell of it. */
   readonly barred: Reason | undefined
+  /** Why it is asked only when nobody else has answered. */
+  readonly doubt: Reason | undefined
 }
 
 /** Where a request may go, best first. No deployment stands twice in a tier. */

@@ -3,6 +3,8 @@
 
 import { hash, timingSafeEqual } from 'node:crypto'
 import { Hono } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import { z } from 'zod'
 import type { Problem } from '../config/problems.ts'
 import { GatewayError } from '../errors.ts'
 
@@ -15,12 +17,22 @@ export interface AdminDeps {
   readonly readiness: () => Told | Promise<Told>
   /** Of everything, or with the limits of one agent; undefined when there is no such agent. */
   readonly status: (what: { agent: string | undefined }) => Promise<Told | undefined>
+  /** What would become of a request; undefined when there is no such agent. */
+  readonly explain: (question: Question) => Promise<object | undefined>
   readonly reload: (what: { secretsOnly: boolean }) => Promise<ReloadAnswer>
   /** An error as an answer, in the shape of the agents' side. */
   readonly fail: (error: unknown) => Response
 }
 
 type Told = Readonly<Record<string, unknown>>
+
+/** A request that somebody thinks of. */
+export interface Question {
+  readonly agent: string
+  readonly bearer: string | undefined
+  readonly operation: string
+  readonly body: Buffer
+}
 
 export interface ReloadAnswer {
   /** Nothing was wrong. */
@@ -55,9 +67,25 @@ export function createAdmin(deps: AdminDeps): Hono {
   })
   app.post(
     '/explain',
-    (c) =>
-      guard(c.req.header('authorization')) ??
-      deps.fail(new GatewayError('not_found', 'Explain is not yet supported by this version.')),
+    bodyLimit({ maxSize: MAX_QUESTION_BYTES, onError: () => deps.fail(tooLarge()) }),
+    async (c) => {
+      const refused = guard(c.req.header('authorization'))
+      if (refused !== undefined) return refused
+      const { data: question } = questionSchema.safeParse(await c.req.json().catch(() => undefined))
+      if (question === undefined) {
+        return deps.fail(
+          new GatewayError(
+            'invalid_request',
+            'The question must be JSON: { agent, operation, body }, the body as it would be sent.',
+          ),
+        )
+      }
+      const { agent, bearer, operation, body } = question
+      const told = await deps.explain({ agent, bearer, operation, body: Buffer.from(JSON.stringify(body)) })
+      return told === undefined
+        ? deps.fail(new GatewayError('not_found', 'There is no agent of that name with such a bearer.'))
+        : c.json(told)
+    },
   )
   for (const [path, method] of METHODS) {
     app.all(path, () => {
@@ -84,6 +112,19 @@ export function createAdmin(deps: AdminDeps): Hono {
     }
     return undefined
   }
+}
+
+const MAX_QUESTION_BYTES = 4 * 1024 * 1024
+
+const questionSchema = z.object({
+  agent: z.string(),
+  bearer: z.string().optional(),
+  operation: z.string().default('chat'),
+  body: z.record(z.string(), z.unknown()),
+})
+
+function tooLarge(): GatewayError {
+  return new GatewayError('request_too_large', `The question is larger than ${MAX_QUESTION_BYTES} bytes.`)
 }
 
 const METHODS = [

@@ -12,6 +12,8 @@ export interface AdminQuestion {
   readonly method: 'GET' | 'POST'
   readonly path: string
   readonly query?: Readonly<Record<string, string | undefined>>
+  /** Sent as JSON. */
+  readonly body?: unknown
 }
 
 export type AdminAnswer =
@@ -41,7 +43,11 @@ export async function askAdmin(question: AdminQuestion, io: Io, hands: Hands): P
   try {
     const response = await hands.fetch(url, {
       method: question.method,
-      headers: { authorization: `Bearer ${token}` },
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(question.body !== undefined && { 'content-type': 'application/json' }),
+      },
+      ...(question.body !== undefined && { body: JSON.stringify(question.body) }),
       redirect: 'error',
       signal: AbortSignal.timeout(TIMEOUT_MS),
     })

@@ -4,6 +4,7 @@
 import { Command, CommanderError } from 'commander'
 import { listBearers, newBearer } from './bearers.ts'
 import { check } from './check.ts'
+import { explain } from './explain.ts'
 import { DONE, type Hands, type Io, NOT_SO, WRONG_USAGE } from './io.ts'
 import { showLimits } from './limits.ts'
 import { reload } from './reload.ts'
@@ -92,6 +93,19 @@ function createProgram(io: Io, hands: Hands, ended: (code: number) => void): Com
     .action(async (agent, options) => ended(await showLimits(agent, options, io, hands)))
 
   program
+    .command('explain')
+    .description(
+      'say what the running gateway would do with a request, and why, without doing it (SLUICE_ADMIN_URL, SLUICE_ADMIN_TOKEN)',
+    )
+    .argument('<agent>', 'whose request')
+    .argument('<model>', 'model name as it would be sent')
+    .option('--operation <name>', 'what is asked of it', 'chat')
+    .option('--bearer <id>', 'by which of its bearers (else the first)')
+    .option('--body <file>', 'the body of the request, JSON')
+    .option('--json', 'for a program')
+    .action(async (agent, model, options) => ended(await explain(agent, model, options, io, hands)))
+
+  program
     .command('reload')
     .description(
       'let the running gateway read its configuration again (SLUICE_ADMIN_URL, SLUICE_ADMIN_TOKEN)',
@@ -118,7 +132,4 @@ function createProgram(io: Io, hands: Hands, ended: (code: number) => void): Com
   return program
 }
 
-const NOT_YET_COMMANDS = [
-  ['status', 'tiers, deployments and secrets of the running gateway'],
-  ['explain', 'what would happen to a request, without a call'],
-] as const
+const NOT_YET_COMMANDS = [['status', 'tiers, deployments and secrets of the running gateway']] as const

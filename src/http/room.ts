@@ -5,6 +5,7 @@ import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
 import type { Arrival, ModelRequest } from '../types.ts'
 import type { Phase } from './listen.ts'
+import { ENDPOINTS } from './operations.ts'
 import { readRequest } from './request.ts'
 
 export interface Http {
@@ -15,6 +16,8 @@ export interface Http {
   readBody(arrival: Arrival): Promise<Buffer>
   /** What is asked of which model. @throws GatewayError invalid_json, ambiguous_field, invalid_request */
   readRequest(arrival: Arrival, body: Buffer): ModelRequest
+  /** The same of a body that nobody sent. @throws GatewayError invalid_json, ambiguous_field, invalid_request */
+  imagine(operation: string, body: Buffer): ModelRequest
 }
 
 export function createHttp({ snapshot, phase }: { snapshot: Snapshot; phase: Phase }): Http {
@@ -27,6 +30,12 @@ export function createHttp({ snapshot, phase }: { snapshot: Snapshot; phase: Pha
     async readBody(arrival) {
       if (phase.now === 'closing') throw new GatewayError('draining', 'This gateway is shutting down.')
       return arrival.body.read(bounds)
+    },
+    imagine(operation, body) {
+      const endpoint = ENDPOINTS.find((one) => one.operation === operation)
+      if (endpoint === undefined)
+        throw new GatewayError('invalid_request', 'There is no such operation here.', { param: 'operation' })
+      return readRequest(endpoint, body, allowFields)
     },
     readRequest(arrival, body) {
       if (Number.isNaN(arrival.timeoutMs)) {

@@ -18,6 +18,8 @@ export interface Identity {
   leave(arrival: Arrival): void
   /** What of an agent has limits: itself, then its bearers; the same objects as its callers have. */
   subjects(agent: Agent): readonly Subject[]
+  /** An agent as a caller, by the bearer of that id or the first it has; undefined when there is none. */
+  callerOf(agent: Agent, bearerId: string | undefined): Caller | undefined
 }
 
 /** Callers are made once per Snapshot, so that a request allocates none. */
@@ -49,6 +51,12 @@ export function createIdentity({
       return caller
     },
     leave: revocations.leave,
+    callerOf(agent, bearerId) {
+      for (const caller of callers.values()) {
+        if (caller.agent === agent && (bearerId === undefined || caller.bearer.id === bearerId)) return caller
+      }
+      return undefined
+    },
     subjects: (agent) => (subjects.get(agent) ?? []).filter(({ limits }) => hasLimits(limits)),
   }
 

@@ -2,6 +2,7 @@
 // by leases.ts.
 
 import type { RedisSettings } from '../config/snapshot.ts'
+import type { ErrorCode } from '../errors.ts'
 import type { Rate, Subject } from '../types.ts'
 import { toShare } from './account.ts'
 import type { Backing } from './backing.ts'
@@ -123,6 +124,19 @@ function toBudget(
     leasedHereUsd: lease.micros / 1e6,
     endsAt: new Date(endUs / 1000).toISOString(),
   }
+}
+
+/** What one more request would be refused with, as the limits stand; undefined where it would be let in. */
+export function isFull(limits: readonly SubjectLimits[]): ErrorCode | undefined {
+  if (limits.some(({ budget }) => budget?.leftUsd === 0)) return 'insufficient_quota'
+  if (limits.some(({ requests, tokens }) => isNone(requests?.left) || isNone(tokens?.left)))
+    return 'rate_limit_exceeded'
+  return limits.some(({ concurrency }) => isNone(concurrency?.left)) ? 'concurrency_exceeded' : undefined
+}
+
+/** Less than one; what nobody knows is not nothing. */
+function isNone(left: number | null | undefined): boolean {
+  return left !== null && left !== undefined && left < 1
 }
 
 /** What an operator sees of Redis; null without it. `settings` are those of the configuration as it is now. */

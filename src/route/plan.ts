@@ -3,7 +3,7 @@
 
 import { unitHash } from '../bytes/unit-hash.ts'
 import { compareSpecificity, matchesGlob } from '../config/glob.ts'
-import { hasLimits, limitsMoney } from '../config/limits.ts'
+import { hasLimits, IMAGE_TOKENS, limitsMoney } from '../config/limits.ts'
 import { priceOf, toBound } from '../config/money.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
@@ -133,7 +133,12 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
         )
         if (deployments.length === 0) continue
         const candidates = order(tier, deployments, request, decision).map(
-          (deployment): Candidate => ({ tier, deployment, barred: bar(deployment, request, pricedOnly) }),
+          (deployment): Candidate => ({
+            tier,
+            deployment,
+            barred: bar(deployment, request, pricedOnly),
+            doubt: isProbablyTooLong(deployment, request) ? 'context' : undefined,
+          }),
         )
         if (candidates.some(isCallable)) callable += 1
         tiers.push({ tier, candidates })
@@ -203,6 +208,18 @@ function accepts(deployment: Deployment, request: ModelRequest): boolean {
   const allowed = deployment.provider?.allowFields
   return allowed !== undefined && request.restrictedFields.every((field) => allowed.has(field))
 }
+
+/**
+ * A prompt that is longer than a window by the usual four bytes to a token probably does not fit. That is no more than
+ * a guess, so who has nobody else is asked all the same, and the provider decides.
+ */
+function isProbablyTooLong({ contextWindow }: Deployment, { textBytes, images }: ModelRequest): boolean {
+  return (
+    contextWindow !== undefined && textBytes / USUAL_BYTES_PER_TOKEN + images * IMAGE_TOKENS > contextWindow
+  )
+}
+
+const USUAL_BYTES_PER_TOKEN = 4
 
 /** Money cannot be counted without a price, whether the budget is the caller's or the account's own. */
 function bar(deployment: Deployment, request: ModelRequest, pricedOnly: boolean): Reason | undefined {

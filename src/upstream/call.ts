@@ -22,7 +22,7 @@ import type {
 } from '../types.ts'
 import { isLarger, mayCallAgain, nextStep, type Result } from './attempt.ts'
 import { createExchange } from './exchange.ts'
-import type { Entry, Health } from './health.ts'
+import type { Entry, Health, State } from './health.ts'
 import type { Hints } from './hints.ts'
 import type { Key, Keys } from './keys.ts'
 import type { Kind } from './kind.ts'
@@ -32,8 +32,19 @@ import { runAttempt } from './run.ts'
 import type { Timers } from './timers.ts'
 
 export interface Upstream {
+  /** How each place of a plan would be judged now, in its order; nothing is called and nothing taken. */
+  foresee(plan: Plan): readonly PlaceSeen[]
   /** What went wrong is in the outcome; rejects only for a defect of ours. */
   call(plan: Plan, request: ModelRequest, reply: Reply, hands: Hands): Promise<Outcome>
+}
+
+/** One place of a plan, as it stands now. */
+export interface PlaceSeen {
+  readonly tier: string
+  readonly deployment: string
+  readonly state: State
+  /** Why it stands where it stands: `available`, or what keeps it from being asked in its turn. */
+  readonly reason: string
 }
 
 export interface Hands {
@@ -71,6 +82,8 @@ const LEAST_TIME_MS = 5
 export function createUpstream(deps: UpstreamDeps): Upstream {
   const { health, hints, keys, pace, retries, clock, timers } = deps
   return {
+    foresee: (plan) => plan.tiers.flatMap(({ candidates }) => candidates.map((one) => seePlace(one, plan))),
+
     async call(plan, request, reply, hands) {
       const outcome = await walkPlan({
         plan,
@@ -85,6 +98,27 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       }
       return { ...outcome, costMicros: sum(hands.attempts) }
     },
+  }
+
+  function seePlace({ tier, deployment, barred, doubt }: Candidate, plan: Plan): PlaceSeen {
+    const { name, provider, kind } = deployment
+    const known = health.view().find((one) => one.deployment === name)
+    const parkedMs = provider === undefined ? 0 : keys.parkedMs(provider)
+    const seen = { tier: tier.name, deployment: name, state: known?.state ?? 'available' }
+    const why = (): string => {
+      if (barred !== undefined) return barred
+      if (kind === 'reply') return 'a fixed reply, when nobody else has answered'
+      if (doubt !== undefined) return 'context: the prompt is probably longer than its window'
+      if (parkedMs > 0) return `every key is left alone for ${seconds(parkedMs)}`
+      if (known === undefined) return 'available'
+      const { phase, reason, holdMs, share } = known
+      if (phase === 'held') return `${reason}: left alone for ${seconds(holdMs)}`
+      if (phase === 'probing') return `${reason}: one request at a time probes`
+      if (phase === 'recovering') return `on its way back: ${Math.round(share * 100)} % of the traffic`
+      if (!health.isAvailable(name, plan.class)) return `${reason}: kept for others`
+      return share < 1 ? `${reason}: ${Math.round(share * 100)} % of the traffic` : 'available'
+    }
+    return { ...seen, reason: why() }
   }
 
   async function walkPlan(job: Job): Promise<Ended> {
@@ -123,6 +157,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const { plan, hands } = job
     const { deployment, tier } = candidate
     if (candidate.barred !== undefined) return skip(candidate, job, candidate.barred)
+    if (candidate.doubt !== undefined && job.force !== true) return skip(candidate, job, candidate.doubt)
     const isReply = deployment.kind === 'reply'
     let retriesLeft = tier.retries
     let keysLeft = (deployment.provider?.keys.length ?? 0) - 1
@@ -394,7 +429,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   function hasFallback(candidate: Candidate, walk: Walk, plan: Plan): boolean {
     const attemptsLeft = plan.attempts - walk.calls
     const mayStay = mayCallAgain({ attemptsLeft, tiersLeft: walk.tiersBehind(candidate) })
-    return walk.behind(candidate).some(({ tier, deployment }) => {
+    return walk.behind(candidate).some(({ tier, deployment, doubt }) => {
+      if (doubt !== undefined) return false
       if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return false
       if (deployment.kind === 'reply') return true
       if (attemptsLeft <= 0 || (tier === candidate.tier && !mayStay)) return false
@@ -410,7 +446,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       (candidate) =>
         candidate.deployment.kind !== 'reply' &&
         !hasTried(candidate) &&
-        health.isReluctant(candidate.deployment.name),
+        (candidate.doubt !== undefined || health.isReluctant(candidate.deployment.name)),
     )
   }
 
@@ -575,6 +611,10 @@ function sum(attempts: readonly Attempt[]): number | undefined {
   return micros
 }
 
+function seconds(ms: number): string {
+  return `${Math.ceil(ms / 100) / 10} s`
+}
+
 // --- outcomes and errors ---------------------------------------------------------------------------------------
 
 function failed(error: GatewayError): Ended {
@@ -638,8 +678,7 @@ function toContextError(walk: Walk, request: ModelRequest): GatewayError {
 /** Who was passed over and is called after all stands in the list once. */
 function forgetSkip({ tier, deployment }: Candidate, attempts: Attempt[]): void {
   const at = attempts.findIndex(
-    (one) =>
-      one.reason === 'skipped:unavailable' && one.tier === tier.name && one.deployment === deployment.name,
+    (one) => one.outcome === 'skipped' && one.tier === tier.name && one.deployment === deployment.name,
   )
   if (at >= 0) attempts.splice(at, 1)
 }

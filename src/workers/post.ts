@@ -63,8 +63,3 @@ export function createPost({ send, answer, onError }: Deps): Post {
     },
   }
 }
-
-/** Whether a question or an answer has parts with a name. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null
-}

@@ -66,7 +66,7 @@ test('a misspelt command is told the one that was meant', async () => {
   expect((await run(['bearer', 'lsit'])).err).toContain('Did you mean list?')
 })
 
-test.each(['status', 'explain'])('%s is there, and says that it is not yet', async (name) => {
+test.each(['status'])('%s is there, and says that it is not yet', async (name) => {
   expect((await run(['--help'])).out).toMatch(new RegExp(`${name} +\\(not yet\\)`))
   expect(await run([name, 'something', '--all'])).toMatchObject({
     code: 1,

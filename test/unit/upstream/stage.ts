@@ -115,7 +115,9 @@ export function makePlan(tiers: readonly Tier[], over: Partial<Plan> = {}): Plan
     route: makeRoute(tiers),
     tiers: tiers.map((tier) => ({
       tier,
-      candidates: tier.deployments.map((deployment): Candidate => ({ tier, deployment, barred: undefined })),
+      candidates: tier.deployments.map(
+        (deployment): Candidate => ({ tier, deployment, barred: undefined, doubt: undefined }),
+      ),
     })),
     attempts: Math.max(3, tiers.length),
     class: 'normal',
@@ -364,7 +366,7 @@ export function createRun(options: RunOptions = {}): RunStage {
   const result = runAttempt({
     kind,
     exchange: createExchange({
-      candidate: { tier, deployment, barred: undefined },
+      candidate: { tier, deployment, barred: undefined, doubt: undefined },
       request,
       format,
       key: undefined,

@@ -116,7 +116,7 @@ function toExchange({
     ...asked.request,
   }
   return {
-    candidate: { tier: toTier(deployment), deployment, barred: undefined },
+    candidate: { tier: toTier(deployment), deployment, barred: undefined, doubt: undefined },
     request,
     model,
     path,
