@@ -132,7 +132,7 @@ export function createOperators(deps: OperatorsDeps): Operators {
     return (
       shown && {
         shown,
-        redis: redisShown(backing, gateway().snapshot.redis),
+        redis: redisShown(backing),
         leases: leasesShown(backing),
         openHolds: quota.openHolds(),
         waiting: quota.waiting(),

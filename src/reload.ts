@@ -128,10 +128,10 @@ export function createReload(deps: ReloadDeps): Reload {
         return [{ file: '', path: '', message: `worker ${id} has not reloaded in time` }]
       return answer.problems.filter(({ message }) => !own.problems.some((one) => one.message === message))
     })
+    cancelTelling()
     if (lost.length === 0) return own
     log.error({ problems: lost.map(formatProblem) }, 'not all workers have what is new: they are told again')
-    cancelTelling()
-    cancelTelling = timers.after(TELL_AGAIN_MS, () => void reload({ secretsOnly: false }))
+    cancelTelling = timers.after(TELL_AGAIN_MS, () => void reload({ secretsOnly }))
     return { ...own, ok: false, problems: [...own.problems, ...lost] }
   }
 

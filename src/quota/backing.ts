@@ -14,6 +14,8 @@ export interface Backing {
   /** Undefined without Redis, as `outage` is. */
   readonly redis: RedisLedgers | undefined
   readonly outage: OutageAuthority | undefined
+  /** Those of the start: Redis changes with a restart. */
+  readonly onOutage: RedisSettings['onOutage'] | undefined
   /** Unix ms at which `outage.up` last changed. */
   readonly sinceMs: number
   /** Where limits are decided. */
@@ -72,6 +74,7 @@ export function createBacking(options: BackingOptions): Backing {
     store,
     redis,
     outage,
+    onOutage: settings?.onOutage,
     get sinceMs() {
       return sinceMs
     },

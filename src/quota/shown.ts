@@ -1,7 +1,6 @@
 // How limits and what stands behind them stand, as plain values for an operator. Pure; what is true of a ledger is told
 // by leases.ts.
 
-import type { RedisSettings } from '../config/snapshot.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Rate, Subject } from '../types.ts'
 import { toShare } from './account.ts'
@@ -139,8 +138,8 @@ function isNone(left: number | null | undefined): boolean {
   return left !== null && left !== undefined && left < 1
 }
 
-/** What an operator sees of Redis; null without it. `settings` are those of the configuration as it is now. */
-export function redisShown({ redis, outage, sinceMs }: Backing, settings: RedisSettings | undefined) {
+/** What an operator sees of Redis; null without it. */
+export function redisShown({ redis, outage, sinceMs, onOutage }: Backing) {
   if (redis === undefined || outage === undefined) return null
   return {
     up: outage.up,
@@ -148,7 +147,7 @@ export function redisShown({ redis, outage, sinceMs }: Backing, settings: RedisS
     fleet: outage.fleet,
     /** Among how many a limit is shared while Redis is away. */
     divisor: outage.divisor,
-    onOutage: settings?.onOutage,
+    onOutage,
     trips: redis.trips,
   }
 }

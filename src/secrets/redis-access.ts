@@ -43,8 +43,8 @@ export async function verifyRedis(
 ): Promise<readonly Problem[]> {
   if (snapshot.redis === undefined) return []
   const values = new Map<string, string | undefined>()
-  for (const { reference } of referencesOf(snapshot))
-    values.set(reference, (await resolveReference(reference, around)).value)
+  for (const { reference, use } of referencesOf(snapshot))
+    values.set(reference, (await resolveReference(reference, around, use)).value)
   return (await resolveRedis(snapshot.redis, (reference) => values.get(reference), around)).problems
 }
 
