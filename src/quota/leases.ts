@@ -342,7 +342,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     const waiters = undecided.slice(0, CLAIMS_AT_ONCE)
     group.waiting = undecided.slice(CLAIMS_AT_ONCE)
     const wanted = new Set<Purse>()
-    for (const { asks } of waiters) for (const { account } of asks) wanted.add(purseOf(account))
+    for (const { asks } of waiters) for (const { account } of asks) wanted.add(keptOf(account))
     const most = wanted.size + DIRTY_AT_ONCE
     for (const purse of group.purses.values()) {
       if (wanted.size >= most) break
@@ -482,7 +482,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         return
       }
       const refusal = { ask, kind: no.kind, waitUs: no.waitUs }
-      refusal.waitUs = deny(purseOf(ask.account), refusal, nowMs, terms)
+      refusal.waitUs = deny(keptOf(ask.account), refusal, nowMs, terms)
       waiter.done(refusal, origin, answer.nowUs)
     })
     // Once more for what came meanwhile; without the ledgers nothing more can be told.

@@ -263,7 +263,8 @@ export function runsLow(purse: Purse, nowMs: number, terms: Terms): boolean {
   const { account, lease } = purse
   const low =
     (account.requests !== undefined && lease.requests * 4 < purse.pace.requests * AHEAD_S) ||
-    (account.tokens !== undefined && lease.tokens * 4 < purse.pace.tokens * AHEAD_S)
+    (account.tokens !== undefined && lease.tokens * 4 < purse.pace.tokens * AHEAD_S) ||
+    (account.budget !== undefined && lease.micros * 4 < purse.pace.micros * AHEAD_S)
   return low && nowMs - purse.visitedMs > Math.max(LEAST_RENEWAL_MS, pauseOf(purse, terms))
 }
 
@@ -384,6 +385,7 @@ export function noteScarcity(purse: Purse, wanted: Units, nowMs: number, terms: 
     if (rate === undefined || level === undefined || wanted[kind] === 0) continue
     if (purse.lease[kind] * 4 >= wanted[kind] || remaining(level, rate) * 2 >= wanted[kind]) continue
     const untilMs = nowMs + pauseOfKind(purse, kind, terms)
+    if (untilMs <= (purse.denied[kind]?.untilMs ?? nowMs)) continue
     purse.denied[kind] = { untilMs, admitMs: untilMs, cost: 0 }
   }
 }

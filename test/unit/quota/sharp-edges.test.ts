@@ -52,6 +52,22 @@ describe('a reload while requests are open', () => {
     expect(count).toBe(10)
   })
 
+  it('stands for those too who still wait for the ledgers by the limits before it', async () => {
+    const { replicas } = createFleet(1)
+    const [one] = replicas as [Replica]
+    const before = toAccount(agentSubject('a', { requests: perSecond(1, 100) }))
+    const after = toAccount(agentSubject('a', { requests: perSecond(1, 5) }))
+    const claimOf = (account: typeof before, id: string): Claim => ({
+      id,
+      asks: [{ account, requests: 1, tokens: 0, micros: 0 }],
+    })
+    // The first is under way; many wait for its end, more than one visit takes; the last brings what is new.
+    const old = Array.from({ length: 300 }, (_, i) => one.take(claimOf(before, `${i}`)))
+    const grants = await Promise.all([...old, one.take(claimOf(after, 'new'))])
+    expect(grants.filter(({ ok }) => ok)).toHaveLength(5)
+    expect(one.store.view().map(({ account }) => account)).toEqual([after])
+  })
+
   it('to a slower rate gives back no more time than was charged', async () => {
     const store = memoryStore({ clock: manualClock() })
     const old = claimOn([agentSubject('a', { tokens: perSecond(1000, 10_000) })], 5000)
