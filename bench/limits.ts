@@ -6,8 +6,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
+import { ensureBinary, REDIS } from '../test/support/debian-binary.ts'
 import { type Outcome, runCase } from '../test/support/limits-proof.ts'
-import { ensureRedis } from '../test/support/redis-binary.ts'
 import { toTable } from '../test/support/table.ts'
 
 const SECONDS = Number(process.argv[2] ?? 10)
@@ -42,7 +42,7 @@ const HEADS = [
   'longest ms',
 ]
 
-ensureRedis((line) => process.stderr.write(`${line}\n`))
+ensureBinary(REDIS, (line) => process.stderr.write(`${line}\n`))
 const outcomes: Outcome[] = []
 for (const [at, run] of runs.entries()) {
   const say = `run ${at + 1} of ${runs.length}: ${run.replicas} × ${run.mode}, ${SECONDS} s`

@@ -6,9 +6,8 @@
 // through. With the part, and with an interval that `exact` put on a grid, no operation here rounds at all, so
 // there is no tolerance: a bucket of 100 admits 100, a wait is right to the µs, a refund undoes its charge.
 //
-// When a reload changes a limit, the TAT stays as it is: what is kept is the time until full, not the units. A rate
-// made ten times faster owes ten times the units, for no longer than the old limit would have; there is no way to a
-// fresh burst by reloading.
+// When a reload changes a limit, what was taken stays taken, in units: the time until full is reckoned anew by the new
+// interval. There is no fresh burst by reloading, and nobody waits a day for what a quicker rate gives in a second.
 
 import type { Rate } from '../types.ts'
 
@@ -36,6 +35,11 @@ export function exact(rate: Rate): Rate {
 /** µs until the bucket is full, not rounded; 0 when it is. More than its depth is debt. */
 export function untilFullUs(tat: Tat | undefined, nowUs: number): number {
   return tat === undefined ? 0 : Math.max(tat.us - nowUs + tat.part, 0)
+}
+
+/** What a level of one interval is by another: the same units. */
+export function rescaled(levelUs: number, fromIntervalUs: number, toIntervalUs: number): number {
+  return fromIntervalUs === toIntervalUs ? levelUs : (levelUs / fromIntervalUs) * toIntervalUs
 }
 
 /** The TAT of a bucket that is full in `levelUs`; undoes `untilFullUs`. `nowUs` is whole. */

@@ -32,6 +32,7 @@ import {
   spend,
   tend,
   toInHand,
+  toInterval,
   toLedgerUs,
   toMoved,
   toReport,
@@ -151,6 +152,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     const known = purses.get(account.key)
     if (known !== undefined) {
       if (known.account !== account) {
+        known.standing = known.standing && toInterval(known.standing, known.account, account)
         known.account = account
         known.denied = {}
       }
@@ -342,7 +344,14 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     const waiters = undecided.slice(0, CLAIMS_AT_ONCE)
     group.waiting = undecided.slice(CLAIMS_AT_ONCE)
     const wanted = new Set<Purse>()
-    for (const { asks } of waiters) for (const { account } of asks) wanted.add(keptOf(account))
+    for (const { asks } of waiters) {
+      for (const { account } of asks) {
+        const purse = keptOf(account)
+        wanted.add(purse)
+        // What is kept ready is for the next request, and here it is: it must not be refused for it.
+        if (purse.ready > 0) purse.ready -= 1
+      }
+    }
     const most = wanted.size + DIRTY_AT_ONCE
     for (const purse of group.purses.values()) {
       if (wanted.size >= most) break

@@ -1,7 +1,7 @@
 -- Does the visits of one replica: ledger.ts, operation by operation; change both or neither.
 --
 -- KEYS  the ledgers, in the order of the reports of all visits. A hash each:
---         r, t      "us part": when the bucket is full (bucket.ts)
+--         r, t      "us part interval": when the bucket is full (bucket.ts), by which interval
 --         d, m      "start end spent": money of the present day, month
 --         l:<id>    "generation until r t m slots slotsUntil wantsUntil wantsMuch": what a replica has
 -- ARGV  1 now in µs, or 0 for the clock of Redis. Production always sends 0: the time is a parameter only so that
@@ -37,9 +37,9 @@ local function untilFull(tat, at)
   if not tat then return 0 end
   return max(tat[1] - at + tat[2], 0)
 end
-local function toTat(level, at)
+local function toTat(level, at, interval)
   local us = floor(level)
-  return { at + us, level - us }
+  return { at + us, level - us, interval }
 end
 
 -- The calendar of period.ts.
@@ -76,10 +76,10 @@ local function load(key)
   for i = 1, #flat, 2 do
     local field, value = flat[i], flat[i + 1]
     if field == 'r' or field == 't' then
-      local us, part = string.match(value, '^(%d+) (%S+)$')
-      if us and tonumber(part) then
+      local us, part, interval = string.match(value, '^(%d+) (%S+) (%S+)$')
+      if us and tonumber(part) and tonumber(interval) then
         ledger.stored[field] = value
-        ledger[field] = { tonumber(us), tonumber(part) }
+        ledger[field] = { tonumber(us), tonumber(part), tonumber(interval) }
       end
     elseif field == 'd' or field == 'm' then
       local start, ending, spent = string.match(value, '^(%d+) (%d+) (%d+)$')
@@ -111,7 +111,16 @@ end
 local function hold(ledger, rates, at)
   for kind, rate in pairs(rates) do
     local least = live(ledger, kind) * rate.interval
-    if least > untilFull(ledger[kind], at) then ledger[kind] = toTat(least, at) end
+    if least > untilFull(ledger[kind], at) then ledger[kind] = toTat(least, at, rate.interval) end
+  end
+end
+
+local function rescale(ledger, rates)
+  for kind, rate in pairs(rates) do
+    local level = ledger[kind]
+    if level and level[3] ~= rate.interval then
+      ledger[kind] = toTat((untilFull(level, now) / level[3]) * rate.interval, now, rate.interval)
+    end
   end
 end
 
@@ -165,6 +174,7 @@ local function open(key, ledger, at, generation)
     ledger[page.period] = nil
     for _, lease in pairs(ledger.leases) do lease.m = 0 end
   end
+  rescale(ledger, rates)
   expire(ledger, rates)
 
   page.others, page.mustWait, page.slots = 0, false, held
@@ -281,8 +291,8 @@ local function close(page)
   end
   if isOver(mine) then ledger.leases[mineField] = nil end
 
-  if rates.r then ledger.r = page.r > 0 and toTat(page.r, now) or nil end
-  if rates.t then ledger.t = page.t > 0 and toTat(page.t, now) or nil end
+  if rates.r then ledger.r = page.r > 0 and toTat(page.r, now, rates.r.interval) or nil end
+  if rates.t then ledger.t = page.t > 0 and toTat(page.t, now, rates.t.interval) or nil end
   if page.budget then
     ledger[page.period] = page.spent > 0 and { page.start, page.ending, page.spent } or nil
   end
@@ -293,7 +303,7 @@ local function close(page)
   for _, kind in ipairs({ 'r', 't' }) do
     local tat = ledger[kind]
     if tat and untilFull(tat, now) > 0 then
-      fields[kind] = string.format('%.0f %.17g', tat[1], tat[2])
+      fields[kind] = string.format('%.0f %.17g %.17g', tat[1], tat[2], tat[3])
       lives = max(lives, untilFull(tat, now) + 1000000)
     end
   end

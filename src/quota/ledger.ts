@@ -12,16 +12,21 @@
 // spent (docs: deploy/limits.md). A lease that expires was charged and stays so; units that come back are a refund.
 
 import type { Budget, Rate } from '../types.ts'
-import { remaining, type Tat, toTat, untilFullUs, waitForUs } from './bucket.ts'
+import { remaining, rescaled, type Tat, toTat, untilFullUs, waitForUs } from './bucket.ts'
 import { periodOf } from './period.ts'
 import { type Account, CONCURRENCY_WAIT_US, type Kind } from './store.ts'
 
 export interface Ledger {
-  requests: Tat | undefined
-  tokens: Tat | undefined
+  requests: Level | undefined
+  tokens: Level | undefined
   /** Micros of a USD spent or out on lease since the period began, by the kind of period. */
   money: Partial<Record<Budget['period'], { startUs: number; endUs: number; spent: number }>>
   readonly leases: Map<string, Lease>
+}
+
+/** When a bucket is full, and the interval by which that was reckoned; undefined for that of whoever comes next. */
+export interface Level extends Tat {
+  readonly intervalUs: number | undefined
 }
 
 /** What one replica has of an account. */
@@ -206,6 +211,7 @@ function open(
     delete ledger.money[account.budget.period]
     for (const lease of ledger.leases.values()) lease.micros = 0
   }
+  rescale(ledger, account, nowUs)
   expire(ledger, account, nowUs)
 
   let others = 0
@@ -279,6 +285,22 @@ function settled(
   return Math.max(level, live(ledger, kind) * rate.intervalUs)
 }
 
+/** Where the interval is another than that of the last visit, what was taken is what it was, in units. */
+function rescale(ledger: Ledger, account: Account, nowUs: number): void {
+  for (const kind of KINDS) {
+    const level = ledger[kind]
+    const rate = account[kind]
+    if (level?.intervalUs === undefined || rate === undefined || level.intervalUs === rate.intervalUs)
+      continue
+    const leftUs = rescaled(untilFullUs(level, nowUs), level.intervalUs, rate.intervalUs)
+    ledger[kind] = toLevel(leftUs, rate, nowUs)
+  }
+}
+
+function toLevel(levelUs: number, { intervalUs }: Rate, nowUs: number): Level {
+  return { ...toTat(levelUs, nowUs), intervalUs }
+}
+
 function live(ledger: Ledger, kind: 'requests' | 'tokens'): number {
   let units = 0
   for (const lease of ledger.leases.values()) units += lease[kind]
@@ -314,7 +336,7 @@ function hold(ledger: Ledger, account: Account, atUs: number): void {
     const rate = account[kind]
     if (rate === undefined) continue
     const floor = live(ledger, kind) * rate.intervalUs
-    if (floor > untilFullUs(ledger[kind], atUs)) ledger[kind] = toTat(floor, atUs)
+    if (floor > untilFullUs(ledger[kind], atUs)) ledger[kind] = toLevel(floor, rate, atUs)
   }
 }
 
@@ -403,8 +425,10 @@ function close(page: Page, replica: string, nowUs: number): Standing {
   }
   if (isOver(mine, nowUs)) ledger.leases.delete(replica)
   // What this account does not limit stays as it is: others may limit it still, before a reload or after one.
-  for (const kind of KINDS)
-    if (account[kind] !== undefined) ledger[kind] = page[kind] > 0 ? toTat(page[kind], nowUs) : undefined
+  for (const kind of KINDS) {
+    const rate = account[kind]
+    if (rate !== undefined) ledger[kind] = page[kind] > 0 ? toLevel(page[kind], rate, nowUs) : undefined
+  }
   if (account.budget !== undefined) {
     const { startUs, endUs, spent } = page
     if (spent > 0) ledger.money[account.budget.period] = { startUs, endUs, spent }

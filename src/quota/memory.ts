@@ -120,8 +120,11 @@ export function createMemoryAuthority({
     mirror({ account }, standing) {
       const now = nowUs()
       const ledger = emptyLedger()
-      if ((standing.requests ?? 0) > 0) ledger.requests = toTat(standing.requests as number, now)
-      if ((standing.tokens ?? 0) > 0) ledger.tokens = toTat(standing.tokens as number, now)
+      // Full at the same time as the whole, by the interval of a share, which is not known here.
+      for (const kind of ['requests', 'tokens'] as const) {
+        const levelUs = standing[kind] ?? 0
+        if (levelUs > 0) ledger[kind] = { ...toTat(levelUs, now), intervalUs: undefined }
+      }
       ledgers.delete(account.key)
       keep(account.key, ledger, now)
     },

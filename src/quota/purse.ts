@@ -4,7 +4,7 @@
 
 import type { Rate } from '../types.ts'
 import { isOwn } from './account.ts'
-import { remaining } from './bucket.ts'
+import { remaining, rescaled } from './bucket.ts'
 import type { Group } from './leases.ts'
 import { isNothing, NO_UNITS, type Report, SLOTS_US, type Standing, sum, type Units } from './ledger.ts'
 import { periodOf } from './period.ts'
@@ -119,6 +119,8 @@ const BUSY = 10
 const FLUSH_MS = 100
 /** Slots are confirmed three times in their life. */
 const CONFIRM_MS = SLOTS_US / 3000
+/** So long without a word from the ledgers, as after a freeze, a slot that was kept ready may be somebody else's. */
+const KNOWN_MS = SLOTS_US / 2000
 /** A slot is kept ready at most this long. */
 const READY_MS = 1_000
 /** A refusal is remembered at most this long, one for slots shorter: nobody knows when they come back. */
@@ -231,7 +233,8 @@ export function isBusy({ account, pace }: Purse, { leases }: Terms): boolean {
 /** Whether a claim can be granted from what is in hand. */
 export function covers(purse: Purse, { requests, tokens, micros }: Ask, nowMs: number): boolean {
   const { account, lease } = purse
-  if (account.concurrency !== undefined && purse.ready === 0) return false
+  if (account.concurrency !== undefined && (purse.ready === 0 || nowMs - purse.toldMs > KNOWN_MS))
+    return false
   const limited =
     account.requests !== undefined || account.tokens !== undefined || account.budget !== undefined
   if (limited && nowMs >= purse.leaseEndsMs) return false
@@ -312,8 +315,11 @@ export function toMoved(
   const isSure = grant.origin !== 'unsure'
   let tokens = rate === undefined || usedTokens === undefined ? 0 : usedTokens - ask.tokens
   if (rate !== undefined && tokens < 0) {
-    const leastUs = Math.max((levels?.tokens ?? 0) - Math.max(nowMs - grant.atMs, 0) * 1000, 0)
-    tokens = isSure ? -Math.min(-tokens, Math.floor(leastUs / rate.intervalUs)) : 0
+    // By the interval of its time; since then it may have refilled by that or by a new one, whichever is quicker.
+    const { intervalUs } = ask.account.tokens ?? rate
+    const refilled = (Math.max(nowMs - grant.atMs, 0) * 1000) / Math.min(intervalUs, rate.intervalUs)
+    const least = Math.max(Math.floor((levels?.tokens ?? 0) / intervalUs - refilled), 0)
+    tokens = isSure ? -Math.min(-tokens, least) : 0
   }
   let micros = budget === undefined || usedMicros === undefined ? 0 : usedMicros - ask.micros
   if (micros < 0 && !isSure) micros = 0
@@ -583,4 +589,14 @@ export function toInHand(purse: Purse | undefined, account: Account, nowMs: numb
     spentMicros: standing?.spentMicros ?? 0,
     unsettled: purse === undefined ? NO_UNITS : sum(purse.moved, purse.owed),
   }
+}
+
+/** What was told of a limit, in the time of the limit that takes its place: the same units. */
+export function toInterval(standing: Standing, from: Account, to: Account): Standing {
+  const level = (kind: 'requests' | 'tokens'): number | undefined => {
+    const [told, before, after] = [standing[kind], from[kind], to[kind]]
+    if (told === undefined || before === undefined || after === undefined) return undefined
+    return rescaled(told, before.intervalUs, after.intervalUs)
+  }
+  return { ...standing, requests: level('requests'), tokens: level('tokens') }
 }

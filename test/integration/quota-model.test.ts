@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { toAccount } from '../../src/quota/account.ts'
+import { exact } from '../../src/quota/bucket.ts'
 import { emptyLedger, isBlank, type Ledger, type Visit, visit } from '../../src/quota/ledger.ts'
 import { readAnswers, readScripts, toCall } from '../../src/quota/script.ts'
 import type { Account } from '../../src/quota/store.ts'
@@ -70,9 +71,10 @@ const report = fc.record({
   isPresent: fc.boolean(),
   slots: fc.integer({ min: 0, max: 3 }),
   returned: fc.oneof(fc.constant(undefined), units),
-  /** As a replica sees the account that has another configuration: without some of its limits. */
+  /** As a replica sees the account that has another configuration: without some of its limits, or with other rates. */
   without: fc.oneof(
     { weight: 4, arbitrary: fc.constant(undefined) },
+    { weight: 1, arbitrary: fc.constantFrom(3, 1 / 7) },
     { weight: 1, arbitrary: fc.constantFrom('requests' as const, 'tokens' as const, 'budget' as const) },
   ),
   ahead: fc.oneof(fc.constant(undefined), units),
@@ -107,6 +109,19 @@ const steps = fc.oneof(
     }),
   },
 )
+
+/** The account by another configuration: without a limit, or with rates so many times as quick and bursts as large. */
+function differently(account: Account, how: 'requests' | 'tokens' | 'budget' | number | undefined): Account {
+  if (how === undefined) return account
+  if (typeof how === 'string') return { ...account, [how]: undefined }
+  const other = (rate: Rate | undefined): Rate | undefined =>
+    rate &&
+    exact({
+      capacity: Math.max(Math.round(rate.capacity * how), 1),
+      intervalUs: rate.intervalUs / how,
+    })
+  return { ...account, requests: other(account.requests), tokens: other(account.tokens) }
+}
 
 /** An amount as whole units of a limit. */
 function whole(of: number, capacity: number | undefined): number {
@@ -155,7 +170,7 @@ describe('the script of the ledgers', () => {
               generation,
               reports: step.reports.map(({ who, moved, isPresent, slots, returned, without, ahead }) => {
                 const known = accounts[who] as Account
-                const account = without === undefined ? known : { ...known, [without]: undefined }
+                const account = differently(known, without)
                 const { tokens, budget } = account
                 return {
                   account,

@@ -2,12 +2,12 @@
 // is still running.
 
 import type { TestProject } from 'vitest/node'
-import { ensureRedis, type RedisBinary } from './redis-binary.ts'
+import { type Binary, ensureBinary, REDIS } from './debian-binary.ts'
 import { removeRunFolder, runFolder } from './run-folder.ts'
 
 declare module 'vitest' {
   interface ProvidedContext {
-    redis: RedisBinary
+    redis: Binary
   }
 }
 
@@ -15,7 +15,7 @@ declare module 'vitest' {
 export default function setup(project: TestProject): () => void {
   project.provide(
     'redis',
-    ensureRedis((line) => process.stderr.write(`${line}\n`)),
+    ensureBinary(REDIS, (line) => process.stderr.write(`${line}\n`)),
   )
   const folder = runFolder()
   return () => {

@@ -5,8 +5,8 @@ import { rmSync, writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { type RedisServers, type TlsMaterial, toServers } from '../../src/config/redis-servers.ts'
+import { type Binary, findBinary, REDIS } from './debian-binary.ts'
 import { freePort } from './ports.ts'
-import { findRedis, type RedisBinary } from './redis-binary.ts'
 import { exited, spawnTracked, temporaryFolder } from './run-folder.ts'
 
 export interface RedisOptions {
@@ -16,7 +16,7 @@ export interface RedisOptions {
   readonly args?: readonly string[]
   /** Makes it a sentinel, with these lines in its configuration. */
   readonly sentinel?: readonly string[]
-  readonly binary?: RedisBinary
+  readonly binary?: Binary
 }
 
 /** What Redis answers, as plain values; an error reply rejects. */
@@ -41,7 +41,7 @@ export interface TestRedis {
 
 /** Starts Redis and waits until it answers PING. */
 export async function startRedis(options: RedisOptions = {}): Promise<TestRedis> {
-  const binary = options.binary ?? findRedis()
+  const binary = options.binary ?? findBinary(REDIS)
   if (!binary) throw new Error('no redis-server: run the tests through vitest, whose global setup brings one')
   const port = options.port ?? (await freePort())
   const folder = temporaryFolder('redis')

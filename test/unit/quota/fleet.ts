@@ -16,6 +16,9 @@ export interface Replica {
   end(claim: Claim, grant: Grant, used?: { tokens?: number; micros?: number }): void
   /** No more words from it, as after `kill -9`. */
   kill(): void
+  /** Stands still, as by SIGSTOP, and goes on. */
+  freeze(): void
+  thaw(): void
 }
 
 export function createFleet(size: number, { leases = true }: { leases?: boolean } = {}) {
@@ -26,6 +29,8 @@ export function createFleet(size: number, { leases = true }: { leases?: boolean 
     let visits = 0
     let lost = 0
     let isDead = false
+    /** Timers that fell due during a freeze. */
+    let missed: (() => void)[] | undefined
     const authority: Authority = {
       fleet: size,
       divisor: size,
@@ -48,7 +53,8 @@ export function createFleet(size: number, { leases = true }: { leases?: boolean 
     const timers: Timers = {
       after(ms, run) {
         const handle = time.timers.set(ms, () => {
-          if (!isDead) run()
+          if (missed !== undefined) missed.push(run)
+          else if (!isDead) run()
         })
         return () => time.timers.clear(handle)
       },
@@ -78,6 +84,17 @@ export function createFleet(size: number, { leases = true }: { leases?: boolean 
       },
       kill() {
         isDead = true
+      },
+      freeze() {
+        missed = []
+      },
+      thaw() {
+        const late = missed ?? []
+        missed = undefined
+        // Whatever came meanwhile is read first.
+        setImmediate(() => {
+          for (const run of late) run()
+        })
       },
     }
   }

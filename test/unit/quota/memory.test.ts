@@ -193,9 +193,12 @@ describe('the store in memory', () => {
     const agent = agentSubject('a', { requests: perMinute(10) })
     for (let i = 0; i < 10; i++) take(store, claimOn([agent]))
     expect(take(store, claimOn([agent]))).toMatchObject({ ok: false, waitUs: 6_000_000 })
-    // The refusal that it remembers was one of the old limit.
+    // The refusal that it remembers was one of the old limit; what was taken stays taken.
     const raised = agentSubject('a', { requests: perMinute(20) })
+    for (let i = 0; i < 10; i++) expect(take(store, claimOn([raised])).ok).toBe(true)
     expect(take(store, claimOn([raised]))).toMatchObject({ ok: false, waitUs: 3_000_000 })
+    // And so it does back again: ten of a smaller bucket are in debt.
+    expect(take(store, claimOn([agent]))).toMatchObject({ ok: false, waitUs: 66_000_000 })
   })
 
   it('does not fill up when the clock goes back', () => {

@@ -1,4 +1,4 @@
-// Finds a redis-server for the tests, or brings one: apt as root, else unpacked packages in the project's cache.
+// Finds a program of Debian's for the tests, or brings it: apt as root, else unpacked packages in the project's cache.
 // There is no way to go on without: a suite that skips Redis proves nothing about limits.
 
 import { spawnSync } from 'node:child_process'
@@ -15,57 +15,94 @@ import {
 } from 'node:fs'
 import { delimiter, dirname, join, resolve } from 'node:path'
 
-/** How to run redis-server. */
-export interface RedisBinary {
+/** How to run a program. */
+export interface Binary {
   readonly path: string
   /** Variables to add to its environment. */
   readonly env: Readonly<Record<string, string>>
 }
 
-const CACHE = resolve(import.meta.dirname, '../../node_modules/.cache/sluice/redis')
-const POLICY = '/usr/sbin/policy-rc.d'
-
-/** The redis-server that is there, or undefined. */
-export function findRedis(cache = CACHE): RedisBinary | undefined {
-  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
-    const found = working({ path: join(folder, 'redis-server'), env: {} })
-    if (folder !== '' && found) return found
-  }
-  return working({ path: join(cache, 'usr/bin/redis-server'), env: libraries(cache) })
+/** A program of Debian's, and how to know it. */
+export interface Wanted {
+  readonly program: string
+  readonly package: string
+  /** Unpacked beside each other; the first one is that whose libraries are needed too. */
+  readonly unpacked: readonly string[]
+  /** What it says of itself, asked for its version. */
+  readonly ask: string
+  readonly says: string
 }
 
-/** The redis-server that is there, else a freshly installed one; throws with what to do when neither works. */
-export function ensureRedis(say: (line: string) => void, cache = CACHE): RedisBinary {
-  const present = findRedis(cache)
+export const REDIS: Wanted = {
+  program: 'redis-server',
+  package: 'redis-server',
+  // On Debian redis-server is a link into redis-tools, which brings the libraries.
+  unpacked: ['redis-tools', 'redis-server'],
+  ask: '--version',
+  says: 'Redis server',
+}
+
+export const HAPROXY: Wanted = {
+  program: 'haproxy',
+  package: 'haproxy',
+  unpacked: ['haproxy'],
+  ask: '-v',
+  says: 'HAProxy',
+}
+
+const CACHE = resolve(import.meta.dirname, '../../node_modules/.cache/sluice')
+const POLICY = '/usr/sbin/policy-rc.d'
+
+/** The program that is there, or undefined. */
+export function findBinary(wanted: Wanted, cache = join(CACHE, wanted.program)): Binary | undefined {
+  // A daemon's folder is not on everybody's path.
+  for (const folder of [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin']) {
+    const found = folder === '' ? undefined : working({ path: join(folder, wanted.program), env: {} }, wanted)
+    if (found) return found
+  }
+  const env = libraries(cache)
+  return ['usr/bin', 'usr/sbin']
+    .map((folder) => working({ path: join(cache, folder, wanted.program), env }, wanted))
+    .find((found) => found !== undefined)
+}
+
+/** The program that is there, else a freshly installed one; throws with what to do when neither works. */
+export function ensureBinary(
+  wanted: Wanted,
+  say: (line: string) => void,
+  cache = join(CACHE, wanted.program),
+): Binary {
+  const { program } = wanted
+  const present = findBinary(wanted, cache)
   if (present) return present
   const tried: string[] = []
   for (const [name, bring] of [
-    ['apt-get install', () => installAsRoot()],
-    ['apt-get download', () => unpackInto(cache)],
+    ['apt-get install', () => installAsRoot(wanted)],
+    ['apt-get download', () => unpackInto(wanted, cache)],
   ] as const) {
-    say(`redis-server is missing; trying ${name} …`)
+    say(`${program} is missing; trying ${name} …`)
     const trouble = bring()
-    const found = trouble === undefined ? findRedis(cache) : undefined
+    const found = trouble === undefined ? findBinary(wanted, cache) : undefined
     if (found) {
-      say(`redis-server: ${found.path}`)
+      say(`${program}: ${found.path}`)
       return found
     }
-    tried.push(`  ${name}: ${trouble ?? 'went well, but there is still no redis-server that runs'}`)
+    tried.push(`  ${name}: ${trouble ?? `went well, but there is still no ${program} that runs`}`)
   }
   throw new Error(
     [
-      'The tests need a redis-server and could not find or install one.',
+      `The tests need ${program} and could not find or install it.`,
       ...tried,
       'Do one of these and run the tests again:',
-      '  Debian, Ubuntu:  sudo apt-get install redis-server',
-      '  macOS:           brew install redis',
-      '  anything else:   put a redis-server on the PATH',
+      `  Debian, Ubuntu:  sudo apt-get install ${wanted.package}`,
+      `  macOS:           brew install ${wanted.package.replace('-server', '')}`,
+      `  anything else:   put ${program} on the PATH`,
     ].join('\n'),
   )
 }
 
 /** apt as root, with services kept from starting. Returns what went wrong. */
-function installAsRoot(): string | undefined {
+function installAsRoot(wanted: Wanted): string | undefined {
   if (process.getuid?.() !== 0) return 'not root'
   // Debian's way to install a daemon without starting it; a policy that is already there is left alone.
   const policy = !existsSync(POLICY)
@@ -82,7 +119,7 @@ function installAsRoot(): string | undefined {
           '-o',
           'DPkg::Lock::Timeout=120',
           ...POLITE,
-          'redis-server',
+          wanted.package,
         ],
         300_000,
       )
@@ -93,9 +130,9 @@ function installAsRoot(): string | undefined {
 }
 
 /** Needs no root: its own package lists, the packages unpacked beside their libraries. Returns what went wrong. */
-export function unpackInto(cache: string): string | undefined {
+export function unpackInto(wanted: Wanted, cache: string): string | undefined {
   mkdirSync(dirname(cache), { recursive: true })
-  const work = mkdtempSync(join(dirname(cache), 'redis-new-'))
+  const work = mkdtempSync(join(dirname(cache), `${wanted.program}-new-`))
   try {
     const own = ['-o', `Dir::State::Lists=${join(work, 'lists')}`, '-o', `Dir::Cache=${join(work, 'apt')}`]
     mkdirSync(join(work, 'lists/partial'), { recursive: true })
@@ -103,9 +140,9 @@ export function unpackInto(cache: string): string | undefined {
     mkdirSync(join(work, 'root'))
     const updated = run('apt-get', ['update', ...own, ...POLITE], 180_000)
     if (updated !== undefined) return updated
-    // On Debian redis-server is a link into redis-tools, which brings the libraries. The C library is never taken:
-    // it must be the one of this system.
-    const depends = spawnSync('apt-cache', ['depends', ...own, '--important', 'redis-tools'], {
+    // The C library is never taken: it must be the one of this system.
+    const [main = wanted.package] = wanted.unpacked
+    const depends = spawnSync('apt-cache', ['depends', ...own, '--important', main], {
       encoding: 'utf8',
     })
     const needed = [...(depends.stdout ?? '').matchAll(/^ {2}Depends: (lib[a-z0-9.+-]+)$/gm)]
@@ -113,7 +150,7 @@ export function unpackInto(cache: string): string | undefined {
       .filter((name) => name !== 'libc6')
     const fetched = run(
       'apt-get',
-      ['download', ...own, ...POLITE, 'redis-server', 'redis-tools', ...needed],
+      ['download', ...own, ...POLITE, ...wanted.unpacked, ...needed],
       180_000,
       work,
     )
@@ -168,16 +205,16 @@ function libraries(cache: string): Record<string, string> {
 }
 
 /** The binary if it is there and really starts. */
-function working(binary: RedisBinary): RedisBinary | undefined {
+function working(binary: Binary, { ask, says }: Wanted): Binary | undefined {
   try {
     accessSync(binary.path, constants.X_OK)
   } catch {
     return undefined
   }
-  const asked = spawnSync(binary.path, ['--version'], {
+  const asked = spawnSync(binary.path, [ask], {
     timeout: 10_000,
     encoding: 'utf8',
     env: { ...process.env, ...binary.env },
   })
-  return asked.status === 0 && asked.stdout.includes('Redis server') ? binary : undefined
+  return asked.status === 0 && asked.stdout.includes(says) ? binary : undefined
 }
