@@ -68,9 +68,9 @@ export interface ModelRequest {
   readonly maxOutputTokens: number | undefined
   /** How many choices (`n`). */
   readonly choices: number
-  /** Bytes of the body without the payloads of data URLs: an upper bound of the tokens of its text. */
+  /** Bytes of the body without the payloads of inline images: an upper bound of the tokens of its text. */
   readonly textBytes: number
-  /** Data URLs in the body, which are images as a rule. */
+  /** Images in the conversation, inline or by their address. */
   readonly images: number
   /** What the caller names to be sent where its prompt is cached (`prompt_cache_key`), in the spelling it came in. */
   readonly cacheKey: string | undefined

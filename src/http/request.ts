@@ -1,7 +1,7 @@
 // Reads what the gateway must know out of a request body, by scanning its bytes: the body itself stays as it came.
 // Whatever is accepted here reads the same to `JSON.parse`; what could be read in two ways is refused.
 
-import { measureDataUrls } from '../bytes/data-urls.ts'
+import { measureImages } from '../bytes/image-parts.ts'
 import { type Scan, scanNested, scanObject } from '../bytes/json-scan.ts'
 import { RESTRICTED_FIELDS } from '../config/schema.ts'
 import { GatewayError } from '../errors.ts'
@@ -56,7 +56,7 @@ export function readRequest(
     } else refuseLookalike(name)
   }
   const streamOptions = readStreamOptions(body, spans)
-  const payloads = measureDataUrls(body)
+  const payloads = measureImages(body, spans.get('messages'))
   const request: ModelRequest = {
     endpoint,
     model: readModel(body, spans.get('model')),

@@ -158,6 +158,53 @@ describe('what a body holds', () => {
     expect(request.textBytes).toBe(body.length - 400_000)
   })
 
+  const PAYLOAD = 'QUFB'.repeat(250)
+  const measured = (parts: unknown, more: object = {}) => {
+    const body = Buffer.from(
+      JSON.stringify({ model: 'm', messages: [{ role: 'user', content: parts }], ...more }),
+    )
+    const { images, textBytes } = read(body)
+    return { images, left: body.length - textBytes }
+  }
+
+  it.each([
+    ['as OpenAI has it', { image_url: { url: `data:image/png;base64,${PAYLOAD}` } }],
+    ['with its detail first', { image_url: { detail: 'high', url: `data:image/png;base64,${PAYLOAD}` } }],
+    ['as a text', { image_url: `data:image/jpeg;base64,${PAYLOAD}` }],
+    [
+      'of a type with parameters',
+      { image_url: { url: `data:image/svg+xml;charset=utf-8;base64,${PAYLOAD}` } },
+    ],
+  ])('counts an inline image %s as one, without its bytes', (_, part) => {
+    expect(measured([{ type: 'image_url', ...part }])).toEqual({ images: 1, left: PAYLOAD.length })
+  })
+
+  it('counts an image by its address too', () => {
+    const part = { type: 'image_url', image_url: { url: 'https://example.com/cat.png' } }
+    expect(measured([part, part, part])).toEqual({ images: 3, left: 0 })
+  })
+
+  const HIDDEN = `data:image/png;base64,${PAYLOAD}`
+  it.each([
+    ['a text that begins like a data URL', `data:;base64,${'word '.repeat(100)}`, {}],
+    ['a part of text that begins like an inline image', [{ type: 'text', text: HIDDEN }], {}],
+    ['a text that tells of an image', JSON.stringify({ image_url: { url: HIDDEN } }), {}],
+    ['a file of text', [{ type: 'file', file: { file_data: `data:text/plain;base64,${PAYLOAD}` } }], {}],
+    ['a tool', 'Hi.', { tools: [{ function: { parameters: { default: { image_url: { url: HIDDEN } } } } }] }],
+    ['a name of its own', 'Hi.', { x: { image_url: HIDDEN } }],
+  ])('counts %s as the text that it is', (_, content, more) => {
+    expect(measured(content, more)).toEqual({ images: 0, left: 0 })
+  })
+
+  it.each([
+    ['of another type', { url: `data:application/pdf;base64,${PAYLOAD}` }],
+    ['that is no base64', { url: `data:image/svg+xml,${'<g/>'.repeat(100)}` }],
+    ['without a type', { url: `data:;base64,${PAYLOAD}` }],
+    ['far behind in its object', { note: 'x'.repeat(300), url: HIDDEN }],
+  ])('counts an image %s with its bytes', (_, image) => {
+    expect(measured([{ type: 'image_url', image_url: image }])).toEqual({ images: 1, left: 0 })
+  })
+
   it('is counted whole where a data URL is only talked about', () => {
     const text = `Look: "data:image/png;base64,${'A'.repeat(1000)}"`
     const body = Buffer.from(JSON.stringify({ model: 'm', messages: [{ role: 'user', content: text }] }))
