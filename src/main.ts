@@ -24,7 +24,7 @@ import { createApp } from './http/app.ts'
 import { answersOf, drain, LAST_WORDS_MS } from './http/drain.ts'
 import { toErrorResponse } from './http/error-body.ts'
 import { createIds } from './http/ids.ts'
-import { createFrontDoor, createSweep, type Phase, toBlockList } from './http/listen.ts'
+import { createFrontDoor, createSweep, type FrontDoorDeps, type Phase, toBlockList } from './http/listen.ts'
 import { listen, portOf } from './http/port.ts'
 import { createRevocations } from './identity/revocations.ts'
 import { createSharedRevocations } from './identity/shared-revocations.ts'
@@ -51,7 +51,7 @@ import type { Surroundings } from './secrets/reference.ts'
 import { createScrubber } from './secrets/scrubber.ts'
 import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
-import type { Clock, Reply } from './types.ts'
+import type { Clock } from './types.ts'
 import { createHealth } from './upstream/health.ts'
 import {
   answerHint,
@@ -376,7 +376,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const sweep = createSweep(clock)
   const onFault = stores.usage.refused
   let trusted = toBlockList(snapshot.listen.trustedProxies)
-  const active = new Set<Reply>()
+  const active: FrontDoorDeps['active'] = new Map()
   const front = createFrontDoor({
     active,
     clock,

@@ -4,14 +4,14 @@
 import type { Server, ServerResponse } from 'node:http'
 import { Server as Listener } from 'node:net'
 import { GatewayError } from '../errors.ts'
-import type { Clock, Reply } from '../types.ts'
+import type { Arrival, Clock, Reply } from '../types.ts'
 
 export interface DrainDeps {
   readonly server: Server
   /** Answers that have not left completely: `answersOf` the server. */
   readonly unsent: ReadonlySet<ServerResponse>
-  /** Answers under way, to be told. */
-  readonly active: ReadonlySet<Reply>
+  /** Answers under way, to be told, by the end of their requests where something runs for them. */
+  readonly active: ReadonlyMap<Reply, Arrival['end'] | undefined>
   /** Requests under way. */
   readonly counts: { readonly inflight: number }
   readonly clock: Clock
@@ -43,9 +43,15 @@ export async function drain(deps: DrainDeps, drainMs: number): Promise<void> {
       'the drain time is over; what is left is cut',
     )
     // Told, not just cut: an error event where an answer has begun, a 503 where none has.
-    for (const reply of active) reply.fail(toCutError(reply))
+    for (const [reply, end] of active) {
+      const cause = toCutError(reply)
+      if (end === undefined) reply.fail(cause)
+      else end(cause)
+    }
+    // What they had taken from limits comes back when they end, so all of it must be heard before we go.
     const lastMs = clock.now() + LAST_WORDS_MS
-    while (unsent.size > 0 && clock.now() < lastMs) await wait(LOOK_MS)
+    while ((unsent.size > 0 || counts.inflight > 0) && clock.now() < lastMs) await wait(LOOK_MS)
+    for (const reply of active.keys()) reply.fail(toCutError(reply))
   }
   server.closeAllConnections()
 }

@@ -27,8 +27,8 @@ export interface FrontDoorDeps {
   readonly nextId: () => string
   /** Streamed answers under way. */
   readonly counts: { streams: number }
-  /** Answers under way, for the end of a drain. */
-  readonly active: Set<Reply>
+  /** Answers under way with what ends their requests, for the end of a drain; undefined where nothing runs for one. */
+  readonly active: Map<Reply, Arrival['end'] | undefined>
   readonly maxConnections: number
   /** Proxies whose `x-forwarded-for` is believed. */
   readonly trusted: () => BlockList
@@ -121,7 +121,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       bodySoon: () => head !== undefined && comesSoon(head),
     })
     line.answers.set(res, reply)
-    deps.active.add(reply)
+    deps.active.set(reply, undefined)
     res.on('close', () => {
       line.answers.delete(res)
       if (reply.isLast) line.isOver = true
@@ -196,6 +196,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       traceparent: head.traceparent,
       body,
     })
+    deps.active.set(reply, arrival.end)
     void deps.handle(arrival, reply)
   }
 

@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'vitest'
-import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { agentPolicy, makeBearer, simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
 import { silent, stallAfter } from '../support/provider-script.ts'
+import { startRedis } from '../support/redis.ts'
 import { createScriptedProvider, type ScriptedProvider } from '../support/scripted-provider.ts'
 
 let gateway: TestGateway | undefined
@@ -35,4 +36,46 @@ test('what the end of a drain cuts is told: an error event in a stream, a 503 wh
   expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1'])
   expect(await refused.json()).toMatchObject({ error: { code: 'draining' } })
   expect(await ended).toBe(0)
+})
+
+test('what the end of a drain cuts has given back what it had taken: slots, tokens and money, before the process ends', async () => {
+  provider = await createScriptedProvider()
+  provider.script((request) => (request.body.includes('"stream":true') ? stallAfter(3) : silent()))
+  const redis = await startRedis()
+  try {
+    const bearer = makeBearer()
+    const limits = { concurrency: 10, tokens: { capacity: 1e6, refill: '1/h' }, budget: '20 USD/day' }
+    const price = { input: 1, output: 50 }
+    gateway = await startGateway({
+      config: simpleConfig({
+        provider: provider.url,
+        over: {
+          redis: { url: redis.url },
+          listen: { drain: '1s' },
+          tiers: { t1: { deployments: [{ use: 'p1/m1', price }] } },
+        },
+      }),
+      policies: { agent: agentPolicy('agent', bearer, { limits }) },
+    })
+    const at = { ...gateway, bearer: bearer.bearer }
+    const streams = await Promise.all([1, 2, 3, 4].map(() => call(at, true)))
+    const whole = [1, 2, 3, 4].map(() => call(at, false))
+    await provider.waitForRequests(8)
+    const field = async (name: string): Promise<string[]> =>
+      String((await redis.command('HGET', 'slc:1:{agent}:b:agent:agent', name)) ?? '').split(' ')
+    // Eight answers of 8192 tokens at 50 USD a million are reserved.
+    expect(Number((await field('d'))[2])).toBeGreaterThan(3_000_000)
+    const ended = gateway.stop()
+    await Promise.all([...streams, ...(await Promise.all(whole))].map((one) => one.text()))
+    expect(await ended).toBe(0)
+    const left = await redis.command('HGETALL', 'slc:1:{agent}:b:agent:agent')
+    const lines = (Array.isArray(left) ? left : []).map(String)
+    // Of a replica that has gone nothing is held; a line about it would have its slots in the sixth place.
+    for (const line of lines.filter((one) => one.split(' ').length === 9))
+      expect(line.split(' ')[5]).toBe('0')
+    // What had been answered of four streams, and no more.
+    expect(Number((await field('d'))[2])).toBeLessThan(10_000)
+  } finally {
+    await redis.stop()
+  }
 })

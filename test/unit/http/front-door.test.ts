@@ -48,7 +48,7 @@ async function open(handle: (arrival: Arrival, reply: Reply) => Promise<void>): 
     phase: { now: 'ready' },
     scrub: (text) => text,
     nextId: () => `req_${String((ids += 1)).padStart(8, '0')}`,
-    active: new Set(),
+    active: new Map(),
     maxConnections: 100,
     trusted: () => trusted,
     // What gateway.ts does around its path.
