@@ -7,7 +7,16 @@
 // A purse is forgotten when it says nothing any more: memory follows the agents that call, not those there are.
 
 import type { Clock } from '../types.ts'
-import { isNothing, NO_UNITS, type Part, type Report, sum, type Units, type Visit } from './ledger.ts'
+import {
+  type Answer,
+  isNothing,
+  NO_UNITS,
+  type Part,
+  type Report,
+  sum,
+  type Units,
+  type Visit,
+} from './ledger.ts'
 import {
   borrow,
   chargeLater,
@@ -442,6 +451,9 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       return
     }
     const { answer, origin, owed } = reply
+    void reply.late?.then((late) => {
+      if (late !== undefined && !late.stale) correct(errand, reply, late)
+    })
     errand.purses.forEach((purse, i) => {
       const standing = answer.standings[i]
       if (standing !== undefined) {
@@ -497,6 +509,37 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     // Once more for what came meanwhile; without the ledgers nothing more can be told.
     const more = group.waiting.length > 0 || group.lookers.length > 0
     if (more || (terms.closing && origin === 'store')) serve(group, nowMs)
+  }
+
+  /**
+   * A visit that was given up was done all the same: what was told of it here was a guess. Whom the ledgers charged and
+   * we refused gets it back, whom they refused and we let in is charged, and what was kept to be told again is told.
+   */
+  function correct({ visit }: Errand, { answer, owed }: Reply, late: Answer): void {
+    visit.reports.forEach(({ account }, at) => {
+      const purse = keptOf(account)
+      const kept = owed?.[at] ?? NO_UNITS
+      // Units that leak meanwhile are taken back as far as they are still there; money does not leak.
+      purse.owed = {
+        requests: Math.max(purse.owed.requests - Math.max(kept.requests, 0), 0),
+        tokens: Math.max(purse.owed.tokens - Math.max(kept.tokens, 0), 0),
+        micros: purse.owed.micros,
+      }
+      // The lease that it brought is dead by now: its units come back as time goes by, its money does not.
+      const lent = late.standings[at]?.lease.micros ?? 0
+      let units: Units = { requests: 0, tokens: 0, micros: -kept.micros - lent }
+      visit.claims.forEach((parts, i) => {
+        const sign = Number(answer.refusals[i] === undefined) - Number(late.refusals[i] === undefined)
+        for (const part of parts) {
+          if (sign === 0 || part.at !== at) continue
+          const { requests, tokens, micros } = part
+          units = sum(units, { requests: sign * requests, tokens: sign * tokens, micros: sign * micros })
+        }
+      })
+      if (isNothing(units)) return
+      move(purse, units, late.nowUs)
+      soil(purse, isBusy(purse, terms) ? 'later' : 'soon')
+    })
   }
 
   // --- looking -----------------------------------------------------------------------------------------------------

@@ -234,7 +234,8 @@ export function createOutageAuthority(options: OutageOptions): OutageAuthority {
         if (broken instanceof StoreFailure) complain(broken)
         return visits.map((visit, i): Reply => {
           const answer = answers[i] as Answer | StoreFailure
-          if (answer instanceof StoreFailure) return decideHere(visit, answer.unsure ? 'unsure' : 'local')
+          if (answer instanceof StoreFailure)
+            return { ...decideHere(visit, answer.unsure ? 'unsure' : 'local'), late: answer.late }
           mirror(visit, answer)
           return { origin: 'store', answer, owed: undefined }
         })

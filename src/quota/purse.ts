@@ -184,7 +184,7 @@ export function tend(purse: Purse, nowMs: number): boolean {
   const sinceMs = nowMs - purse.visitedMs
   if (purse.dirty) return sinceMs >= FLUSH_MS
   const holds = !isNothing(purse.lease)
-  if (holds && nowMs >= purse.leaseEndsMs) purse.lease = NO_UNITS
+  if (holds && nowMs >= purse.leaseEndsMs) dropLease(purse)
   else if (holds && nowMs >= purse.leaseEndsMs - RENEW_MS) return true
   if (isReadyInVain(purse, nowMs)) return true
   return (purse.used + purse.ready > 0 || isUntold(purse)) && sinceMs >= CONFIRM_MS
@@ -443,8 +443,9 @@ function pauseOfKind(purse: Purse, kind: 'requests' | 'tokens', terms: Terms): n
 export function toReport(purse: Purse, nowMs: number, terms: Terms): Report {
   const { account } = purse
   // Of a lease that is over nothing is left, whatever was not spent of it.
-  const returned = nowMs < purse.leaseEndsMs ? purse.lease : NO_UNITS
-  purse.lease = NO_UNITS
+  const { requests, tokens } = nowMs < purse.leaseEndsMs ? purse.lease : NO_UNITS
+  const returned = { requests, tokens, micros: 0 }
+  dropLease(purse)
   leak(purse, nowMs, terms)
   if (purse.ready > 0 && (!isBusy(purse, terms) || isReadyInVain(purse, nowMs))) purse.ready = 0
   const report: Report = {
@@ -461,6 +462,13 @@ export function toReport(purse: Purse, nowMs: number, terms: Terms): Report {
   purse.dirty = false
   purse.visitedMs = nowMs
   return report
+}
+
+/** A lease is over, or given back. What is left of its money never comes back by itself, as units do: it is refunded. */
+export function dropLease(purse: Purse): void {
+  const { micros } = purse.lease
+  purse.lease = NO_UNITS
+  if (micros > 0) move(purse, { requests: 0, tokens: 0, micros: -micros }, purse.toldUs)
 }
 
 /**

@@ -16,6 +16,8 @@ export class StoreFailure extends Error {
 
   /** Only these ledgers fail; the others are as ever. */
   readonly alone: boolean
+  /** What was decided after all, once that is known; undefined when it will never be. Never rejects. */
+  late: Promise<Answer | undefined> | undefined
 
   constructor(reason: StoreFailure['reason'], message: string, unsure: boolean, alone = false) {
     super(message)
@@ -109,8 +111,11 @@ export function createRedisLedgers(options: RedisLedgersOptions): RedisLedgers {
     visits: readonly Visit[],
     fleet: number,
   ): Promise<readonly (Answer | StoreFailure)[]> {
+    let running: Promise<unknown> | undefined
     try {
-      const answers = readAnswers(visits, await call(scripts.visit, toCall(visits, { replica, fleet })))
+      if (!client.ready) throw new StoreFailure('disconnected', 'Redis is not connected.', false)
+      running = client.run(scripts.visit, toCall(visits, { replica, fleet }))
+      const answers = readAnswers(visits, await within(running))
       return answers.map((answer) =>
         'failed' in answer
           ? new StoreFailure('error', answer.failed, answer.unsure, !OF_REDIS.test(answer.failed))
@@ -118,7 +123,17 @@ export function createRedisLedgers(options: RedisLedgersOptions): RedisLedgers {
       )
     } catch (error) {
       const failure = toFailure(error)
-      return visits.map(() => failure)
+      if (failure.reason !== 'timeout' || running === undefined) return visits.map(() => failure)
+      // It goes on in Redis all the same; its answer may still come, on the connection that it went by.
+      const late = running.then((reply) => readAnswers(visits, reply)).catch(() => undefined)
+      return visits.map((_, i) => {
+        const one = new StoreFailure(failure.reason, failure.message, failure.unsure)
+        one.late = late.then((answers) => {
+          const answer = answers?.[i]
+          return answer === undefined || 'failed' in answer ? undefined : answer
+        })
+        return one
+      })
     }
   }
 

@@ -131,6 +131,8 @@ export interface Reply {
   readonly answer: Answer
   /** What the ledgers must be told of each report once they can be reached again; undefined: nothing. */
   readonly owed: readonly Units[] | undefined
+  /** What the ledgers themselves decided of a visit that was answered here in their place; may never be known. */
+  readonly late?: Promise<Answer | undefined> | undefined
 }
 
 /** Who keeps the ledgers. */

@@ -1,0 +1,112 @@
+// A Redis that is slow, or stands still for a while, costs nobody money: what was spent is what the provider was asked
+// for, read in Redis itself.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { makeAgents } from '../support/agents.ts'
+import { eventually } from '../support/caller.ts'
+import { startGateway, type TestGateway } from '../support/gateway.ts'
+import { startRedis, type TestRedis } from '../support/redis.ts'
+import { answer, createScriptedProvider, type ScriptedProvider } from '../support/scripted-provider.ts'
+
+/** USD per million tokens; each answer is of 10 and 5 tokens. */
+const PRICE = { input: 10, output: 50 }
+const COST_MICROS = 10 * 10 + 5 * 50
+const USAGE = { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 }
+const agents = makeAgents({ a: { budget: '20 USD/day', tokens: { capacity: 100_000_000, refill: '1/h' } } })
+
+let redis: TestRedis
+let provider: ScriptedProvider
+let gateway: TestGateway
+
+beforeEach(async () => {
+  ;[redis, provider] = await Promise.all([startRedis(), createScriptedProvider({ record: 'count' })])
+  provider.script(answer({ usage: USAGE }))
+  gateway = await startGateway({
+    config: {
+      redis: { url: redis.url },
+      providers: { p: { format: 'openai', baseUrl: provider.baseUrl } },
+      tiers: { t: { deployments: [{ use: 'p/m', price: PRICE }] } },
+      routes: { m: ['t'] },
+    },
+    policies: agents.policies,
+  })
+})
+afterEach(async () => {
+  redis.resume()
+  await gateway.stop()
+  await Promise.all([redis.stop(), provider.close()])
+})
+
+const call = async (): Promise<number> => (await agents.as(gateway, 'a').chat()).status
+const spentMicros = async (): Promise<number> =>
+  Number(String((await redis.command('HGET', 'slc:1:{a}:b:agent:a', 'd')) ?? '0 0 0').split(' ')[2])
+
+/** In the end exactly what the calls that were made cost: of nothing that is reserved any more. */
+async function expectExact(): Promise<void> {
+  await eventually(
+    async () => (await spentMicros()) === provider.calls * COST_MICROS,
+    `${provider.calls} calls are paid for, and nothing else`,
+  ).catch(async (error: unknown) => {
+    throw new Error(`${await spentMicros()} micros for ${provider.calls} calls of ${COST_MICROS}`, {
+      cause: error,
+    })
+  })
+}
+
+it('not those whom it keeps waiting until they are refused', async () => {
+  expect(await call()).toBe(200)
+  redis.pause()
+  const statuses = await Promise.all(Array.from({ length: 60 }, call))
+  expect(new Set(statuses)).toEqual(new Set([503]))
+  await sleep(1_000)
+  redis.resume()
+  await eventually(async () => (await call()) === 200, 'money is counted again')
+  await expectExact()
+})
+
+it('not those who end while it stands still', async () => {
+  let open = (): void => {}
+  const gate = new Promise<void>((resolve) => {
+    open = resolve
+  })
+  const good = answer({ usage: USAGE })
+  provider.script({
+    async run(one) {
+      await gate
+      await good.run(one)
+    },
+  })
+  const calls = Array.from({ length: 40 }, call)
+  await eventually(() => provider.calls === 40, 'all are under way')
+  redis.pause()
+  open()
+  expect(new Set(await Promise.all(calls))).toEqual(new Set([200]))
+  await sleep(400)
+  redis.resume()
+  await expectExact()
+})
+
+it('not those who come while it stalls again and again', async () => {
+  const until = performance.now() + 6_000
+  const stalls = (async () => {
+    while (performance.now() < until) {
+      await sleep(880)
+      redis.pause()
+      await sleep(120)
+      redis.resume()
+    }
+  })()
+  let good = 0
+  await Promise.all(
+    [0, 1, 2].map(async () => {
+      while (performance.now() < until) {
+        if ((await call()) === 200) good += 1
+        await sleep(150)
+      }
+    }),
+  )
+  await stalls
+  expect(good).toBeGreaterThan(50)
+  await expectExact()
+})
