@@ -71,7 +71,7 @@ import { createTransport } from './upstream/transport.ts'
 import { START, VENDORS } from './upstream/vendors.ts'
 import { createFigures } from './usage/figures.ts'
 import { createLines } from './usage/lines.ts'
-import { createInstruments } from './usage/metrics.ts'
+import { createInstruments, VIEWS } from './usage/metrics.ts'
 import { createRecorder } from './usage/record.ts'
 import { createFleet, type Fleet } from './workers/fleet.ts'
 import { isWorker, openLink } from './workers/link.ts'
@@ -214,7 +214,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     onLoad: (secret, outcome) => instruments.secretLoads.add(1, { secret, outcome }),
   })
   const exporter = new PrometheusExporter({ preventServerStart: true })
-  const provider = new MeterProvider({ readers: [exporter] })
+  const provider = new MeterProvider({ readers: [exporter], views: VIEWS })
   let hints: Hints = NO_HINTS
   let heardHints: SharedHints | undefined
   const failover = () => (current.gateway?.snapshot ?? snapshot).failover

@@ -163,6 +163,12 @@ const SECONDS = [
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
 ]
 
+/**
+ * For the provider of the meters. Labels are bounded here, and by the configuration; the library's own bound of 2,000
+ * series to an instrument would fold all agents behind the first few hundred into one series without any label.
+ */
+export const VIEWS = [{ instrumentName: '*', aggregationCardinalityLimit: 1_000_000 }]
+
 /** Agents beyond this many share one label. */
 const MAX_AGENTS = 2000
 

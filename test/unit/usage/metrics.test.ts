@@ -1,0 +1,28 @@
+// The instruments behind a real provider of meters, as Prometheus reads them.
+
+import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
+import { MeterProvider } from '@opentelemetry/sdk-metrics'
+import { expect, it } from 'vitest'
+import { createInstruments, VIEWS } from '../../../src/usage/metrics.ts'
+import { IDLE_GAUGES } from './fixtures.ts'
+
+it('keeps agents apart up to the 2,000th, whatever else a series says of them, and folds the rest into one', async () => {
+  const exporter = new PrometheusExporter({ preventServerStart: true })
+  const provider = new MeterProvider({ readers: [exporter], views: VIEWS })
+  const { tokens, requests, agentLabel } = createInstruments(provider.getMeter('sluice'), IDLE_GAUGES)
+  for (let i = 0; i < 2_300; i += 1) {
+    const agent = agentLabel(`agent-${i}`)
+    for (const kind of ['input', 'output']) tokens.add(1, { agent, deployment: 'p/m', kind })
+    requests.add(1, { agent, route: 'm', operation: 'chat', status: '200', code: 'ok' })
+  }
+  const { resourceMetrics } = await exporter.collect()
+  const text = new PrometheusSerializer(undefined, false, undefined, true, true).serialize(resourceMetrics)
+  expect(text).not.toContain('overflow')
+  const lines = text.split('\n').filter((line) => line.startsWith('sluice_tokens_total{'))
+  expect(lines).toHaveLength(2 * 2_001)
+  expect(
+    lines.filter((line) => line.includes('agent="other"')).map((line) => line.split('} ')[1]?.split(' ')[0]),
+  ).toEqual(['300', '300'])
+  expect(text.split('\n').filter((line) => line.startsWith('sluice_requests_total{'))).toHaveLength(2_001)
+  await provider.shutdown()
+})
