@@ -25,7 +25,7 @@ import { createCalibration, INITIAL_BYTES_PER_TOKEN } from './calibration.ts'
 import { createPacing } from './pacing.ts'
 import { type SubjectLimits, toShown } from './shown.ts'
 import type { Account, Ask, Claim, Granted, Levels, Refused, Store, Timers } from './store.ts'
-import { budgetRefusalText, durationText, refusalText } from './words.ts'
+import { budgetRefusalText, durationText, refusalText, reservedText } from './words.ts'
 
 export interface HeaderLine {
   /** Lower case. */
@@ -105,6 +105,8 @@ const MOST_CHOICES = 128
 const LONGEST_WAIT_MS = 60_000
 const DAY_MS = 86_400_000
 const UNAVAILABLE_WAIT_MS = 1_000
+/** Nobody knows when a request under way ends. */
+const RESERVED_WAIT_MS = 1_000
 
 /** The hold of all who have no limits: nothing to settle. */
 const NO_HOLD: Hold = Object.freeze({ id: 'unlimited' })
@@ -113,6 +115,7 @@ const NO_HOLD: Hold = Object.freeze({ id: 'unlimited' })
 export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter {
   const accounts = createAccounts()
   const open = new Map<string, Reservation>()
+  const reserved = new Map<string, number>()
   const refusals = new WeakMap<GatewayError, { readonly claim: Claim; readonly levels: readonly Levels[] }>()
   /** What was reckoned with for a request, for the gate. */
   const reckoned = new WeakMap<ModelRequest, Pick<Most, 'outputTokens' | 'bytesPerToken'>>()
@@ -141,8 +144,19 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     { request, agent }: { readonly request: ModelRequest; readonly agent?: string },
   ): Hold {
     const { textBytes, images } = request
+    reserveMoney(claim, 1)
     open.set(claim.id, { claim, grant, agent, text: { textBytes, images } })
     return Object.freeze({ id: claim.id })
+  }
+
+  /** Money that requests under way here have reserved, by the key of its account; no key where there is none. */
+  function reserveMoney({ asks }: Claim, sign: 1 | -1): void {
+    for (const { account, micros } of asks) {
+      if (account.budget === undefined || micros === 0) continue
+      const sum = (reserved.get(account.key) ?? 0) + sign * micros
+      if (sum > 0) reserved.set(account.key, sum)
+      else reserved.delete(account.key)
+    }
   }
 
   function settle(hold: Hold, usage: Usage | undefined, costMicros?: number): void {
@@ -151,6 +165,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     open.delete(hold.id)
     const usedTokens = usage === undefined ? 0 : toUnits(usage.inputTokens) + toUnits(usage.outputTokens)
     const { claim, grant, agent, text } = reservation
+    reserveMoney(claim, -1)
     // What has no price cannot be settled: the reservation stays.
     const usedMicros = usage === undefined ? (costMicros ?? 0) : costMicros
     store.settle([{ claim, grant, usedTokens, usedMicros }])
@@ -254,19 +269,23 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
         throw new GatewayError('limits_unavailable', 'The gateway cannot count requests at the moment.', {
           retryAfterMs: UNAVAILABLE_WAIT_MS,
         })
-      const error = new GatewayError(
-        toCode(grant),
-        grant.kind === 'budget'
-          ? budgetRefusalText(grant.ask.account.subject, agent, endOfPeriodMs(grant.waitUs))
-          : refusalText(grant, agent),
-        {
-          limit: `${grant.ask.account.subject.kind}:${grant.kind}`,
-          // Spent money does not come back by waiting a little: there is nothing to retry.
-          ...(grant.kind !== 'budget' && {
-            retryAfterMs: Math.min(Math.max(Math.ceil(grant.waitUs / 1000), 1), LONGEST_WAIT_MS),
-          }),
-        },
-      )
+      const { subject, key } = grant.ask.account
+      // What requests under way have reserved is not spent: most of it comes back when they end.
+      const isReserved = grant.kind === 'budget' && reserved.has(key)
+      const text =
+        grant.kind !== 'budget'
+          ? refusalText(grant, agent)
+          : isReserved
+            ? reservedText(subject, agent)
+            : budgetRefusalText(subject, agent, endOfPeriodMs(grant.waitUs))
+      const waitMs = isReserved ? RESERVED_WAIT_MS : Math.ceil(grant.waitUs / 1000)
+      const error = new GatewayError(isReserved ? 'rate_limit_exceeded' : toCode(grant), text, {
+        limit: `${subject.kind}:${grant.kind}`,
+        // Spent money does not come back by waiting a little: there is nothing to retry.
+        ...((grant.kind !== 'budget' || isReserved) && {
+          retryAfterMs: Math.min(Math.max(waitMs, 1), LONGEST_WAIT_MS),
+        }),
+      })
       refusals.set(error, { claim, levels: grant.levels })
       throw error
     },

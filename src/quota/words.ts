@@ -58,6 +58,11 @@ export function budgetRefusalText(subject: Subject, agent: string, endsAtMs: num
   return `${subjectText(subject, agent)} has too little left of its budget${shown} for this request; the next ${budget?.period ?? 'period'} begins at ${from} UTC.`
 }
 
+/** What a caller is told while the rest of the money is reserved by requests that have not ended. */
+export function reservedText(subject: Subject, agent: string): string {
+  return `${subjectText(subject, agent)} has reserved the rest of its budget for requests under way; try again in 1 s.`
+}
+
 const STATUS_LIKE = /429|50[0-4]|52[0-9]/
 
 /** `20 USD/day`, as it is written in the configuration. */

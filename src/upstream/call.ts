@@ -461,10 +461,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     else if (key !== undefined && left.share === 0) keys.park(provider, key, left.resetMs)
   }
 
-  /** When everybody is held back by our own breakers: those whose hold ends first are asked first. */
-  function leastBadFirst({ candidates }: Walk): readonly Candidate[] {
+  /**
+   * When everybody is held back by our own breakers, or probed by another replica: those whose hold ends first are asked
+   * first.
+   */
+  function leastBadFirst({ candidates, hasTried }: Walk): readonly Candidate[] {
     return candidates
-      .filter(({ deployment }) => deployment.kind !== 'reply' && !health.isAvailable(deployment.name))
+      .filter((candidate) => candidate.deployment.kind !== 'reply' && !hasTried(candidate))
       .sort((a, b) => health.holdMs(a.deployment.name) - health.holdMs(b.deployment.name))
   }
 

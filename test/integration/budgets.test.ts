@@ -6,7 +6,7 @@ import { makeAgents } from '../support/agents.ts'
 import { type Answer, eventually } from '../support/caller.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { startRedis, type TestRedis } from '../support/redis.ts'
-import { answer, createScriptedProvider, type ScriptedProvider } from '../support/scripted-provider.ts'
+import { answer, createScriptedProvider, gate, type ScriptedProvider } from '../support/scripted-provider.ts'
 
 const usage = (input: number, output: number) => ({
   prompt_tokens: input,
@@ -25,6 +25,7 @@ const AGENTS = {
   shared: { budget: '0.006 USD/month' },
   unspent: { budget: '0.006 USD/month' },
   dear: { budget: '0.0005 USD/day' },
+  held: { budget: '0.001 USD/day' },
 } as const
 const agents = makeAgents(AGENTS)
 
@@ -75,6 +76,16 @@ function expectSpent(refused: Answer): void {
   expect(refused.error?.message).toMatch(/begins at \d{4}-\d\d-\d\d 00:00 UTC/)
 }
 
+function expectReserved(refused: Answer): void {
+  expect([refused.status, refused.header('retry-after'), refused.header('x-should-retry')]).toEqual([
+    429,
+    '1',
+    'true',
+  ])
+  expect(refused.error).toMatchObject({ code: 'rate_limit_exceeded', type: 'rate_limit_error' })
+  expect(refused.error?.message).toContain('reserved the rest of its budget')
+}
+
 describe('a budget', () => {
   it('is one for both gateways, never passed, and told as final when it is spent', async () => {
     const answers: Answer[] = []
@@ -98,8 +109,29 @@ describe('a budget', () => {
     const admitted = answers.filter(({ status }) => status === 200).length
     expect(admitted).toBeGreaterThan(0)
     expect(admitted * COST_MICROS).toBeLessThanOrEqual(6000)
-    for (const refused of answers) if (refused.status !== 200) expectSpent(refused)
+    // Most of it is reserved by the others: that comes back, and is not told as final.
+    const refused = answers.filter(({ status }) => status !== 200)
+    for (const one of refused) {
+      if (one.error?.code === 'insufficient_quota') expectSpent(one)
+      else expectReserved(one)
+    }
+    expect(refused.some(({ error }) => error?.code === 'rate_limit_exceeded')).toBe(true)
     expect(provider.calls).toBe(admitted)
+  })
+
+  it('that is only reserved is no reason to give up', async () => {
+    const held = gate(answer({ usage: usage(100, 50) }))
+    provider.script(held)
+    const first = call('held', 0)
+    await provider.waitForRequests(1)
+    expectReserved(await call('held', 0))
+    held.open()
+    expect((await first).status).toBe(200)
+    provider.script(answer({ usage: usage(10, 5) }))
+    await eventually(
+      async () => (await call('held', 0, { max_tokens: 10 })).status === 200,
+      'the rest is back',
+    )
   })
 
   it('counts what an answer cost beyond its reservation', async () => {

@@ -458,6 +458,25 @@ describe('health', () => {
     expect(reasons(stage)).toEqual(['a/one=200'])
   })
 
+  it('leaves the probe to the replica that has it, unless there is nobody else', async () => {
+    const hints = { mayProbe: async () => false }
+    const fail = (world: World): void => {
+      for (let i = 0; i < 5; i += 1)
+        world.health.failed('a/one', world.health.enter('a/one'), { reason: '503', retryAfterMs: undefined })
+      world.time.advance(5_000)
+    }
+    const both = createWorld()
+    fail(both)
+    const stage = createCallStage({ plan: makePlan([first, second]), world: both, hints })
+    await play(stage, {})
+    expect(reasons(stage)).toEqual(['a/one=skipped:unavailable', 'b/two=200'])
+    const alone = createWorld()
+    fail(alone)
+    const sole = createCallStage({ plan: makePlan([first]), world: alone, hints })
+    await play(sole, {})
+    expect(reasons(sole)).toEqual(['a/one=200'])
+  })
+
   it('calls a provider a second time only while its budget lasts', async () => {
     const world = createWorld()
     const patient = makeTier('patient', [one], { retries: 1 })

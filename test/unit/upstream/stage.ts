@@ -28,7 +28,7 @@ import type { Result } from '../../../src/upstream/attempt.ts'
 import { createUpstream } from '../../../src/upstream/call.ts'
 import { createExchange } from '../../../src/upstream/exchange.ts'
 import { createHealth, type Health } from '../../../src/upstream/health.ts'
-import { NO_HINTS } from '../../../src/upstream/hints.ts'
+import { type Hints, NO_HINTS } from '../../../src/upstream/hints.ts'
 import { createKeys, type Keys } from '../../../src/upstream/keys.ts'
 import type { Exchange, Kind, Receiver } from '../../../src/upstream/kind.ts'
 import { createPace, type Pace } from '../../../src/upstream/pace.ts'
@@ -446,6 +446,8 @@ export interface CallOptions {
   /** What the gate answers; admits by default. */
   readonly admit?: (deployment: Deployment) => Promise<Hold | Refusal | undefined>
   readonly world?: World
+  /** What the other replicas say; nobody by default. */
+  readonly hints?: Pick<Hints, 'mayProbe'>
 }
 
 /** What outlives a request. */
@@ -504,7 +506,7 @@ export function createCallStage(options: CallOptions): CallStage {
     keys,
     retries,
     pace,
-    hints: NO_HINTS,
+    hints: options.hints ?? NO_HINTS,
     clock: time.clock,
     timers: time.timers,
     random: () => 0.5,
