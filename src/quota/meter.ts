@@ -170,7 +170,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     const usedMicros = usage === undefined ? (costMicros ?? 0) : costMicros
     store.settle([{ claim, grant, usedTokens, usedMicros }])
     if (agent === undefined) return
-    pacing.nudge(agent)
+    pacing.nudge(agent, slotsOf(claim))
     if (usage?.source === 'provider' && text.images === 0)
       calibration.learn(agent, { textBytes: text.textBytes, inputTokens: toUnits(usage.inputTokens) })
   }
@@ -310,6 +310,14 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     openHolds: () => open.size,
     waiting: () => pacing.waiting,
   }
+}
+
+const NO_KEYS: readonly string[] = []
+
+/** Accounts of which a claim had a slot. */
+function slotsOf({ asks }: Claim): readonly string[] {
+  if (asks.every(({ account }) => account.concurrency === undefined)) return NO_KEYS
+  return asks.flatMap(({ account }) => (account.concurrency === undefined ? [] : [account.key]))
 }
 
 /** What a request can cost at most, as far as it is known before it is sent. */

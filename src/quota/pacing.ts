@@ -11,8 +11,11 @@ export interface Pacing {
    * over; `mayWaitMs` says for a refusal how long it is worth waiting for (0: not at all).
    */
   pace(turn: Turn): Promise<Grant>
-  /** Something came back to an agent: the first of each of its lines looks again at once. */
-  nudge(agent: string): void
+  /**
+   * Something came back to an agent: the first of each of its lines looks again at once. Of the accounts in `freed` it
+   * was a slot, and that is for whoever waits for it by turns, this agent last.
+   */
+  nudge(agent: string, freed?: readonly string[]): void
   /** Waiters in all lines. */
   readonly waiting: number
 }
@@ -64,11 +67,14 @@ interface Line {
 export function createPacing({ clock, timers }: { clock: Clock; timers: Timers }): Pacing {
   /** By agent, and then by the key of the account that is waited for. */
   const agents = new Map<string, Map<string, Line>>()
+  /** The same lines by what they wait for, whose turn it is first. */
+  const queues = new Map<string, Set<Line>>()
   let waiting = 0
 
   async function pace(turn: Turn): Promise<Grant> {
     const line = lineOf(turn)
-    if (line !== undefined && turn.lineMs > 0 && !isFull(turn.agent)) return join(turn, line.key, turn.lineMs)
+    const key = line?.key ?? slotOf(turn.claim)
+    if (key !== undefined && turn.lineMs > 0 && !isFull(turn.agent)) return join(turn, key, turn.lineMs)
     const grant = await turn.attempt()
     if (grant.ok || !isWorth(grant, turn) || isFull(turn.agent)) return grant
     return join(turn, keyOf(grant), turn.mayWaitMs(grant), grant)
@@ -81,6 +87,16 @@ export function createPacing({ clock, timers }: { clock: Clock; timers: Timers }
     for (const { account } of claim.asks) {
       const line = lines.get(account.key)
       if (line !== undefined) return line
+    }
+    return undefined
+  }
+
+  /** An account of the claim for whose slots others wait already: who comes now comes behind them. */
+  function slotOf({ asks }: Claim): string | undefined {
+    if (waiting === 0) return undefined
+    for (const { account } of asks) {
+      for (const { waiters } of queues.get(account.key) ?? [])
+        if (waiters[0]?.last?.kind === 'concurrency') return account.key
     }
     return undefined
   }
@@ -137,6 +153,7 @@ export function createPacing({ clock, timers }: { clock: Clock; timers: Timers }
     if (line === undefined) {
       line = { agent, key, waiters: [], attempting: false, nudged: false, cancel: () => {} }
       lines.set(key, line)
+      queues.set(key, (queues.get(key) ?? new Set()).add(line))
     }
     return line
   }
@@ -165,6 +182,9 @@ export function createPacing({ clock, timers }: { clock: Clock; timers: Timers }
     const lines = agents.get(line.agent)
     lines?.delete(line.key)
     if (lines?.size === 0) agents.delete(line.agent)
+    const queue = queues.get(line.key)
+    queue?.delete(line)
+    if (queue?.size === 0) queues.delete(line.key)
   }
 
   function lookLater(line: Line): void {
@@ -187,6 +207,7 @@ export function createPacing({ clock, timers }: { clock: Clock; timers: Timers }
     line.attempting = false
     if (grant.ok) {
       leave(line, first)
+      goLast(line)
       first.resolve(grant)
       return
     }
@@ -204,14 +225,27 @@ export function createPacing({ clock, timers }: { clock: Clock; timers: Timers }
     else lookLater(line)
   }
 
+  function lookNow(line: Line): void {
+    line.nudged = true
+    if (line.attempting) return
+    line.cancel()
+    line.cancel = timers.after(0, () => void look(line))
+  }
+
+  /** Who had a turn has the next one behind all others. */
+  function goLast(line: Line): void {
+    const queue = queues.get(line.key)
+    if (queue?.delete(line)) queue.add(line)
+  }
+
   return {
     pace,
-    nudge(agent) {
-      for (const line of agents.get(agent)?.values() ?? []) {
-        line.nudged = true
-        if (line.attempting) continue
-        line.cancel()
-        line.cancel = timers.after(0, () => void look(line))
+    nudge(agent, freed = []) {
+      for (const line of agents.get(agent)?.values() ?? []) if (!freed.includes(line.key)) lookNow(line)
+      for (const key of freed) {
+        const free = [...(queues.get(key) ?? [])].filter(({ nudged, attempting }) => !nudged && !attempting)
+        const next = free.find((line) => line.agent !== agent) ?? free[0]
+        if (next !== undefined) lookNow(next)
       }
     },
     get waiting() {

@@ -175,3 +175,60 @@ describe('waiting for a turn', () => {
     expect(waits.filter(({ grant }) => grant?.ok === false)).toHaveLength(499)
   })
 })
+
+describe('slots of a limit that agents share', () => {
+  /** Callers of an agent who ask again as soon as they have had a slot for 10 ms; gives who had it, in order. */
+  async function run(
+    agents: Readonly<Record<string, number>>,
+    forMs: number,
+    late?: string,
+  ): Promise<string[]> {
+    const { time, store, pacing } = setUp()
+    const gateway = { ...agentSubject('g', { concurrency: 1 }), kind: 'gateway' as const }
+    const served: string[] = []
+    const call = async (agent: string): Promise<void> => {
+      for (;;) {
+        const claim = claimOn([gateway])
+        const grant = await pacing.pace({
+          agent,
+          claim,
+          attempt: () => store.take(claim),
+          mayWaitMs: () => 60_000,
+          lineMs: 60_000,
+          deadlineAt: Infinity,
+          signal: undefined,
+        })
+        if (!grant.ok) return
+        served.push(agent)
+        await new Promise<void>((resolve) => void time.timers.set(10, resolve))
+        store.settle([{ claim, grant, usedTokens: 0, usedMicros: 0 }])
+        pacing.nudge(
+          agent,
+          claim.asks.map(({ account }) => account.key),
+        )
+      }
+    }
+    for (const [agent, callers] of Object.entries(agents))
+      for (let i = 0; i < callers; i += 1) void call(agent)
+    await time.advanceAsync(forMs / 2)
+    if (late !== undefined) void call(late)
+    await time.advanceAsync(forMs / 2)
+    return served
+  }
+
+  it('go to the agents by turns, whatever the number of their callers', async () => {
+    const served = await run({ a: 20, b: 1, c: 3 }, 3_000)
+    const count = (agent: string): number => served.filter((one) => one === agent).length / served.length
+    expect(served.length).toBeGreaterThan(100)
+    for (const agent of ['a', 'b', 'c']) expect(count(agent)).toBeGreaterThan(0.25)
+  })
+
+  it('are not kept by who had the last one', async () => {
+    const served = await run({ a: 5 }, 2_000, 'b')
+    const first = served.indexOf('b')
+    expect(first).toBeGreaterThan(0)
+    const until = served.length / 2
+    // It came half-way, and had its turn after those of two others at most.
+    expect(first - until).toBeLessThan(served.length * 0.1)
+  })
+})
