@@ -356,6 +356,8 @@ function toBearers(written: AgentFile): Bearer[] {
   }))
 }
 
+const NO_WAIT = 'limits.wait has no effect here: who is full is routed around at once'
+
 /** What is legal but probably not meant. */
 function warningsOf(config: Config, vendors: Vendors): string[] {
   const warnings: string[] = []
@@ -378,6 +380,12 @@ function warningsOf(config: Config, vendors: Vendors): string[] {
     }
     const idle = vendor?.kind === 'simulated' && (provider.apiKey ?? provider.baseUrl)
     if (idle) warnings.push(`${at} is simulated, so its baseUrl and apiKey have no effect`)
+    if (provider.limits.wait > 0) warnings.push(`${at}: ${NO_WAIT}`)
+  }
+  for (const tier of Object.values(config.tiers)) {
+    for (const item of tier.deployments ?? [])
+      if (typeof item !== 'string' && (item.limits?.wait ?? 0) > 0)
+        warnings.push(`deployment ${item.use}: ${NO_WAIT}`)
   }
   for (const name of Object.keys(config.tiers)) {
     if (!usedTiers.has(name)) warnings.push(`tier ${name} is in no route`)

@@ -163,7 +163,9 @@ const limitKeys = {
   budget: money().optional().describe('Money per UTC calendar day or month: `20 USD/day`, `500 USD/month`.'),
   wait: duration({ min: '0s', max: '10m' })
     .prefault('0s')
-    .describe('How long a request may queue for its turn, instead of a 429 at once.'),
+    .describe(
+      'How long a request may queue for its turn, instead of a 429 at once. No effect on a provider or a deployment: who is full is routed around.',
+    ),
   strict: z
     .boolean()
     .default(false)
