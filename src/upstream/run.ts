@@ -177,7 +177,10 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
 
   /** The provider's own figures, else what was seen: a stream that broke still used tokens. */
   function usageSoFar(): Usage {
-    return watch.usage ?? toCounted(watch.countedTokens)
+    const { usage, countedTokens } = watch
+    // Some count as they go, and begin with nothing: of an answer that broke off that is not the truth.
+    const saysNothing = usage?.outputTokens === 0 && countedTokens > 0 && !relay.complete
+    return usage === undefined || saysNothing ? toCounted(countedTokens) : usage
   }
 
   function toCounted(outputTokens: number): Usage {

@@ -677,6 +677,15 @@ describe('a caller who leaves', () => {
     expect(stage.time.pending).toBe(0)
   })
 
+  it('in the middle of the answer is charged what was seen, whatever a usage of nothing says that came before', async () => {
+    const stage = begin()
+    const nothing = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 }
+    stage.call.data(`data: ${JSON.stringify({ choices: [], usage: nothing })}\n\n`)
+    stage.call.data(ROLE + HELLO + WORLD)
+    stage.leave()
+    expect(await stage.over()).toMatchObject({ usage: { outputTokens: 3, source: 'counted' } })
+  })
+
   it('while paused cancels it too', async () => {
     const stage = begin()
     stage.reply.full = true
