@@ -13,7 +13,7 @@ import { createPolicy, type Policy, toRefusal } from './policy/decide.ts'
 import type { HeaderLine, Meter } from './quota/meter.ts'
 import { isFull, type SubjectLimits } from './quota/shown.ts'
 import { createRouter, type Router } from './route/plan.ts'
-import type { Agent, Arrival, Clock, Hold, Reply, Trail } from './types.ts'
+import type { Agent, Arrival, Clock, Hold, Question, Reply, Trail } from './types.ts'
 import { createUpstream, type PlaceSeen, type Upstream, type UpstreamDeps } from './upstream/call.ts'
 import type { Recorder } from './usage/record.ts'
 
@@ -29,16 +29,6 @@ export interface Gateway {
   limits(agent: string | undefined): Promise<LimitsShown | undefined>
   /** What would become of a request now, without a call and taking nothing; undefined when there is no such agent. */
   explain(question: Question): Promise<Explained | undefined>
-}
-
-/** A request that somebody thinks of. */
-export interface Question {
-  readonly agent: string
-  /** Its id; else the first that the agent has. */
-  readonly bearer: string | undefined
-  readonly operation: string
-  /** As it would be sent. */
-  readonly body: Buffer
 }
 
 export interface Explained {

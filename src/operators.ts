@@ -3,12 +3,12 @@
 
 import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
 import type { MetricData, ResourceMetrics } from '@opentelemetry/sdk-metrics'
-import type { Question } from './admin/app.ts'
 import { isObject } from './bytes/json-value.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import type { Backing } from './quota/backing.ts'
 import type { Meter } from './quota/meter.ts'
 import { type LeasesShown, leasesAdded, leasesShown, redisShown } from './quota/shown.ts'
+import type { Question } from './types.ts'
 import type { Health } from './upstream/health.ts'
 import { type DeploymentState, deploymentStates, toPriceShown, worstOf } from './upstream/shown.ts'
 import type { Figures } from './usage/figures.ts'

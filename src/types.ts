@@ -84,6 +84,16 @@ export interface ModelRequest {
   readonly restrictedFields: readonly string[]
 }
 
+/** A request that somebody thinks of. */
+export interface Question {
+  readonly agent: string
+  /** Id of the bearer; else the first that the agent has. */
+  readonly bearer: string | undefined
+  readonly operation: string
+  /** As it would be sent. */
+  readonly body: Buffer
+}
+
 // --- who may what ----------------------------------------------------------------------------------------
 
 /** Token bucket: `capacity` units, one unit back every `intervalUs` microseconds. */

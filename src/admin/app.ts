@@ -7,6 +7,7 @@ import { bodyLimit } from 'hono/body-limit'
 import { z } from 'zod'
 import type { Problem } from '../config/problems.ts'
 import { GatewayError } from '../errors.ts'
+import type { Question } from '../types.ts'
 
 export interface AdminDeps {
   readonly phase: { readonly now: string }
@@ -25,14 +26,6 @@ export interface AdminDeps {
 }
 
 type Told = Readonly<Record<string, unknown>>
-
-/** A request that somebody thinks of. */
-export interface Question {
-  readonly agent: string
-  readonly bearer: string | undefined
-  readonly operation: string
-  readonly body: Buffer
-}
 
 export interface ReloadAnswer {
   /** Nothing was wrong. */

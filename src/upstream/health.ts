@@ -376,10 +376,11 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
     return Math.max(0, (record.quota?.emptyUntilMs ?? 0) - nowMs)
   }
 
-  function shareOf(record: Record): number {
+  /** The part of its traffic that a class gets. */
+  function shareOf(record: Record, klass: Agent['class']): number {
     if (record.phase === 'held' || record.phase === 'probing') return 0
     const ramp = record.phase === 'recovering' ? rampShare(record, clock.now()) : 1
-    return ramp * quotaShare(record, 'normal')
+    return ramp * quotaShare(record, klass)
   }
 
   return {
@@ -407,8 +408,7 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
         case 'open':
         case 'recovering': {
           if (force === true) return 'go'
-          const ramp = record.phase === 'recovering' ? rampShare(record, clock.now()) : 1
-          const share = ramp * quotaShare(record, klass)
+          const share = shareOf(record, klass)
           return share >= 1 || drawn(record, share) ? 'go' : 'held'
         }
         case 'held':
@@ -477,7 +477,7 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
     },
 
     released(name, entry) {
-      if (entry === 'probe') endProbe(get(name), entry)
+      endProbe(get(name), entry)
     },
 
     learn(hint) {
@@ -528,7 +528,7 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
           sinceMs: record.shownSinceMs,
           holdMs: Math.round(holdMsOf(record)),
           phase: record.phase,
-          share: shareOf(record),
+          share: shareOf(record, 'normal'),
         }
       })
     },

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { makeAgents } from '../support/agents.ts'
 import { eventually } from '../support/caller.ts'
-import { startGateway, type TestGateway } from '../support/gateway.ts'
+import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
 import { startRedis, type TestRedis } from '../support/redis.ts'
 import { answer, createScriptedProvider, type ScriptedProvider } from '../support/scripted-provider.ts'
 
@@ -23,12 +23,10 @@ beforeEach(async () => {
   ;[redis, provider] = await Promise.all([startRedis(), createScriptedProvider({ record: 'count' })])
   provider.script(answer({ usage: USAGE }))
   gateway = await startGateway({
-    config: {
-      redis: { url: redis.url },
-      providers: { p: { format: 'openai', baseUrl: provider.baseUrl } },
-      tiers: { t: { deployments: [{ use: 'p/m', price: PRICE }] } },
-      routes: { m: ['t'] },
-    },
+    config: simpleConfig({
+      provider: provider.url,
+      over: { redis: { url: redis.url }, tiers: { t1: { deployments: [{ use: 'p1/m1', price: PRICE }] } } },
+    }),
     policies: agents.policies,
   })
 })

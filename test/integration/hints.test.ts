@@ -2,36 +2,21 @@
 // their primary. Counted at the provider.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Caller, createCaller, eventually } from '../support/caller.ts'
-import { agentPolicy, makeBearer, simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { agentPolicy, makeBearer, simpleConfig } from '../support/gateway.ts'
 import { startRedis, type TestRedis } from '../support/redis.ts'
-import {
-  answer,
-  type Behaviour,
-  createScriptedProvider,
-  rateLimited,
-  type ScriptedProvider,
-  silent,
-  status,
-} from '../support/scripted-provider.ts'
+import { answer, type Behaviour, rateLimited, silent, status } from '../support/scripted-provider.ts'
+import { createStage } from '../support/stage.ts'
 
+const stage = await createStage()
+const { one, two } = stage
 let redis: TestRedis
-let one: ScriptedProvider
-let two: ScriptedProvider
-const started: TestGateway[] = []
 
 beforeAll(async () => {
-  ;[redis, one, two] = await Promise.all([startRedis(), createScriptedProvider(), createScriptedProvider()])
+  redis = await startRedis()
 })
-afterAll(() => Promise.all([redis.stop(), one.close(), two.close()]))
-beforeEach(() => {
-  one.reset()
-  two.reset()
-})
-afterEach(async () => {
-  await Promise.all(started.splice(0).map((gateway) => gateway.stop()))
-})
+afterAll(() => redis.stop())
 
 const bearer = makeBearer()
 
@@ -45,9 +30,8 @@ async function open(form: 'gateways' | 'workers'): Promise<Caller[]> {
   })
   const policies = { agent: agentPolicy('agent', bearer) }
   const gateways = await Promise.all(
-    Array.from({ length: form === 'gateways' ? 2 : 1 }, () => startGateway({ config, policies })),
+    Array.from({ length: form === 'gateways' ? 2 : 1 }, () => stage.start({ config, policies })),
   )
-  started.push(...gateways)
   return gateways.map(({ baseUrl }) => createCaller(baseUrl, bearer.bearer))
 }
 

@@ -2,14 +2,13 @@
 // limits at once, an agent's that is strict (every request decided at the ledgers) and a shared one of a route, spent
 // from leases. What was admitted is what came to the provider.
 
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Rate } from '../../src/types.ts'
 import { startCountingProvider } from './counting-provider.ts'
 import { agentPolicy, makeBearer, simpleConfig, startGateway, type TestGateway } from './gateway.ts'
 import { excessOf, spanSeconds } from './limiters.ts'
 import { type Ends, openField, type RedisForm, withEnds } from './limits-field.ts'
 import type { LoadFigures, LoadJob, LoadTarget } from './load-process.ts'
-import type { Member, RedisScene } from './nemeses.ts'
+import { createScene, type Member, type RedisScene } from './nemeses.ts'
 import { until } from './redis-forms.ts'
 import { exited, spawnTracked } from './run-folder.ts'
 
@@ -120,27 +119,9 @@ async function run(it: GatewayCase, ends: Ends): Promise<GatewayOutcome> {
   loads.push(load({ targets, perSecond: it.perSecond * 3, forMs: it.forMs }))
 
   let returnedMs: number | undefined
-  const scene: GatewayScene = {
-    get redis() {
-      return field.redis()
-    },
-    get proxy() {
-      return field.proxy()
-    },
-    get sentinel() {
-      return field.sentinel()
-    },
-    get cluster() {
-      return field.cluster()
-    },
+  const scene = createScene(field, {
     key: 'slc:1:{strict}:b:agent:strict',
     members,
-    async restartEmpty(awayMs) {
-      await field.redis().kill9()
-      await sleep(awayMs)
-      await field.restart()
-      scene.returned()
-    },
     returned() {
       returnedMs = performance.now()
     },
@@ -158,7 +139,7 @@ async function run(it: GatewayCase, ends: Ends): Promise<GatewayOutcome> {
       }
     },
     excuse: (member) => void excused.add(member),
-  }
+  })
   await it.nemesis?.(scene)
   let exactAgainMs: number | undefined
   if (returnedMs !== undefined) {

@@ -2,12 +2,11 @@
 // their histories merged and checked over every window. A case is a value; the short form and the long one run the
 // same cases with other times. What is counted is counted at the limiter's caller and by Redis, not by Sluice's log.
 
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Rate, Subject } from '../../src/types.ts'
 import type { LimiterFigures, LimiterJob } from './limiter-process.ts'
 import { excessOf, type Limiter, merge, prepareLimiters, spanSeconds } from './limiters.ts'
 import { type Ends, openField, type RedisForm, withEnds } from './limits-field.ts'
-import type { Member, RedisScene } from './nemeses.ts'
+import { createScene, type Member, type RedisScene } from './nemeses.ts'
 import { serversAt, type TestRedis } from './redis.ts'
 
 export interface Case {
@@ -141,38 +140,20 @@ async function run(it: Case, ends: Ends): Promise<Outcome> {
 
   const excused = new Set<Member>()
   let returnedUs: number | undefined
-  const scene: Scene = {
-    get redis() {
-      return field.redis()
-    },
-    get proxy() {
-      return field.proxy()
-    },
-    get sentinel() {
-      return field.sentinel()
-    },
-    get cluster() {
-      return field.cluster()
-    },
+  const scene = createScene(field, {
     key: KEY[it.mode],
     members: limiters,
-    async restartEmpty(awayMs) {
-      await field.redis().kill9()
-      await sleep(awayMs)
-      await field.restart()
-      scene.returned()
-    },
     returned() {
       returnedUs = monotonicUs()
     },
-    async join(forMs) {
+    async join(forMs: number) {
       const [one] = (await prepareLimiters([job(limiters.length, forMs)]))()
       if (one === undefined) throw new Error('nobody came')
       limiters.push(one)
       return one
     },
     excuse: (member) => void excused.add(member),
-  }
+  })
   await it.nemesis?.(scene)
   const all = await Promise.all(limiters.map(async (limiter) => ({ limiter, figures: await limiter.done })))
   const after = await field.commands()

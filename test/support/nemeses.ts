@@ -1,6 +1,7 @@
 // What is done to Redis and to those who share it while a proof of limits runs: the same to limiters as to gateways.
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Field } from './limits-field.ts'
 import type { TestRedis } from './redis.ts'
 import { type ClusterSet, type SentinelSet, until } from './redis-forms.ts'
 import type { TcpProxy } from './tcp-proxy.ts'
@@ -26,6 +27,36 @@ export interface RedisScene {
   returned(): void
   /** Marks one whose own times say nothing, because it was stopped, or is gone. */
   excuse(member: Member): void
+}
+
+/** What a proof adds to its field: who is there, and what it wants to hear of. */
+type Parts = Pick<RedisScene, 'key' | 'members' | 'returned' | 'excuse'>
+
+/** The scene on a field. What a form of Redis does not have throws when it is asked for. */
+export function createScene<P extends Parts>(field: Field, parts: P): RedisScene & P {
+  return Object.assign(
+    {
+      get redis() {
+        return field.redis()
+      },
+      get proxy() {
+        return field.proxy()
+      },
+      get sentinel() {
+        return field.sentinel()
+      },
+      get cluster() {
+        return field.cluster()
+      },
+      async restartEmpty(awayMs: number) {
+        await field.redis().kill9()
+        await sleep(awayMs)
+        await field.restart()
+        parts.returned()
+      },
+    },
+    parts,
+  )
 }
 
 export type Nemesis = (scene: RedisScene) => Promise<void>

@@ -183,21 +183,16 @@ describe('slots of a limit that agents share', () => {
     forMs: number,
     late?: string,
   ): Promise<string[]> {
-    const { time, store, pacing } = setUp()
+    const { time, store, pacing, turnOf } = setUp()
     const gateway = { ...agentSubject('g', { concurrency: 1 }), kind: 'gateway' as const }
     const served: string[] = []
     const call = async (agent: string): Promise<void> => {
       for (;;) {
         const claim = claimOn([gateway])
-        const grant = await pacing.pace({
-          agent,
-          claim,
-          attempt: () => store.take(claim),
-          mayWaitMs: () => 60_000,
-          lineMs: 60_000,
-          deadlineAt: Infinity,
-          signal: undefined,
-        })
+        const attempt = () => store.take(claim)
+        const grant = await pacing.pace(
+          turnOf(agent, { claim, attempt, mayWaitMs: () => 60_000, lineMs: 60_000 }),
+        )
         if (!grant.ok) return
         served.push(agent)
         await new Promise<void>((resolve) => void time.timers.set(10, resolve))
