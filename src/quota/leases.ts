@@ -33,11 +33,13 @@ import {
   levelsNow,
   move,
   noteAsked,
+  noteDoubt,
   noteScarcity,
   type Purse,
   type Refusal,
   release,
   runsLow,
+  settleDoubt,
   spend,
   tend,
   toInHand,
@@ -438,9 +440,10 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     group.visiting = false
     if (reply === undefined || reply.answer.stale) {
       errand.purses.forEach((purse, i) => {
-        const report = visit.reports[i]
-        if (report !== undefined && reply === undefined)
-          keep(purse, sum(report.moved, report.owed), { startUs: report.movedStartUs, nowMs }, terms)
+        const report = visit.reports[i] as Report
+        const kept = reply === undefined ? sum(report.moved, report.owed) : NO_UNITS
+        keep(purse, kept, { startUs: report.movedStartUs, nowMs }, terms)
+        if (reply?.origin !== 'store') noteDoubt(purse, report, { ...errand, ...visit, kept })
         // Its slots may not have been heard either.
         purse.slotsTold = Number.NaN
         purse.dirty = true
@@ -464,11 +467,14 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         purse.sharedBy = origin === 'store' ? 1 : authority.divisor
         if (origin === 'store') {
           const report = visit.reports[i] as Report
+          if (settleDoubt(purse, standing.heard, { nowUs: answer.nowUs, nowMs })) soil(purse, 'soon')
           borrow(purse, standing, errand.sentMs, nowMs)
           if (purse.leaseEndsMs > 0) lively.add(purse)
           noteScarcity(purse, report.ahead, nowMs, terms)
           purse.slotsTold = report.slots
         } else if (origin === 'unsure') {
+          const report = visit.reports[i] as Report
+          noteDoubt(purse, report, { ...errand, ...visit, kept: owed?.[i] ?? NO_UNITS })
           // What it heard is not known, so it is told again.
           purse.slotsTold = Number.NaN
           purse.dirty = true
@@ -514,6 +520,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
   /**
    * A visit that was given up was done all the same: what was told of it here was a guess. Whom the ledgers charged and
    * we refused gets it back, whom they refused and we let in is charged, and what was kept to be told again is told.
+   * Of money the ledgers tell by themselves, at the next visit.
    */
   function correct({ visit }: Errand, { answer, owed }: Reply, late: Answer): void {
     visit.reports.forEach(({ account }, at) => {
@@ -525,15 +532,12 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         tokens: Math.max(purse.owed.tokens - Math.max(kept.tokens, 0), 0),
         micros: purse.owed.micros,
       }
-      // The lease that it brought is dead by now: its units come back as time goes by, its money does not.
-      const lent = late.standings[at]?.lease.micros ?? 0
-      let units: Units = { requests: 0, tokens: 0, micros: -kept.micros - lent }
+      let units = NO_UNITS
       visit.claims.forEach((parts, i) => {
         const sign = Number(answer.refusals[i] === undefined) - Number(late.refusals[i] === undefined)
         for (const part of parts) {
           if (sign === 0 || part.at !== at) continue
-          const { requests, tokens, micros } = part
-          units = sum(units, { requests: sign * requests, tokens: sign * tokens, micros: sign * micros })
+          units = sum(units, { requests: sign * part.requests, tokens: sign * part.tokens, micros: 0 })
         }
       })
       if (isNothing(units)) return

@@ -3,20 +3,21 @@
 -- KEYS  the ledgers, in the order of the reports of all visits. A hash each:
 --         r, t      "us part interval": when the bucket is full (bucket.ts), by which interval
 --         d, m      "start end spent": money of the present day, month
---         l:<id>    "generation until r t m slots slotsUntil wantsUntil wantsMuch": what a replica has
+--         l:<id>    "generation until r t m slots slotsUntil wantsUntil wantsMuch booked heardUntil": what a replica has
 -- ARGV  1 now in µs, or 0 for the clock of Redis. Production always sends 0: the time is a parameter only so that
 --         the model test can move it. Whoever may run scripts here may write the keys anyway.
 --       2 replica   3 size of the fleet   4 number of visits, then per visit:
 --       generation, number of reports, number of claims
---       per report (18): capacity and interval of r, of t ('' capacity: unlimited), slots ('': unlimited),
+--       per report (19): capacity and interval of r, of t ('' capacity: unlimited), slots ('': unlimited),
 --         budget ('': none), period (d or m), moved r, t, m, start of the period of moved m,
---         returned r, t, m, slots held, ahead r, t, m
+--         returned r, t, m, slots held, ahead r, t, m,
+--         first visit in doubt
 --       per claim: number of parts, then per part: place of the report (1-based), r, t, m
 -- Reply {now, visits...}: {} for a stale one, {'ERR', written, reason} for one that failed, alone (written: 1 when it
---       may have been done in part), else {standings, refusals}; a standing is 7 values (levels of r and t,
---       '' where unlimited; spent; lease of r, t, m; slots of all), a refusal is 0 or {place, kind, wait};
+--       may have been done in part), else {standings, refusals}; a standing is 9 values (levels of r and t,
+--       '' where unlimited; spent; lease of r, t, m; slots of all; visit before, and what it booked), a refusal is 0 or {place, kind, wait};
 --       kinds: 1 requests, 2 tokens, 3 concurrency, 4 budget
-local LEASE, SLOTS, WANTS, SLOT_WAIT = 1000000, 6000000, 1000000, 1000000
+local LEASE, SLOTS, WANTS, SLOT_WAIT, HEARD = 1000000, 6000000, 1000000, 1000000, 60000000
 
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -90,11 +91,12 @@ local function load(key)
     elseif string.sub(field, 1, 2) == 'l:' then
       local lease = {}
       for number in string.gmatch(value, '%S+') do lease[#lease + 1] = tonumber(number) end
-      if #lease == 9 then
+      if #lease == 11 then
         ledger.stored[field] = value
         ledger.leases[field] = {
           gen = lease[1], ending = lease[2], r = lease[3], t = lease[4], m = lease[5],
           slots = lease[6], slotsEnd = lease[7], wants = lease[8], much = lease[9],
+          booked = lease[10], heard = lease[11],
         }
       end
     end
@@ -125,7 +127,8 @@ local function rescale(ledger, rates)
 end
 
 local function isOver(lease)
-  return lease.r == 0 and lease.t == 0 and lease.m == 0 and lease.slots == 0 and lease.wants <= now
+  if lease.r > 0 or lease.t > 0 or lease.m > 0 or lease.slots > 0 then return false end
+  return lease.wants <= now and lease.heard <= now
 end
 
 local function expire(ledger, rates)
@@ -169,11 +172,13 @@ local function open(key, ledger, at, generation)
   local returned = { r = tonumber(ARGV[at + 11]), t = tonumber(ARGV[at + 12]), m = tonumber(ARGV[at + 13]) }
   local held = tonumber(ARGV[at + 14])
   page.ahead = { r = tonumber(ARGV[at + 15]), t = tonumber(ARGV[at + 16]), m = tonumber(ARGV[at + 17]) }
+  page.doubt = tonumber(ARGV[at + 18])
 
   if page.budget and ledger[page.period] and ledger[page.period][1] ~= page.start then
     ledger[page.period] = nil
-    for _, lease in pairs(ledger.leases) do lease.m = 0 end
+    for _, lease in pairs(ledger.leases) do lease.m, lease.booked = 0, 0 end
   end
+  local before = ledger.leases[mineField]
   rescale(ledger, rates)
   expire(ledger, rates)
 
@@ -187,12 +192,11 @@ local function open(key, ledger, at, generation)
       end
     end
   end
-  local before = ledger.leases[mineField]
   local lives = before and before.ending > now
   local function back(kind) return lives and min(returned[kind], before[kind]) or 0 end
   page.mine = {
     gen = generation, ending = now + LEASE, r = 0, t = 0, m = 0, slots = held, slotsEnd = now + SLOTS,
-    wants = before and before.wants or 0, much = before and before.much or 0,
+    wants = before and before.wants or 0, much = before and before.much or 0, booked = 0, heard = 0,
   }
   ledger.leases[mineField] = page.mine
 
@@ -202,6 +206,9 @@ local function open(key, ledger, at, generation)
   if tonumber(ARGV[at + 10]) ~= page.start then micros = max(moved.m, 0) end
   local spent = page.budget and ledger[page.period] and ledger[page.period][3] or 0
   page.spent = page.budget and max(spent + micros - back('m'), 0) or 0
+  page.heardGen, page.heardBooked = before and before.gen or 0, before and before.booked or 0
+  local inDoubt = page.doubt > 0 and page.heardGen >= page.doubt
+  page.bookedBefore = (inDoubt and page.heardBooked or 0) - spent
   page.share = {
     r = rates.r and floor(remaining(page.r, rates.r) / (1 + page.others)) or 0,
     t = rates.t and floor(remaining(page.t, rates.t) / (1 + page.others)) or 0,
@@ -289,6 +296,10 @@ local function close(page)
     mine.m = min(page.ahead.m, floor(max(page.budget - page.spent, 0) / (2 + page.others)))
     page.spent = page.spent + mine.m
   end
+  if page.budget then
+    mine.booked = page.spent + page.bookedBefore
+    if mine.booked ~= 0 or page.doubt > 0 then mine.heard = now + HEARD end
+  end
   if isOver(mine) then ledger.leases[mineField] = nil end
 
   if rates.r then ledger.r = page.r > 0 and toTat(page.r, now, rates.r.interval) or nil end
@@ -315,11 +326,12 @@ local function close(page)
     end
   end
   for field, lease in pairs(ledger.leases) do
-    fields[field] = string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f', lease.gen, lease.ending,
-      lease.r, lease.t, lease.m, lease.slots, lease.slotsEnd, lease.wants, lease.much)
+    fields[field] = string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f', lease.gen,
+      lease.ending, lease.r, lease.t, lease.m, lease.slots, lease.slotsEnd, lease.wants, lease.much, lease.booked,
+      lease.heard)
     if lease.r > 0 or lease.t > 0 or lease.m > 0 then lives = max(lives, lease.ending - now, 1000) end
     if lease.slots > 0 then lives = max(lives, lease.slotsEnd - now) end
-    if lease.wants > now then lives = max(lives, lease.wants - now) end
+    lives = max(lives, lease.wants - now, lease.heard - now)
   end
   local write, drop = {}, {}
   for field, value in pairs(fields) do
@@ -343,7 +355,7 @@ local function close(page)
   if written == 1 and lives > 0 then redis.call('PEXPIRE', page.key, whole(ceil(lives / 1000))) end
   return {
     rates.r and string.format('%.17g', page.r) or '', rates.t and string.format('%.17g', page.t) or '',
-    page.spent, mine.r, mine.t, mine.m, page.slots,
+    page.spent, mine.r, mine.t, mine.m, page.slots, page.heardGen, page.heardBooked,
   }
 end
 
@@ -363,9 +375,9 @@ local function visit()
   end
   if stale then return {} end
   local pages = {}
-  for i = 1, reports do pages[i] = open(KEYS[key + i], ledgers[i], first + (i - 1) * 18, generation) end
+  for i = 1, reports do pages[i] = open(KEYS[key + i], ledgers[i], first + (i - 1) * 19, generation) end
   local refusals, granted = {}, false
-  local word = first + reports * 18
+  local word = first + reports * 19
   for i = 1, claims do
     local claim = {}
     local parts = tonumber(ARGV[word])
@@ -409,7 +421,7 @@ for _ = 1, tonumber(ARGV[4]) do
     answer[#answer + 1] = { 'ERR', written, reason }
   end
   local reports, claims = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  at = at + 3 + reports * 18
+  at = at + 3 + reports * 19
   for _ = 1, claims do at = at + 1 + tonumber(ARGV[at]) * 4 end
   key = key + reports
 end

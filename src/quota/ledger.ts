@@ -45,6 +45,10 @@ export interface Lease {
   wantsUntilUs: number
   /** What it was refused is more than half of a bucket: nobody gets a lease meanwhile. */
   wantsMuch: boolean
+  /** Money that its visits booked since the first of which it knows no answer, or the last one alone; micros. */
+  booked: number
+  /** Until then it is kept for that, by the clock of the ledger; 0 where there is nothing to ask. */
+  heardUntilUs: number
 }
 
 export interface Units {
@@ -68,6 +72,8 @@ export interface Report {
   readonly slots: number
   /** Units it would like ahead of need. */
   readonly ahead: Units
+  /** The first visit about money of which it has no answer; 0 where it has them all. */
+  readonly doubtSince: number
 }
 
 /** One claim's part of a visit: `at` is a place in `reports`. */
@@ -102,6 +108,16 @@ export interface Standing {
   readonly lease: Units
   /** Slots held by all replicas. */
   readonly slots: number
+  /** The visit of the replica that came before this one, and the money that was booked up to it. */
+  readonly heard: Heard
+}
+
+/** What became of visits that were never answered. */
+export interface Heard {
+  /** The last visit that was done; 0 where none is known. */
+  readonly generation: number
+  /** Micros booked by it, and by those before it as far as they were in doubt too. */
+  readonly micros: number
 }
 
 /** Why a claim was refused: the account by its place, and the wait in µs. */
@@ -137,6 +153,8 @@ export interface Answer {
 export const LEASE_US = 1_000_000
 /** How long slots live without a word of the replica that holds them. */
 export const SLOTS_US = 6_000_000
+/** How long it is known what a visit booked. */
+export const HEARD_US = 60_000_000
 /** How long a refused replica counts as interested. */
 const WANTS_US = 1_000_000
 
@@ -159,6 +177,9 @@ interface Page {
   /** Other replicas that were refused a moment ago. */
   readonly others: number
   readonly mustWait: boolean
+  readonly heard: Heard
+  /** Money booked by what came before and is in doubt, less what was spent before this visit. */
+  readonly bookedBefore: number
   /** What this visit may take at most when others were refused, and what it took; in units. */
   readonly share: { readonly requests: number; readonly tokens: number }
   took: { requests: number; tokens: number }
@@ -203,14 +224,19 @@ function open(
   },
 ): Page {
   const { report, replica, generation, nowUs } = visited
-  const { account, returned } = report
+  const { account, returned, doubtSince } = report
   const moved = sum(report.moved, report.owed)
   const period = account.budget === undefined ? NO_PERIOD : periodOf(account.budget.period, nowUs)
   const money = account.budget && ledger.money[account.budget.period]
   if (account.budget !== undefined && money !== undefined && money.startUs !== period.startUs) {
     delete ledger.money[account.budget.period]
-    for (const lease of ledger.leases.values()) lease.micros = 0
+    for (const lease of ledger.leases.values()) {
+      lease.micros = 0
+      lease.booked = 0
+    }
   }
+  // Before it is forgotten: what it says of the last visit holds as long as it is there.
+  const before = ledger.leases.get(replica)
   rescale(ledger, account, nowUs)
   expire(ledger, account, nowUs)
 
@@ -224,7 +250,6 @@ function open(
     others += 1
     mustWait ||= lease.wantsMuch
   }
-  const before = ledger.leases.get(replica)
   // A lease that is over was charged and stays so, whatever its replica thinks is left of it.
   const lives = before !== undefined && before.untilUs > nowUs
   const back = (kind: keyof Units): number => (lives ? Math.min(returned[kind], before[kind]) : 0)
@@ -238,6 +263,8 @@ function open(
     slotsUntilUs: nowUs + SLOTS_US,
     wantsUntilUs: before?.wantsUntilUs ?? 0,
     wantsMuch: before?.wantsMuch ?? false,
+    booked: 0,
+    heardUntilUs: 0,
   }
   ledger.leases.set(replica, mine)
 
@@ -251,6 +278,7 @@ function open(
   // Money of another period is charged to this one and not refunded from it.
   const micros = report.movedStartUs === period.startUs ? moved.micros : Math.max(moved.micros, 0)
   const spent = account.budget && (ledger.money[account.budget.period]?.spent ?? 0)
+  const isInDoubt = before !== undefined && doubtSince > 0 && before.generation >= doubtSince
   const share = (rate: Rate | undefined, level: number): number =>
     rate === undefined ? 0 : Math.floor(remaining(level, rate) / (1 + others))
   return {
@@ -265,6 +293,8 @@ function open(
     slots,
     others,
     mustWait,
+    heard: { generation: before?.generation ?? 0, micros: before?.booked ?? 0 },
+    bookedBefore: (isInDoubt ? before.booked : 0) - (spent ?? 0),
     share: { requests: share(account.requests, requests), tokens: share(account.tokens, tokens) },
     took: { requests: 0, tokens: 0 },
   }
@@ -340,8 +370,10 @@ function hold(ledger: Ledger, account: Account, atUs: number): void {
   }
 }
 
-function isOver({ requests, tokens, micros, slots, wantsUntilUs }: Lease, nowUs: number): boolean {
-  return requests === 0 && tokens === 0 && micros === 0 && slots === 0 && wantsUntilUs <= nowUs
+function isOver(lease: Lease, nowUs: number): boolean {
+  const { requests, tokens, micros, slots, wantsUntilUs, heardUntilUs } = lease
+  if (requests > 0 || tokens > 0 || micros > 0 || slots > 0) return false
+  return wantsUntilUs <= nowUs && heardUntilUs <= nowUs
 }
 
 /** Why a claim cannot be granted: money before all else, then the longest wait; of equal ones the first. */
@@ -423,6 +455,11 @@ function close(page: Page, replica: string, nowUs: number): Standing {
     mine.micros = Math.min(ahead.micros, Math.floor(free / (2 + page.others)))
     page.spent += mine.micros
   }
+  if (account.budget !== undefined) {
+    mine.booked = page.spent + page.bookedBefore
+    // What settles a doubt is remembered too: the visit in doubt may come after it, and is stale then.
+    if (mine.booked !== 0 || report.doubtSince > 0) mine.heardUntilUs = nowUs + HEARD_US
+  }
   if (isOver(mine, nowUs)) ledger.leases.delete(replica)
   // What this account does not limit stays as it is: others may limit it still, before a reload or after one.
   for (const kind of KINDS) {
@@ -440,6 +477,7 @@ function close(page: Page, replica: string, nowUs: number): Standing {
     spentMicros: page.spent,
     lease: { requests: mine.requests, tokens: mine.tokens, micros: mine.micros },
     slots: page.slots,
+    heard: page.heard,
   }
 }
 
@@ -456,6 +494,6 @@ export function isBlank(ledger: Ledger, nowUs: number): boolean {
   if (untilFullUs(ledger.requests, nowUs) > 0 || untilFullUs(ledger.tokens, nowUs) > 0) return false
   for (const money of Object.values(ledger.money)) if (money.endUs > nowUs) return false
   for (const lease of ledger.leases.values())
-    if (lease.untilUs > nowUs || lease.slotsUntilUs > nowUs) return false
+    if (lease.untilUs > nowUs || lease.slotsUntilUs > nowUs || lease.heardUntilUs > nowUs) return false
   return true
 }

@@ -6,7 +6,17 @@ import type { Rate } from '../types.ts'
 import { isOwn } from './account.ts'
 import { remaining, rescaled } from './bucket.ts'
 import type { Group } from './leases.ts'
-import { isNothing, NO_UNITS, type Report, SLOTS_US, type Standing, sum, type Units } from './ledger.ts'
+import {
+  HEARD_US,
+  type Heard,
+  isNothing,
+  NO_UNITS,
+  type Report,
+  SLOTS_US,
+  type Standing,
+  sum,
+  type Units,
+} from './ledger.ts'
 import { periodOf } from './period.ts'
 import {
   type Account,
@@ -37,6 +47,8 @@ export interface Purse {
   fullMs: { requests: number; tokens: number }
   /** Slots of this replica as the ledgers know them; NaN where that is not known. */
   slotsTold: number
+  /** Money of visits that were never answered. */
+  doubt: Doubt | undefined
   /** What claims of the answer in hand took that are told after the present one. */
   later: { requests: number; tokens: number }
   /** A word to the ledgers is due. */
@@ -54,6 +66,17 @@ export interface Purse {
   countedMs: number
   pace: { claims: number; requests: number; tokens: number; micros: number }
   lastMs: number
+}
+
+/** Visits of which nobody knows whether they were done; the ledger tells, as soon as it can be asked. Micros. */
+interface Doubt {
+  /** The first of them, and when it was sent. */
+  readonly generation: number
+  readonly sentMs: number
+  /** Moved by what they said, if they were done. */
+  readonly told: number
+  /** Of that, what is told once more all the same. */
+  readonly kept: number
 }
 
 interface Denial {
@@ -153,6 +176,7 @@ export function emptyPurse(account: Account, group: Group, nowMs: number): Purse
     owedMs: 0,
     fullMs: { requests: 0, tokens: 0 },
     slotsTold: 0,
+    doubt: undefined,
     later: { requests: 0, tokens: 0 },
     dirty: false,
     standing: undefined,
@@ -169,9 +193,9 @@ export function emptyPurse(account: Account, group: Group, nowMs: number): Purse
   }
 }
 
-/** Whether the ledgers do not know how things stand here. */
-export function isUntold({ account, moved, owed, used, ready, slotsTold }: Purse): boolean {
-  if (!isNothing(moved) || !isNothing(owed)) return true
+/** Whether the ledgers do not know how things stand here, or we do not know what they know. */
+export function isUntold({ account, moved, owed, used, ready, slotsTold, doubt }: Purse): boolean {
+  if (!isNothing(moved) || !isNothing(owed) || doubt !== undefined) return true
   return account.concurrency !== undefined && slotsTold !== used + ready
 }
 
@@ -456,6 +480,7 @@ export function toReport(purse: Purse, nowMs: number, terms: Terms): Report {
     owed: purse.owed,
     slots: purse.used + purse.ready,
     ahead: terms.closing ? NO_UNITS : aheadOf(purse, nowMs, terms),
+    doubtSince: purse.doubt?.generation ?? 0,
   }
   purse.moved = NO_UNITS
   purse.owed = NO_UNITS
@@ -535,6 +560,51 @@ export function keep(
   // Money that comes back belongs to a period, which may be over when it is told.
   if (micros < 0) move(purse, { requests: 0, tokens: 0, micros }, startUs)
   purse.owedMs = nowMs
+}
+
+/** Notes a visit that was not answered, and what of its report is told again. Only money does not mend itself. */
+export function noteDoubt(
+  purse: Purse,
+  { moved, owed }: Report,
+  {
+    generation,
+    sentMs,
+    kept,
+  }: { readonly generation: number; readonly sentMs: number; readonly kept: Units },
+): void {
+  if (purse.account.budget === undefined) return
+  const { doubt } = purse
+  purse.doubt = {
+    generation: doubt?.generation ?? generation,
+    sentMs: doubt?.sentMs ?? sentMs,
+    told: (doubt?.told ?? 0) + moved.micros + owed.micros,
+    kept: (doubt?.kept ?? 0) + kept.micros,
+  }
+}
+
+/**
+ * The ledger says what became of visits that were not answered: their claims were refused here, so that all that they
+ * booked but what they told comes back. Where it does not know any more, what may have been charged stays so. Whether
+ * there is something to be told of it.
+ */
+export function settleDoubt(
+  purse: Purse,
+  heard: Heard,
+  { nowUs, nowMs }: { readonly nowUs: number; readonly nowMs: number },
+): boolean {
+  const { doubt, account } = purse
+  if (doubt === undefined) return false
+  purse.doubt = undefined
+  if (account.budget === undefined) return false
+  const sinceUs = (nowMs - doubt.sentMs) * 1000
+  // The money of another period is nobody's any more.
+  if (nowUs - sinceUs < periodOf(account.budget.period, nowUs).startUs) return false
+  if (heard.generation === 0 && sinceUs > HEARD_US - LEASE_MS * 1000) return false
+  const booked = heard.generation >= doubt.generation ? heard.micros : 0
+  const micros = doubt.told - doubt.kept - booked
+  if (micros === 0) return false
+  move(purse, { requests: 0, tokens: 0, micros }, nowUs)
+  return true
 }
 
 /** Takes what the ledgers lent to a visit that was begun at `sentMs`. */

@@ -48,14 +48,14 @@ export function toCall(
   const args: (string | number)[] = [nowUs, replica, fleet, visits.length]
   for (const { generation, reports, claims } of visits) {
     args.push(generation, reports.length, claims.length)
-    for (const { account, moved, movedStartUs, returned, owed, slots, ahead } of reports) {
+    for (const { account, moved, movedStartUs, returned, owed, slots, ahead, doubtSince } of reports) {
       keys.push(account.key)
       pushRate(args, account.requests)
       pushRate(args, account.tokens)
       const { requests, tokens, micros } = sum(moved, owed)
       args.push(account.concurrency ?? '', account.budget?.micros ?? '', account.budget?.period[0] ?? '')
       args.push(requests, tokens, micros, movedStartUs, returned.requests, returned.tokens, returned.micros)
-      args.push(slots, ahead.requests, ahead.tokens, ahead.micros)
+      args.push(slots, ahead.requests, ahead.tokens, ahead.micros, doubtSince)
     }
     for (const claim of claims) {
       args.push(claim.length)
@@ -71,7 +71,7 @@ function pushRate(args: (string | number)[], rate: Rate | undefined): void {
 }
 
 const KINDS: readonly Kind[] = ['requests', 'tokens', 'concurrency', 'budget']
-const STANDING_VALUES = 7
+const STANDING_VALUES = 9
 
 /** A visit that failed although the script ran: its ledgers cannot be read or written. */
 export interface Failed {
@@ -116,6 +116,7 @@ function toStanding(values: readonly unknown[], at: number): Standing {
       micros: Number(values[at + 5]),
     },
     slots: Number(values[at + 6]),
+    heard: { generation: Number(values[at + 7]), micros: Number(values[at + 8]) },
   }
 }
 

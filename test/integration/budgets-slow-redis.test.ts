@@ -108,3 +108,49 @@ it('not those who come while it stalls again and again', async () => {
   expect(good).toBeGreaterThan(50)
   await expectExact()
 })
+
+it('not those whose connection breaks, whether what they asked was done or not', async () => {
+  const until = performance.now() + 4_000
+  let killed = 0
+  const kills = (async () => {
+    while (performance.now() < until) {
+      await sleep(200 + Math.random() * 100)
+      // Standing still it takes in what is sent, and does it after the connection is gone.
+      redis.pause()
+      await sleep(30)
+      const kill = redis.command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+      redis.resume()
+      killed += Number(await kill)
+    }
+  })()
+  const statuses = new Map<number, number>()
+  await Promise.all(
+    Array.from({ length: 6 }, async () => {
+      while (performance.now() < until) {
+        const status = await call()
+        statuses.set(status, (statuses.get(status) ?? 0) + 1)
+        await sleep(5)
+      }
+    }),
+  )
+  await kills
+  expect(killed).toBeGreaterThan(8)
+  expect(statuses.get(200)).toBeGreaterThan(50)
+  expect([...statuses.keys()].sort()).toEqual([200, 503])
+  await eventually(async () => (await call()) === 200, 'money is counted again')
+  await expectExact()
+})
+
+it('not those who come while it stands still for longer than a connection lives', async () => {
+  expect(await call()).toBe(200)
+  const hanging: Promise<number>[] = []
+  redis.pause()
+  for (let i = 0; i < 30; i += 1) {
+    hanging.push(call())
+    await sleep(120)
+  }
+  expect(new Set(await Promise.all(hanging))).toEqual(new Set([503]))
+  redis.resume()
+  await eventually(async () => (await call()) === 200, 'money is counted again')
+  await expectExact()
+})

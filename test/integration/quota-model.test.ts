@@ -78,6 +78,8 @@ const report = fc.record({
     { weight: 1, arbitrary: fc.constantFrom('requests' as const, 'tokens' as const, 'budget' as const) },
   ),
   ahead: fc.oneof(fc.constant(undefined), units),
+  /** How many visits back the first one in doubt lies. */
+  doubt: fc.oneof(fc.constant(undefined), fc.integer({ min: 1, max: 4 })),
 })
 const steps = fc.oneof(
   {
@@ -103,8 +105,8 @@ const steps = fc.oneof(
       us: fc.oneof(
         fc.integer({ min: 0, max: 5_000 }),
         fc.integer({ min: 0, max: 3_000_000 }),
-        // To the ends of leases, marks and slots.
-        fc.constantFrom(1_000_000, 999_999, 6_000_000, 86_400_000_000),
+        // To the ends of leases, marks, slots and what is remembered of a visit.
+        fc.constantFrom(1_000_000, 999_999, 6_000_000, 60_000_000, 86_400_000_000),
       ),
     }),
   },
@@ -136,6 +138,7 @@ describe('the script of the ledgers', () => {
     let refused = 0
     let leased = 0
     let stale = 0
+    let booked = 0
     await fc.assert(
       fc.asyncProperty(
         fc.array(subjects, { minLength: 3, maxLength: 3 }),
@@ -168,32 +171,35 @@ describe('the script of the ledgers', () => {
             if (!step.late) generation += 1
             const one: Visit = {
               generation,
-              reports: step.reports.map(({ who, moved, isPresent, slots, returned, without, ahead }) => {
-                const known = accounts[who] as Account
-                const account = differently(known, without)
-                const { tokens, budget } = account
-                return {
-                  account,
-                  moved: {
-                    requests: moved.requests,
-                    tokens: moved.sign * whole(moved.tokens, tokens?.capacity),
-                    micros: moved.sign * whole(moved.micros, budget?.micros),
-                  },
-                  movedStartUs: isPresent ? Math.floor(nowUs / 86_400_000_000) * 86_400_000_000 : START_US,
-                  returned: {
-                    requests: returned?.requests ?? 0,
-                    tokens: returned === undefined ? 0 : whole(returned.tokens, tokens?.capacity),
-                    micros: returned === undefined ? 0 : whole(returned.micros, budget?.micros),
-                  },
-                  owed: { requests: 0, tokens: 0, micros: 0 },
-                  slots,
-                  ahead: {
-                    requests: ahead?.requests ?? 0,
-                    tokens: ahead === undefined ? 0 : whole(ahead.tokens, tokens?.capacity),
-                    micros: ahead === undefined ? 0 : whole(ahead.micros, budget?.micros),
-                  },
-                }
-              }),
+              reports: step.reports.map(
+                ({ who, moved, isPresent, slots, returned, without, ahead, doubt }) => {
+                  const known = accounts[who] as Account
+                  const account = differently(known, without)
+                  const { tokens, budget } = account
+                  return {
+                    account,
+                    moved: {
+                      requests: moved.requests,
+                      tokens: moved.sign * whole(moved.tokens, tokens?.capacity),
+                      micros: moved.sign * whole(moved.micros, budget?.micros),
+                    },
+                    movedStartUs: isPresent ? Math.floor(nowUs / 86_400_000_000) * 86_400_000_000 : START_US,
+                    returned: {
+                      requests: returned?.requests ?? 0,
+                      tokens: returned === undefined ? 0 : whole(returned.tokens, tokens?.capacity),
+                      micros: returned === undefined ? 0 : whole(returned.micros, budget?.micros),
+                    },
+                    owed: { requests: 0, tokens: 0, micros: 0 },
+                    slots,
+                    ahead: {
+                      requests: ahead?.requests ?? 0,
+                      tokens: ahead === undefined ? 0 : whole(ahead.tokens, tokens?.capacity),
+                      micros: ahead === undefined ? 0 : whole(ahead.micros, budget?.micros),
+                    },
+                    doubtSince: doubt === undefined ? 0 : Math.max(generation - doubt, 0),
+                  }
+                },
+              ),
               claims: step.claims.map((parts) => {
                 const places = [...new Set(parts.map(({ which }) => which % step.reports.length))]
                 return places.map((at) => {
@@ -223,7 +229,10 @@ describe('the script of the ledgers', () => {
             pipeline.evalsha(scripts.visit.sha, call.keys.length, ...call.keys, ...call.args)
             if (answer.stale) stale += 1
             for (const no of answer.refusals) no === undefined ? granted++ : refused++
-            for (const { lease } of answer.standings) leased += lease.requests + lease.tokens + lease.micros
+            for (const { lease, heard } of answer.standings) {
+              leased += lease.requests + lease.tokens + lease.micros
+              if (heard.micros !== 0) booked += 1
+            }
           }
           for (const { key } of accounts) pipeline.exists(key)
           const replies = (await pipeline.exec()) ?? []
@@ -247,7 +256,7 @@ describe('the script of the ledgers', () => {
       { numRuns },
     )
     // The histories reach what they are for.
-    for (const seen of [granted, refused, leased, stale]) expect(seen).toBeGreaterThan(numRuns / 10)
+    for (const seen of [granted, refused, leased, stale, booked]) expect(seen).toBeGreaterThan(numRuns / 10)
   }, 600_000)
 
   it('does the visits of several tags in one call, and each as if alone', async () => {
@@ -271,6 +280,7 @@ describe('the script of the ledgers', () => {
             owed: { requests: 0, tokens: 0, micros: 0 },
             slots: 0,
             ahead: { requests: 0, tokens: 0, micros: 0 },
+            doubtSince: 0,
           },
         ],
         claims: [
@@ -311,6 +321,7 @@ describe('the script of the ledgers', () => {
             owed: { requests: 0, tokens: 0, micros: 0 },
             slots: 0,
             ahead: { requests: 0, tokens: 0, micros: 0 },
+            doubtSince: 0,
           },
         ],
         claims: [[{ at: 0, requests: 1, tokens: 0, micros: 0 }]],

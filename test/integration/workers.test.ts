@@ -24,6 +24,7 @@ const AGENTS = {
   large: { requests: { capacity: 1_000, refill: '1/h' } },
   slotted: { concurrency: 12 },
   counted: { requests: { capacity: 20, refill: '1/h' } },
+  payer: { budget: '20 USD/day' },
 } as const
 type Name = keyof typeof AGENTS
 const { policies, bearerOf, as } = makeAgents(AGENTS)
@@ -174,6 +175,33 @@ describe('a limit over two workers', () => {
 })
 
 describe('a worker that is killed', () => {
+  it('charges nobody for what a primary that stood still could not answer', async () => {
+    const usage = { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 }
+    const price = { input: 10, output: 50 }
+    for (const provider of [one, two]) provider.script(answer({ usage }))
+    const before = one.calls + two.calls
+    const at = await start({
+      tiers: { t1: { deployments: ['p1/m1', 'p2/m2'].map((use) => ({ use, price })) } },
+    })
+    expect(admitted(await burst(at, 'payer', 8))).toBe(8)
+    process.kill(at.pid, 'SIGSTOP')
+    const waited: Promise<Answer[]>[] = []
+    for (let i = 0; i < 10; i += 1) {
+      waited.push(burst(at, 'payer', 4))
+      await sleep(250)
+    }
+    const statuses = (await Promise.all(waited)).flat().map(({ status }) => status)
+    process.kill(at.pid, 'SIGCONT')
+    expect(statuses).toContain(503)
+    await eventually(async () => admitted(await burst(at, 'payer', 1)) === 1, 'money is counted again')
+    const spentUsd = async (): Promise<unknown> =>
+      (await statusOf(at, '?agent=payer')).agents[0].limits.budget.spentUsd
+    await eventually(async () => {
+      const calls = one.calls + two.calls - before
+      return Math.abs(Number(await spentUsd()) - (calls * (10 * 10 + 5 * 50)) / 1e6) < 1e-9
+    }, 'each call is paid for, and nothing else')
+  })
+
   it('gives its slots back within seconds when they are kept in Redis', async () => {
     const redis = await startRedis()
     try {

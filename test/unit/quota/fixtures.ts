@@ -45,6 +45,7 @@ export function idleReport(account: Account, over: Partial<Report> = {}): Report
     owed: NO_UNITS,
     slots: 0,
     ahead: NO_UNITS,
+    doubtSince: 0,
     ...over,
   }
 }

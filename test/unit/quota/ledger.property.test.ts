@@ -77,6 +77,7 @@ function play(
             owed: NO_UNITS,
             slots: 0,
             ahead: { ...NO_UNITS, requests: ahead },
+            doubtSince: 0,
           },
         ],
         claims: Array.from({ length: claims }, () => [{ at: 0, requests: 1, tokens: 0, micros: 0 }]),
