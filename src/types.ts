@@ -68,6 +68,8 @@ export interface ModelRequest {
   readonly maxOutputTokens: number | undefined
   /** How many choices (`n`). */
   readonly choices: number
+  /** The answer is text that means something piece by piece: no JSON, no probabilities, one choice. */
+  readonly plainText: boolean
   /** Bytes of the body without the payloads of inline images: an upper bound of the tokens of its text. */
   readonly textBytes: number
   /** Images in the conversation, inline or by their address. */
@@ -275,6 +277,8 @@ export interface Deployment {
   /** For `provider/*` without a price of its own: those of the names it may be called by. Else empty. */
   readonly listPrices: PriceList
   readonly limits: Limits
+  /** Whether it goes on with an answer that has begun, and by which member of the request it is told so. */
+  readonly prefill: boolean | 'prefix' | 'continue_final_message'
   /** The text of a `reply` deployment. */
   readonly text: string | undefined
 }
@@ -303,6 +307,8 @@ export interface Route {
   readonly tiers: readonly Tier[]
   readonly limits: Limits
   readonly deadlineMs: number | undefined
+  /** What becomes of a stream that breaks behind its first byte: it ends as broken, or somebody else goes on with it. */
+  readonly midStream: 'error' | 'resume'
 }
 
 export interface Failover {
@@ -334,6 +340,8 @@ export interface Plan {
   readonly class: Agent['class']
   /** Monotonic ms at which everything must be over. */
   readonly deadlineAt: number
+  /** A stream that breaks may be gone on with by somebody else. */
+  readonly resumes: boolean
   /** Output cap to write into the request, or undefined to leave the caller's. */
   readonly maxOutputTokens: number | undefined
   /** What looks at, or changes, a streamed answer, in order; made anew for each attempt. */
@@ -491,10 +499,25 @@ export interface Refusal {
 /** A limit as a metric names it, `agent:requests`: whose kind and which kind, never an id. */
 export type LimitName = `${Subject['kind']}:${Refusal['kind']}`
 
+/** How long a request may wait for its turn. */
+export interface Patience {
+  /** Aborts when the caller goes away: nobody waits for somebody who left. */
+  readonly signal?: AbortSignal | undefined
+  /** Monotonic ms at which the request is over. */
+  readonly deadlineAt?: number | undefined
+}
+
 /** The way to a deployment's own limits, attempt by attempt. */
 export interface Gate {
-  /** Takes from the deployment's and its provider's buckets, all or nothing; undefined when they have none. */
-  enter(deployment: Deployment, request: ModelRequest): Promise<Hold | Refusal | undefined>
+  /**
+   * Takes from the deployment's and its provider's buckets, all or nothing; undefined when they have none. Where a full
+   * one says `wait`, it is waited for in the agent's line as far as `patience` goes; without it not at all.
+   */
+  enter(
+    deployment: Deployment,
+    request: ModelRequest,
+    patience?: Patience,
+  ): Promise<Hold | Refusal | undefined>
   /**
    * Gives the slot back and settles the units and the money; never throws. Undefined `costMicros` beside a usage says
    * that it has no price.

@@ -57,13 +57,14 @@ export function compile({ source, policiesPath, config, agents, vendors, warning
   )
   const routes = mapValues(config.routes, (name, written): Route => {
     const route = Array.isArray(written)
-      ? { tiers: written, limits: NO_LIMITS, deadline: undefined }
+      ? { tiers: written, limits: NO_LIMITS, deadline: undefined, midStream: undefined }
       : written
     return {
       name,
       tiers: route.tiers.map((tier) => known(tiers, tier)),
       limits: toLimits(route.limits),
       deadlineMs: route.deadline,
+      midStream: route.midStream ?? config.failover.midStream,
     }
   })
   const deployments = new Map(
@@ -214,7 +215,7 @@ function toFault(written: ProviderFile['fault']) {
   )
 }
 
-type SharedSettings = Pick<DeploymentFile, 'limits' | 'price' | 'contextWindow'>
+type SharedSettings = Pick<DeploymentFile, 'limits' | 'price' | 'contextWindow' | 'prefill'>
 
 /** What is said of a deployment in any tier holds in all of them. */
 function sharedSettings(tiers: Config['tiers']): ReadonlyMap<string, SharedSettings> {
@@ -226,6 +227,7 @@ function sharedSettings(tiers: Config['tiers']): ReadonlyMap<string, SharedSetti
       limits: before?.limits ?? written.limits,
       price: before?.price ?? written.price,
       contextWindow: before?.contextWindow ?? written.contextWindow,
+      prefill: before?.prefill || written.prefill,
     })
   }
   return settings
@@ -299,6 +301,7 @@ function toTier(name: string, written: TierFile, { providers, settings, listed }
       contextWindow: said?.contextWindow,
       ...toPrices(said?.price, provider.kind, { list: known(listed, provider.name), model: halves.model }),
       limits: toLimits(said?.limits ?? NO_LIMITS),
+      prefill: said?.prefill ?? false,
       text: undefined,
     }
   })
@@ -329,6 +332,7 @@ function toReply(tier: string, text: string): Deployment {
     price: FREE,
     listPrices: [],
     limits: toLimits(NO_LIMITS),
+    prefill: false,
     text,
   }
 }
@@ -356,8 +360,6 @@ function toBearers(written: AgentFile): Bearer[] {
   }))
 }
 
-const NO_WAIT = 'limits.wait has no effect here: who is full is routed around at once'
-
 /** What is legal but probably not meant. */
 function warningsOf(config: Config, vendors: Vendors): string[] {
   const warnings: string[] = []
@@ -380,12 +382,6 @@ function warningsOf(config: Config, vendors: Vendors): string[] {
     }
     const idle = vendor?.kind === 'simulated' && (provider.apiKey ?? provider.baseUrl)
     if (idle) warnings.push(`${at} is simulated, so its baseUrl and apiKey have no effect`)
-    if (provider.limits.wait > 0) warnings.push(`${at}: ${NO_WAIT}`)
-  }
-  for (const tier of Object.values(config.tiers)) {
-    for (const item of tier.deployments ?? [])
-      if (typeof item !== 'string' && (item.limits?.wait ?? 0) > 0)
-        warnings.push(`deployment ${item.use}: ${NO_WAIT}`)
   }
   for (const name of Object.keys(config.tiers)) {
     if (!usedTiers.has(name)) warnings.push(`tier ${name} is in no route`)

@@ -207,7 +207,7 @@ function sharedDeployments(tiers: Raw): Finding[] {
   const findings: Finding[] = []
   for (const [name, tier] of entries(tiers)) {
     for (const { use, path, options } of deploymentsOf(name, record(tier))) {
-      for (const key of ['limits', 'price', 'contextWindow']) {
+      for (const key of ['limits', 'price', 'contextWindow', 'prefill']) {
         if (options[key] === undefined) continue
         const value = canonical(options[key])
         const other = first.get(`${key} ${use}`)

@@ -164,7 +164,7 @@ const limitKeys = {
   wait: duration({ min: '0s', max: '10m' })
     .prefault('0s')
     .describe(
-      'How long a request may queue for its turn, instead of a 429 at once. No effect on a provider or a deployment: who is full is routed around.',
+      'How long a request may queue for its turn, instead of a 429 at once; for a provider or a deployment before it is routed around.',
     ),
   strict: z
     .boolean()
@@ -327,9 +327,11 @@ const failover = z.strictObject({
     .describe(
       'Second calls to one provider, as a share of its recent traffic; one a second is always allowed.',
     ),
-  midStream: choice(['error'], ['resume'])
+  midStream: choice(['error', 'resume'])
     .default('error')
-    .describe(`A stream that breaks after its first byte ends with an error event. ${NOT_YET}: \`resume\`.`),
+    .describe(
+      'What becomes of a stream that breaks after its first byte: it ends with an error event, or the next deployment goes on with it, once and only with plain text.',
+    ),
 })
 
 // --- providers -------------------------------------------------------------------------------------------
@@ -484,9 +486,13 @@ const deployment = z.strictObject({
       "US dollars per million tokens: `{ input: 1.25, cached: 0.125, output: 10 }`. Default: the vendor's list price where it is known; else the deployment is unpriced, and whoever has a budget never reaches it.",
     ),
   prefill: z
-    .literal(false, { error: (issue) => (issue.input === true ? notYetSentence('prefill') : undefined) })
+    .union([z.boolean(), z.enum(['prefix', 'continue_final_message'])], {
+      error: 'must be true, false, "prefix" or "continue_final_message"',
+    })
     .default(false)
-    .describe(`Whether it continues a reply that has begun. ${NOT_YET}: true.`),
+    .describe(
+      'Whether it goes on with an answer that has begun, as its last message (`midStream: resume`): as that stands (`true`), or told so by a member `prefix` of the message or `continue_final_message` of the request. Without it the answer is asked for anew, and spliced where the text agrees.',
+    ),
   limits: limitsSchema
     .optional()
     .describe('What this deployment allows; the same in every tier that names it.'),
@@ -549,9 +555,7 @@ const tierList = z.array(name()).min(1, { error: 'must name at least one tier' }
 
 const route = z.strictObject({
   tiers: tierList.describe('Names of tiers in the order they are tried.'),
-  midStream: choice(['error'], ['resume'])
-    .optional()
-    .describe(`As \`failover.midStream\`, for this route. ${NOT_YET}: \`resume\`.`),
+  midStream: choice(['error', 'resume']).optional().describe('As `failover.midStream`, for this route.'),
   limits: limitsSchema.prefault({}).describe('Limits of all requests to this route together.'),
   deadline: duration({ min: '1ms', max: '1d' })
     .optional()

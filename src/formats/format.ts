@@ -2,7 +2,8 @@
 // client and provider speak the same format; then only `watch`, `whole` and `fault` are called, which look and
 // never change. Translation (canonical request and reply) comes with the second format.
 
-import type { EventFacts, Operation, Reason, Usage } from '../types.ts'
+import type { Edit } from '../bytes/splice.ts'
+import type { Deployment, EventFacts, ModelRequest, Operation, Reason, Usage } from '../types.ts'
 
 /** Watches one stream; keeps what must be known at its end. */
 export interface StreamWatch {
@@ -46,6 +47,16 @@ export interface Fault {
   readonly code: string | null
 }
 
+/** What one event of a stream says to its reader. */
+export interface Speech {
+  /** Text of the answer, without reasoning; '' where it has none. */
+  readonly text: string
+  /** It says something that nobody else can go on with: a tool call, a refusal, sound. */
+  readonly more: boolean
+  /** It gives a finish reason. */
+  readonly ends: boolean
+}
+
 /** The least share of a quota that is left, 0..1, and when it is whole again, in ms. */
 export interface QuotaLeft {
   readonly share: number
@@ -63,6 +74,12 @@ export interface Format {
     /** Header that carries the key, as a flat pair. */
     credential(key: string): readonly [string, string]
     watch(): StreamWatch
+    /** What one event says, for a stream that another deployment may have to go on with. */
+    speech(data: string): Speech
+    /** The event with `text` in the place of its own. */
+    resay(data: string, text: string): string
+    /** Where the body changes for a deployment that is to go on behind `said`; undefined where it cannot be told so. */
+    prefill(request: ModelRequest, said: string, how: Deployment['prefill']): Edit[] | undefined
     /** Reads a complete reply body. */
     whole(operation: Operation, body: Buffer): WholeFacts
     /** What the headers of any answer say of the quota that is left; undefined where they say nothing. */

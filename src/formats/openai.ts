@@ -3,8 +3,9 @@
 // Source: OpenAI API reference, and the shapes that compatible servers are known to send instead.
 
 import { isObject } from '../bytes/json-value.ts'
-import type { EventFacts, Operation, Reason, Usage } from '../types.ts'
-import type { Fault, Format, HeaderLookup, StreamWatch, WholeFacts } from './format.ts'
+import type { Edit } from '../bytes/splice.ts'
+import type { Deployment, EventFacts, ModelRequest, Operation, Reason, Usage } from '../types.ts'
+import type { Fault, Format, HeaderLookup, Speech, StreamWatch, WholeFacts } from './format.ts'
 import { type QuotaNames, readQuotaLeft, readResetMs, readRetryAfterMs } from './retry-after.ts'
 
 const PATHS: Readonly<Record<Operation, string>> = { chat: '/chat/completions', embeddings: '/embeddings' }
@@ -15,6 +16,9 @@ export const openai: Format = {
     path: (operation) => PATHS[operation],
     credential: (key) => ['authorization', `Bearer ${key}`],
     watch: createWatch,
+    speech: readSpeech,
+    resay,
+    prefill,
     whole: readWhole,
     quota: (header, nowMs) => readQuotaLeft(header, QUOTAS, nowMs),
     fault: readFault,
@@ -113,6 +117,62 @@ function deltaTokens(delta: unknown): number {
   if (isObject(delta.audio)) tokens += 1
   return tokens
 }
+
+const SILENCE: Speech = { text: '', more: false, ends: false }
+
+/** Of the first choice: a stream of several is not gone on with. */
+function readSpeech(data: string): Speech {
+  const chunk = data === '[DONE]' ? undefined : parseObject(data)
+  const [choice] = Array.isArray(chunk?.choices) ? chunk.choices : []
+  if (!isObject(choice)) return SILENCE
+  const delta = isObject(choice.delta) ? choice.delta : {}
+  const text = typeof delta.content === 'string' ? delta.content : ''
+  const parts = Array.isArray(delta.content) && delta.content.length > 0
+  const said = parts || textTokens(choice.text) > 0 || textTokens(delta.refusal) > 0
+  const calls = Array.isArray(delta.tool_calls) && delta.tool_calls.length > 0
+  const more = said || calls || isObject(delta.function_call) || isObject(delta.audio)
+  return { text, more, ends: typeof choice.finish_reason === 'string' }
+}
+
+function resay(data: string, text: string): string {
+  const chunk = parseObject(data)
+  const [choice] = Array.isArray(chunk?.choices) ? chunk.choices : []
+  if (!isObject(choice)) return data
+  const said = { ...choice, delta: { ...(isObject(choice.delta) ? choice.delta : {}), content: text } }
+  return JSON.stringify({ ...chunk, choices: [said] })
+}
+
+/**
+ * The answer as far as it came, as the last message. Some servers go on with it as it stands; others are told by a
+ * member of that message, or by two of the request.
+ */
+function prefill(
+  { body, spans }: ModelRequest,
+  said: string,
+  how: Deployment['prefill'],
+): Edit[] | undefined {
+  const messages = spans.get('messages')
+  if (how === false || body === undefined || messages === undefined) return undefined
+  const at = messages.end - 1
+  if (body.toString('latin1', messages.start + 1, at).trim() === '') return undefined
+  const message = { role: 'assistant', content: said, ...(how === 'prefix' && { prefix: true }) }
+  const edits = [{ start: at, end: at, text: `,${JSON.stringify(message)}` }]
+  if (how !== 'continue_final_message') return edits
+  for (const [name, text] of FINAL_MESSAGE) {
+    const span = spans.get(name)
+    const front = body.indexOf('{') + 1
+    edits.push(
+      span === undefined ? { start: front, end: front, text: `"${name}":${text},` } : { ...span, text },
+    )
+  }
+  return edits
+}
+
+/** vLLM and SGLang. */
+const FINAL_MESSAGE = [
+  ['continue_final_message', 'true'],
+  ['add_generation_prompt', 'false'],
+] as const
 
 /** About four bytes to a token, and never less than one for what is there at all. */
 function textTokens(text: unknown): number {

@@ -57,13 +57,15 @@ export function readRequest(
   }
   const streamOptions = readStreamOptions(body, spans)
   const payloads = measureImages(body, spans.get('messages'))
+  const choices = readCount(body, spans.get('n'), 'n', MOST_CHOICES) ?? 1
   const request: ModelRequest = {
     endpoint,
     model: readModel(body, spans.get('model')),
     stream: readFlag(body, spans.get('stream'), 'stream') && endpoint.streams,
     includeUsage: streamOptions.includeUsage,
     maxOutputTokens: readOutputCap(body, spans),
-    choices: readCount(body, spans.get('n'), 'n', MOST_CHOICES) ?? 1,
+    choices,
+    plainText: choices === 1 && isPlainText(body, spans),
     textBytes: body.length - payloads.bytes,
     images: payloads.count,
     cacheKey: readCacheKey(body, spans.get('prompt_cache_key')),
@@ -144,6 +146,20 @@ function readFlag(body: Buffer, span: Span | undefined, name: string): boolean {
   if (word === 'true') return true
   if (word === 'false' || word === 'null') return false
   throw wrongType(name, 'true or false')
+}
+
+/** Members of which the value says, unless it is one of these, that the answer is more than text. */
+const BEYOND_TEXT: readonly (readonly [name: string, nothing: RegExp])[] = [
+  ['response_format', /^(?:null|\{\s*"type"\s*:\s*"text"\s*\})$/],
+  ['logprobs', /^(?:null|false)$/],
+  ['audio', /^null$/],
+]
+
+function isPlainText(body: Buffer, spans: ReadonlyMap<string, Span>): boolean {
+  return BEYOND_TEXT.every(([name, nothing]) => {
+    const span = spans.get(name)
+    return span === undefined || nothing.test(text(body, span))
+  })
 }
 
 /** Only a hint: what is no short text is passed on all the same, and says nothing. */

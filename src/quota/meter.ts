@@ -12,6 +12,7 @@ import type {
   Gate,
   Hold,
   ModelRequest,
+  Patience,
   PriceBound,
   Provider,
   Rate,
@@ -22,9 +23,9 @@ import type {
 import { createAccounts, isOwn } from './account.ts'
 import { remaining } from './bucket.ts'
 import { createCalibration, INITIAL_BYTES_PER_TOKEN } from './calibration.ts'
-import { createPacing } from './pacing.ts'
+import { createPacing, type Turn } from './pacing.ts'
 import { type SubjectLimits, toShown } from './shown.ts'
-import type { Account, Ask, Claim, Granted, Levels, Refused, Store, Timers } from './store.ts'
+import type { Account, Ask, Claim, Grant, Granted, Levels, Refused, Store, Timers } from './store.ts'
 import { budgetRefusalText, durationText, refusalText, reservedText } from './words.ts'
 
 export interface HeaderLine {
@@ -69,13 +70,9 @@ export interface Meter {
 }
 
 /** What a reservation must know besides what it costs. */
-export interface Terms {
+export interface Terms extends Patience {
   /** The most a token of the request can cost; undefined where nobody's money is limited. */
   readonly priceBound?: PriceBound | undefined
-  /** Aborts when the caller goes away: nobody waits for somebody who left. */
-  readonly signal?: AbortSignal | undefined
-  /** Monotonic ms at which the request is over. */
-  readonly deadlineAt?: number | undefined
 }
 
 export interface MeterOptions {
@@ -88,8 +85,10 @@ export interface MeterOptions {
 
 interface Reservation {
   readonly claim: Claim
-  /** Whose line looks again when it ends, and whose requests are learned from; undefined for the gate's. */
+  /** Whose line looks again when it ends; undefined for a request that nobody reserved for. */
   readonly agent: string | undefined
+  /** Of a request the agent's own reservation is learned from, and not those of its attempts as well. */
+  readonly teaches: boolean
   readonly text: Pick<ModelRequest, 'textBytes' | 'images'>
   readonly grant: Granted
 }
@@ -117,8 +116,11 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   const open = new Map<string, Reservation>()
   const reserved = new Map<string, number>()
   const refusals = new WeakMap<GatewayError, { readonly claim: Claim; readonly levels: readonly Levels[] }>()
-  /** What was reckoned with for a request, for the gate. */
-  const reckoned = new WeakMap<ModelRequest, Pick<Most, 'outputTokens' | 'bytesPerToken'>>()
+  /** What was reckoned with for a request, and whose it is, for the gate. */
+  const reckoned = new WeakMap<
+    ModelRequest,
+    Pick<Most, 'outputTokens' | 'bytesPerToken'> & { readonly agent: string }
+  >()
   const calibration = createCalibration()
   const pacing = createPacing({ clock, timers })
   const gated = new WeakMap<Deployment, readonly Account[]>()
@@ -141,11 +143,11 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   function keep(
     claim: Claim,
     grant: Granted,
-    { request, agent }: { readonly request: ModelRequest; readonly agent?: string },
+    { request, ...whose }: Pick<Reservation, 'agent' | 'teaches'> & { readonly request: ModelRequest },
   ): Hold {
     const { textBytes, images } = request
     reserveMoney(claim, 1)
-    open.set(claim.id, { claim, grant, agent, text: { textBytes, images } })
+    open.set(claim.id, { claim, grant, ...whose, text: { textBytes, images } })
     return Object.freeze({ id: claim.id })
   }
 
@@ -164,15 +166,32 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     if (reservation === undefined) return
     open.delete(hold.id)
     const usedTokens = usage === undefined ? 0 : toUnits(usage.inputTokens) + toUnits(usage.outputTokens)
-    const { claim, grant, agent, text } = reservation
+    const { claim, grant, agent, teaches, text } = reservation
     reserveMoney(claim, -1)
     // What has no price cannot be settled: the reservation stays.
     const usedMicros = usage === undefined ? (costMicros ?? 0) : costMicros
     store.settle([{ claim, grant, usedTokens, usedMicros }])
     if (agent === undefined) return
     pacing.nudge(agent, slotsOf(claim))
-    if (usage?.source === 'provider' && text.images === 0)
+    if (teaches && usage?.source === 'provider' && text.images === 0)
       calibration.learn(agent, { textBytes: text.textBytes, inputTokens: toUnits(usage.inputTokens) })
+  }
+
+  /** Takes a claim in the line of its agent, where a refusal is worth a wait. */
+  function takeInLine(
+    claim: Claim,
+    { agent, lineMs, signal, deadlineAt = Infinity }: Patience & Pick<Turn, 'agent' | 'lineMs'>,
+  ): Promise<Grant> {
+    return pacing.pace({
+      agent,
+      claim,
+      attempt: () => store.take(claim),
+      mayWaitMs: (refused) =>
+        refused.kind === 'unavailable' ? 0 : (refused.ask.account.subject.limits.waitMs ?? 0),
+      lineMs,
+      deadlineAt,
+      signal,
+    })
   }
 
   /** The limited ones of a deployment and its provider, under one tag, so that one script may decide both. */
@@ -216,20 +235,24 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   }
 
   const gate: Gate = {
-    async enter(deployment, request): Promise<Hold | Refusal | undefined> {
+    async enter(deployment, request, patience): Promise<Hold | Refusal | undefined> {
       const subjects = accountsOf(deployment)
       if (subjects.length === 0) return undefined
       const price = priceOf(deployment, request.model)
+      const known = reckoned.get(request)
       const asks = toAsks(subjects, request, {
-        ...(reckoned.get(request) ?? {
-          outputTokens: outputTokens(request, undefined),
-          bytesPerToken: INITIAL_BYTES_PER_TOKEN,
-        }),
+        outputTokens: known?.outputTokens ?? outputTokens(request, undefined),
+        bytesPerToken: known?.bytesPerToken ?? INITIAL_BYTES_PER_TOKEN,
         bound: price && toBound([price]),
       })
       const claim: Claim = { id: ids(), asks }
-      const grant = await store.take(claim)
-      if (grant.ok) return keep(claim, grant, { request })
+      const agent = known?.agent
+      const lineMs = patience === undefined || agent === undefined ? 0 : longestWaitMs(subjects)
+      const grant =
+        agent === undefined || lineMs === 0
+          ? await store.take(claim)
+          : await takeInLine(claim, { agent, lineMs, ...patience })
+      if (grant.ok) return keep(claim, grant, { request, agent, teaches: false })
       if (grant.kind !== 'unavailable')
         return { kind: grant.kind, subject: grant.ask.account.subject, waitMs: grant.waitUs / 1000 }
       // Nobody can count for this deployment: go around it, to one that has no limit if there is one.
@@ -241,29 +264,18 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
 
   return {
     async reserve(caller, request, decision, shared = [], terms = {}) {
-      const { priceBound: bound, signal, deadlineAt = Infinity } = terms
+      const { priceBound: bound, signal } = terms
       const output = outputTokens(request, decision.obligations.maxOutputTokens)
       const agent = caller.agent.name
       const known = { outputTokens: output, bytesPerToken: calibration.bytesPerToken(agent) }
-      reckoned.set(request, known)
+      reckoned.set(request, { ...known, agent })
       const subjects = [...limited(caller.subjects), ...limited(shared)]
       if (subjects.length === 0) return NO_HOLD
       const claim: Claim = { id: ids(), asks: toAsks(subjects, request, { ...known, bound }) }
       const lineMs = longestWaitMs(subjects)
       const grant =
-        lineMs === 0
-          ? await store.take(claim)
-          : await pacing.pace({
-              agent,
-              claim,
-              attempt: () => store.take(claim),
-              mayWaitMs: (refused) =>
-                refused.kind === 'unavailable' ? 0 : (refused.ask.account.subject.limits.waitMs ?? 0),
-              lineMs,
-              deadlineAt,
-              signal,
-            })
-      if (grant.ok) return keep(claim, grant, { request, agent })
+        lineMs === 0 ? await store.take(claim) : await takeInLine(claim, { agent, lineMs, ...terms })
+      if (grant.ok) return keep(claim, grant, { request, agent, teaches: true })
       if (signal?.aborted === true) throw toEndError(signal)
       if (grant.kind === 'unavailable')
         throw new GatewayError('limits_unavailable', 'The gateway cannot count requests at the moment.', {

@@ -149,6 +149,7 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
         attempts: Math.max(snapshot.failover.attempts, callable),
         class: decision.obligations.class,
         deadlineAt,
+        resumes: route.midStream === 'resume' && request.stream && request.plainText,
         maxOutputTokens: toOutputCap(request, decision),
         stages: request.stream && !request.includeUsage ? WITHHOLD_USAGE : NO_STAGES,
       }

@@ -19,6 +19,8 @@ export type Result =
       readonly message: string
       /** What ended it says nothing about the provider, for example the request's own deadline. */
       readonly blameless: boolean
+      /** What it has used all the same: the provider was at work when it was cut. */
+      readonly usage: Usage | undefined
     }
   /** The caller's own mistake, with the provider's words. */
   | { readonly outcome: 'refuse'; readonly status: number; readonly fault: Fault }
@@ -28,6 +30,8 @@ export type Result =
       readonly reason: Reason
       readonly usage: Usage | undefined
       readonly blameless: boolean
+      /** All that the caller has read, where somebody else can go on with it. */
+      readonly said: string | undefined
     }
   /** The caller went away. */
   | { readonly outcome: 'left'; readonly usage: Usage | undefined }

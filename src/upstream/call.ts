@@ -28,7 +28,7 @@ import type { Key, Keys } from './keys.ts'
 import type { Kind } from './kind.ts'
 import type { Pace } from './pace.ts'
 import type { RetryBudget } from './retry-budget.ts'
-import { runAttempt } from './run.ts'
+import { type Resume, runAttempt } from './run.ts'
 import type { Timers } from './timers.ts'
 
 export interface Upstream {
@@ -122,8 +122,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   async function walkPlan(job: Job): Promise<Ended> {
+    const walk = createWalk(job.plan)
+    const ended = await walkTiers(walk, job)
+    return walk.broken === undefined ? ended : afterBreak(ended, walk.broken, job.hands.signal)
+  }
+
+  async function walkTiers(walk: Walk, job: Job): Promise<Ended> {
     const { plan } = job
-    const walk = createWalk(plan)
     const forced: Job = { ...job, force: true }
     for (const place of plan.tiers) {
       // A fixed reply is for when nobody answers: first those are asked again who would rather not.
@@ -141,7 +146,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       const outcome = await tryCandidate(candidate, walk, forced)
       if (outcome !== undefined) return outcome
     }
-    return job.hands.signal.aborted ? left(job.hands.signal) : failed(toFailure(walk, job))
+    return job.hands.signal.aborted ? left(job.hands.signal) : failed(toFailure(walk, job), walk.usedInVain)
   }
 
   async function tryAll(candidates: readonly Candidate[], walk: Walk, job: Job): Promise<Ended | undefined> {
@@ -159,11 +164,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (candidate.barred !== undefined) return skip(candidate, job, candidate.barred)
     if (candidate.doubt !== undefined && job.force !== true) return skip(candidate, job, candidate.doubt)
     const isReply = deployment.kind === 'reply'
+    // A text of ours is no end of somebody's sentence.
+    if (isReply && walk.broken !== undefined) return undefined
     let retriesLeft = tier.retries
     let keysLeft = (deployment.provider?.keys.length ?? 0) - 1
     for (;;) {
       if (hands.signal.aborted) return left(hands.signal)
-      if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return failed(tooLate())
+      if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return failed(tooLate(), walk.usedInVain)
       if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return undefined
       const tiersLeft = walk.tiersBehind(candidate)
       const attemptsLeft = plan.attempts - walk.calls
@@ -196,7 +203,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       hands.attempts.push(attempt)
       pace.begin(deployment.name)
       const last = isReply || job.force === true || !hasFallback(candidate, walk, plan)
-      const result = await attemptOnce(candidate, entered, { ...job, attempt, last }).catch(
+      const result = await attemptOnce(candidate, entered, { ...job, attempt, last, walk }).catch(
         (error: unknown) => {
           // A defect of ours: what was taken comes back all the same.
           attempt.endedMs = clock.now()
@@ -219,24 +226,31 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         case 'left':
           return left(hands.signal, result.usage, candidate)
         case 'refuse':
+          // Whoever does not take it as it was put for him hides nothing of what went wrong before.
+          if (walk.broken !== undefined) return undefined
           return failed(toPassedError(result))
-        case 'broken':
-          return {
-            answeredBy: candidate,
-            usage: result.usage,
-            error: toBrokenError(result.reason, plan, clock.now()),
-          }
+        case 'broken': {
+          const error = toBrokenError(result.reason, plan, clock.now())
+          const broken = { answeredBy: candidate, usage: result.usage, error }
+          if (result.said === undefined) return broken
+          walk.broken = { ...broken, said: result.said }
+          break
+        }
         case 'retry':
+          walk.usedInVain = result.usage ?? walk.usedInVain
           break
       }
-      if (result.reason === 'context') {
+      const failure = toFailed(result)
+      if (failure.reason === 'context') {
         walk.tooLongFor = deployment
-        walk.tooLongMessage = result.message
+        walk.tooLongMessage = failure.message
         return undefined
       }
-      const keyFault = isKeyFault(result, deployment)
+      // What was not its failure is none that a second call would mend.
+      if (failure.blameless) return undefined
+      const keyFault = isKeyFault(failure, deployment)
       const { step, waitMs, jitter } = nextStep(
-        { ...result, key: keyFault },
+        { ...failure, key: keyFault },
         {
           retriesLeft,
           otherKey: keysLeft > 0 && deployment.provider !== undefined && keys.hasAnother(deployment.provider),
@@ -271,7 +285,10 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     }
     let hold: Hold | Refusal | undefined
     try {
-      hold = await job.hands.gate.enter(deployment, job.request)
+      // Whoever is asked for want of anybody else has waited once, and a probe holds up all others.
+      const waits = job.force !== true && entry !== 'probe'
+      const patience = waits ? { deadlineAt: job.plan.deadlineAt, signal: job.hands.signal } : undefined
+      hold = await job.hands.gate.enter(deployment, job.request, patience)
     } catch (error) {
       health.released(deployment.name, entry)
       throw error
@@ -345,12 +362,16 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   async function attemptOnce(
     candidate: Candidate,
     entered: Entered,
-    job: Job & { attempt: Attempt; last: boolean },
+    job: Job & { attempt: Attempt; last: boolean; walk: Walk },
   ): Promise<Result> {
-    const { plan, request, reply, hands, attempt } = job
+    const { plan, request, reply, hands, attempt, walk } = job
     const { deployment, tier } = candidate
     const format = deps.formats.get(deployment.provider?.format ?? 'openai')
     if (format === undefined) throw new Error(`no format for ${deployment.name}`)
+    const said = walk.broken?.said
+    const edits = said ? format.provider.prefill(request, said, deployment.prefill) : undefined
+    const resume: Resume | undefined =
+      said === undefined ? undefined : { said, isPrefilled: edits !== undefined, mark: toMark(attempt) }
     return runAttempt({
       kind: deps.kinds[deployment.kind],
       exchange: createExchange({
@@ -358,12 +379,14 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         request,
         format,
         key: entered.key,
-        maxOutputTokens: plan.maxOutputTokens,
+        maxOutputTokens: edits === undefined ? plan.maxOutputTokens : capBehind(said, plan, request),
         userAgent: deps.userAgent,
+        edits,
       }),
       format,
       plan,
       last: job.last,
+      resume,
       firstTokenMs: firstTokenLimit(tier, pace.p95(deployment.name)),
       reply,
       signal: hands.signal,
@@ -551,6 +574,15 @@ interface Walk {
   othersInTier(candidate: Candidate): readonly Deployment[]
   tooLongFor: Deployment | undefined
   tooLongMessage: string
+  /** What the last call used that was cut before it could answer. */
+  usedInVain: Usage | undefined
+  /** An answer that broke off, and that somebody else may go on with. */
+  broken: Broken | undefined
+}
+
+type Broken = Ended & {
+  /** What the caller has read of it. */
+  readonly said: string
 }
 
 function createWalk(plan: Plan): Walk {
@@ -585,6 +617,8 @@ function createWalk(plan: Plan): Walk {
       candidates.filter((c) => c.tier === tier && c.deployment !== deployment).map((c) => c.deployment),
     tooLongFor: undefined,
     tooLongMessage: '',
+    usedInVain: undefined,
+    broken: undefined,
   }
 }
 
@@ -618,10 +652,54 @@ function seconds(ms: number): string {
   return `${Math.ceil(ms / 100) / 10} s`
 }
 
+/** Of both who spoke. */
+function both(a: Usage | undefined, b: Usage | undefined): Usage | undefined {
+  if (a === undefined || b === undefined) return a ?? b
+  return {
+    inputTokens: a.inputTokens + b.inputTokens,
+    cachedTokens: a.cachedTokens + b.cachedTokens,
+    cacheWriteTokens: a.cacheWriteTokens + b.cacheWriteTokens,
+    audioInputTokens: a.audioInputTokens + b.audioInputTokens,
+    outputTokens: a.outputTokens + b.outputTokens,
+    reasoningTokens: a.reasoningTokens + b.reasoningTokens,
+    audioOutputTokens: a.audioOutputTokens + b.audioOutputTokens,
+    source: 'counted',
+  }
+}
+
+// --- going on with an answer that broke off ------------------------------------------------------------------
+
+/** A comment: clients skip it, a person who looks at the stream sees it. No line break of a name may end it. */
+function toMark({ tier, called }: Attempt): string {
+  return `sluice: resumed by ${tier}:${called}`.replaceAll(/[\r\n]/g, ' ')
+}
+
+/** The cap for the rest of an answer, where it has one; about four characters to a token. */
+function capBehind(said: string | undefined, plan: Plan, request: ModelRequest): number | undefined {
+  const cap = plan.maxOutputTokens ?? request.maxOutputTokens
+  return cap === undefined ? undefined : Math.max(cap - Math.ceil((said?.length ?? 0) / 4), 1)
+}
+
+/** Nobody else could: it ends as it would have without them. */
+function afterBreak(ended: Ended, broken: Broken, { aborted }: AbortSignal): Ended {
+  const usage = both(broken.usage, ended.usage)
+  if (ended.error === undefined || aborted) return { ...ended, usage }
+  const { answeredBy, error } = ended.answeredBy === undefined ? broken : ended
+  return { answeredBy, usage, error }
+}
+
+function toFailed(result: Failure | Extract<Result, { outcome: 'broken' }>): Failure {
+  if (result.outcome === 'retry') return result
+  const { reason, usage, blameless } = result
+  const nothing = { retryAfterMs: undefined, key: false, park: false, message: '' }
+  return { outcome: 'retry', reason, usage, blameless, ...nothing }
+}
+
 // --- outcomes and errors ---------------------------------------------------------------------------------------
 
-function failed(error: GatewayError): Ended {
-  return { answeredBy: undefined, usage: undefined, error }
+/** Where nobody answered, what the last one used who was cut at it is what the request used. */
+function failed(error: GatewayError, usage?: Usage): Ended {
+  return { answeredBy: undefined, usage, error }
 }
 
 /** What was used until the caller went belongs to the one who was answering. */

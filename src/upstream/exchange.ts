@@ -14,6 +14,8 @@ export interface ExchangeParts {
   readonly key: Key | undefined
   readonly maxOutputTokens: number | undefined
   readonly userAgent: string
+  /** More places where the body changes, in the order in which they stand. */
+  readonly edits?: readonly Edit[] | undefined
 }
 
 /** @throws Error when the body has been dropped already (the answer has begun). */
@@ -22,7 +24,10 @@ export function createExchange(parts: ExchangeParts): Exchange {
   const { deployment } = candidate
   const model = deployment.model ?? request.model
   if (request.body === undefined) throw new Error('the request body is gone')
-  const { body, bytes } = splice(request.body, toEdits(request, model, parts.maxOutputTokens))
+  const { body, bytes } = splice(
+    request.body,
+    inOrder([...toEdits(request, model, parts.maxOutputTokens), ...(parts.edits ?? [])]),
+  )
   return {
     candidate,
     request,
@@ -100,6 +105,10 @@ export function toEdits(request: ModelRequest, model: string, maxOutputTokens: n
     const at = body.indexOf(OPEN_BRACE) + 1
     edits.push({ start: at, end: at, text: `${added.join(',')},` })
   }
+  return inOrder(edits)
+}
+
+function inOrder(edits: Edit[]): Edit[] {
   return edits.sort((a, b) => a.start - b.start)
 }
 

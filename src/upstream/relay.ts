@@ -3,6 +3,7 @@
 
 import { createFrameSplitter, FrameTooLarge } from '../bytes/sse.ts'
 import type { StreamWatch } from '../formats/format.ts'
+import type { Listener, Splice } from '../formats/resume.ts'
 import type { EventFacts, Frame, Reason, Stage } from '../types.ts'
 
 export interface Relay {
@@ -22,6 +23,8 @@ export interface Relayed {
 
 export type End =
   | { readonly kind: 'complete' }
+  /** It says something else than the answer that it was to go on with. */
+  | { readonly kind: 'apart' }
   /** `told` is the text of the event that told an error. */
   | { readonly kind: 'failed'; readonly reason: Reason; readonly told: string | undefined }
 
@@ -47,9 +50,13 @@ interface Setting {
   readonly stages: readonly Stage[]
   /** How many choices were asked for; they may come one behind the other. */
   readonly choices: number
+  /** Hears what passes, where somebody else may have to go on with it. */
+  readonly listener?: Listener | undefined
+  /** Where this stream goes on with another: finds where it follows. */
+  readonly splice?: Splice | undefined
 }
 
-export function createRelay({ watch, glance, stages, choices }: Setting): Relay {
+export function createRelay({ watch, glance, stages, choices, listener, splice }: Setting): Relay {
   const splitter = createFrameSplitter()
   let begun = false
   let preamble: Buffer[] = []
@@ -87,8 +94,12 @@ export function createRelay({ watch, glance, stages, choices }: Setting): Relay 
       const facts = frame.data === undefined || frame.data === '' ? NO_FACTS : watch.look(frame.data)
       const failure = failureOf(facts, frame.data)
       if (failure !== undefined) return { out, ended: failure }
-      const bytes = throughStages(frame, facts)
+      const next = begun || splice === undefined ? frame : splice.take(frame, facts)
+      if (next === 'held') continue
+      if (next === 'apart') return { out, ended: { kind: 'apart' } }
+      const bytes = throughStages(next, facts)
       if (bytes === undefined) continue
+      if (next.data !== undefined) listener?.passed(next.data, bytes !== next.bytes)
       if (!begun && !facts.content) {
         preamble.push(bytes)
         preambleBytes += bytes.length

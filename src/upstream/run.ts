@@ -3,6 +3,7 @@
 
 import { IMAGE_TOKENS } from '../config/limits.ts'
 import type { Fault, Format, HeaderLookup } from '../formats/format.ts'
+import { createListener, createSplice } from '../formats/resume.ts'
 import { type Redact, redactKeys } from '../formats/stage.ts'
 import type { Clock, Plan, Reason, Reply, Usage } from '../types.ts'
 import { type Result, toReason } from './attempt.ts'
@@ -19,6 +20,8 @@ export interface Run {
   readonly firstTokenMs: number
   /** Nobody is left behind this one: it is not cut for slowness. */
   readonly last: boolean
+  /** The answer of another that this one goes on with; undefined for one that begins. */
+  readonly resume: Resume | undefined
   readonly reply: Reply
   readonly signal: AbortSignal
   readonly clock: Clock
@@ -31,6 +34,15 @@ export interface Run {
   readonly onCommit: (firstTokenMs: number) => void
 }
 
+export interface Resume {
+  /** What the caller has read. */
+  readonly said: string
+  /** It was asked to go on behind that; else it begins anew. */
+  readonly isPrefilled: boolean
+  /** A line for the caller's record that somebody else speaks from here, a comment of the stream. */
+  readonly mark: string
+}
+
 /** Largest whole reply that is held. */
 const MAX_REPLY_BYTES = 64 * 1024 * 1024
 /** Most of an error body that is read, and how long for. */
@@ -38,6 +50,11 @@ const MAX_FAULT_BYTES = 64 * 1024
 const FAULT_BODY_MS = 2000
 /** A stream that gave its finish reason gets this long for its usage and end marker. */
 const TAIL_MS = 1000
+
+/** Ended by our clock. */
+const CUT_BY_US: ReadonlySet<Reason> = new Set(['first_token', 'first_byte', 'idle', 'attempt'])
+/** Ended by the connection. */
+const CUT: ReadonlySet<Reason> = new Set(['reset', 'incomplete'])
 
 const EVENT_STREAM = 'text/event-stream'
 
@@ -47,15 +64,19 @@ export function runAttempt(run: Run): Promise<Result> {
 }
 
 function start(run: Run, resolve: (result: Result) => void, reject: (error: unknown) => void): void {
-  const { exchange, format, plan, reply, clock, timers, signal, redact } = run
+  const { exchange, format, plan, reply, clock, timers, signal, redact, resume } = run
   const { request, candidate } = exchange
   const { tier } = candidate
   const startedMs = clock.now()
   const watch = format.provider.watch()
+  // Once is enough: who goes on is not gone on with.
+  const listener = plan.resumes && resume === undefined ? createListener(format.provider) : undefined
   const relay = createRelay({
     watch,
     glance: format.provider.watch,
     choices: request.choices,
+    listener,
+    splice: resume && createSplice(format.provider, resume.isPrefilled ? '' : resume.said),
     stages: [...plan.stages.map((make) => make()), ...(redact === undefined ? [] : [redactKeys(redact)])],
   })
 
@@ -153,7 +174,8 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
 
   /** The upstream failed: before the first byte somebody else may try, after it the answer is broken. */
   function fail(reason: Reason, blameless = false): void {
-    if (phase === 'relay') finish({ outcome: 'broken', reason, usage: usageSoFar(), blameless }, true)
+    if (phase === 'relay')
+      finish({ outcome: 'broken', reason, usage: usageSoFar(), blameless, said: listener?.said }, true)
     else
       finish(
         {
@@ -164,16 +186,26 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
           park: false,
           message: '',
           blameless,
+          usage: usedInVain(reason),
         },
         true,
       )
   }
 
   const onLeft = guarded(() => {
-    // Once the request has gone out the provider works on it, and somebody pays for that.
-    const begun = phase !== 'connect' && status < 300
-    finish({ outcome: 'left', usage: begun ? usageSoFar() : undefined }, true)
+    finish({ outcome: 'left', usage: isAtWork() ? usageSoFar() : undefined }, true)
   })
+
+  /** Once the request has gone out the provider works on it, and somebody pays for that. */
+  function isAtWork(): boolean {
+    return phase !== 'connect' && status < 300
+  }
+
+  /** Of a call that we gave up, or of an answer that stopped coming: nobody will tell what it took. */
+  function usedInVain(reason: Reason): Usage | undefined {
+    const isCut = CUT_BY_US.has(reason) || (CUT.has(reason) && lastDataMs > 0)
+    return isCut && isAtWork() ? usageSoFar() : undefined
+  }
 
   /** The provider's own figures, else what was seen: a stream that broke still used tokens. */
   function usageSoFar(): Usage {
@@ -219,7 +251,8 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     if (fault.verdict === 'refuse') return finish({ outcome: 'refuse', status: told, fault }, true)
     const { retryAfterMs, key, park, message, verdict } = fault
     const why = verdict === 'context' ? 'context' : reason
-    finish({ outcome: 'retry', reason: why, retryAfterMs, key, park, message, blameless: false }, true)
+    const usage = undefined
+    finish({ outcome: 'retry', reason: why, retryAfterMs, key, park, message, blameless: false, usage }, true)
   }
 
   function readWhole(): void {
@@ -245,6 +278,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     }
     if (ended === undefined) return
     if (ended.kind === 'complete') complete()
+    else if (ended.kind === 'apart') fail('incomplete', true)
     else if (ended.told === undefined || phase === 'relay') fail(ended.reason)
     else judge(format.provider.inBand(ended.told), ended.reason)
   }
@@ -253,8 +287,9 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
   function commit(): void {
     run.onCommit(clock.now())
     phase = 'relay'
-    request.letGo()
-    reply.begin(status, `${EVENT_STREAM}; charset=utf-8`)
+    if (listener === undefined) request.letGo()
+    if (resume === undefined) reply.begin(status, `${EVENT_STREAM}; charset=utf-8`)
+    else reply.write(Buffer.from(`: ${resume.mark}\n\n`))
     reply.onDrain = onDrain
     arm()
   }

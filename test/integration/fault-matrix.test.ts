@@ -5,10 +5,15 @@ import { createServer, type Server } from 'node:https'
 import OpenAI, { APIError } from 'openai'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { createAuthority } from '../support/certificates.ts'
-import { FAULT_MATRIX, type Played, type Row, type Seen, WAITS } from '../support/fault-matrix.ts'
+import { FAULT_MATRIX, type Played, RESUMED, type Row, type Seen, WAITS } from '../support/fault-matrix.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { freePort } from '../support/ports.ts'
-import { answer, createScriptedProvider, type ScriptedProvider } from '../support/scripted-provider.ts'
+import {
+  answer,
+  createScriptedProvider,
+  DEFAULT_TEXT,
+  type ScriptedProvider,
+} from '../support/scripted-provider.ts'
 
 /** Of the scripted error of any status. */
 const PROVIDERS_WORDS = 'Scripted status'
@@ -59,7 +64,7 @@ beforeAll(async () => {
         () => next.close(),
       )
       if (row.first.kind === 'script') first.script(row.first.script)
-      next.script(row.next ?? answer({ text: TEXT }))
+      next.script(row.next ?? answer(row.resume === undefined ? { text: TEXT } : {}))
       const keys = ['env:KEY_1', 'env:KEY_2'].slice(0, row.keys ?? 1)
       const [window, larger] = row.windows ?? []
       providers[`a-${model}`] = { format: 'openai', baseUrl: urlOf(row.first, first), apiKey: keys }
@@ -72,9 +77,10 @@ beforeAll(async () => {
       tiers[`b-${model}`] = {
         ...waits,
         idle: '2s',
-        deployments: [{ use: `b-${model}/m`, ...(larger && { contextWindow: larger }) }],
+        deployments: [{ use: `b-${model}/m`, ...row.resume, ...(larger && { contextWindow: larger }) }],
       }
-      routes[model] = [`a-${model}`, `b-${model}`]
+      const through = [`a-${model}`, `b-${model}`]
+      routes[model] = row.resume === undefined ? through : { tiers: through, midStream: 'resume' }
       places.push({ row, streamed, seen, model, first, next })
     }
   }
@@ -96,7 +102,7 @@ interface Told {
 }
 
 /** One request by the SDK, in the words of the matrix. */
-async function ask({ model, streamed }: Place): Promise<Told> {
+async function ask({ model, streamed, row }: Place): Promise<Told> {
   let head: Headers | undefined
   const client = new OpenAI({
     baseURL: gateway.baseUrl,
@@ -116,7 +122,12 @@ async function ask({ model, streamed }: Place): Promise<Told> {
   try {
     const messages = [{ role: 'user' as const, content: 'Hello.' }]
     if (streamed) {
-      for await (const chunk of await client.chat.completions.create({ model, messages, stream: true })) {
+      for await (const chunk of await client.chat.completions.create({
+        model,
+        messages,
+        ...row.ask,
+        stream: true,
+      })) {
         text += chunk.choices[0]?.delta.content ?? ''
         finish = chunk.choices[0]?.finish_reason ?? finish
       }
@@ -132,7 +143,7 @@ async function ask({ model, streamed }: Place): Promise<Told> {
   const reasons = [...(head?.get('x-sluice-attempts') ?? '').matchAll(/=([^,]+)/g)].map(
     ([, reason]) => reason,
   )
-  return { caller: inWords({ failure, text, finish, head }), reasons: reasons.join(', '), tookMs }
+  return { caller: inWords({ failure, text, finish, head, row }), reasons: reasons.join(', '), tookMs }
 }
 
 function inWords({
@@ -140,20 +151,24 @@ function inWords({
   text,
   finish,
   head,
+  row,
 }: {
   readonly failure: unknown
   readonly text: string
   readonly finish: string | null
   readonly head: Headers | undefined
+  readonly row: Row
 }): string {
   if (failure instanceof SyntaxError) return 'the event as it came: SDKs raise on it'
   if (failure instanceof APIError) {
-    if (text === '') return failure.status === undefined ? String(failure) : toStatusWords(failure)
+    if (text === '' && failure.code !== 'upstream_incomplete')
+      return failure.status === undefined ? String(failure) : toStatusWords(failure)
     return failure.code === 'upstream_incomplete'
       ? 'what came, then the error `upstream_incomplete`'
       : `what came, then ${failure.code}`
   }
   if (failure !== undefined) return String(failure)
+  if (row.resume !== undefined) return text === DEFAULT_TEXT ? RESUMED : `not the whole answer: ${text}`
   if (finish === 'content_filter') return 'the answer, `content_filter` its finish reason'
   return head?.get('x-sluice-degraded') === 'true' ? 'the answer of the next tier' : 'the answer'
 }
@@ -176,7 +191,7 @@ it('plays every row, for whole replies and for streams', { timeout: 120_000 }, a
       const { caller, reasons, tookMs } = answers[i] as Told
       const where = { fault: row.fault, streamed }
       // The reason that broke an answer comes behind its headers; the log has it.
-      const isBroken = seen.caller.includes('upstream_incomplete')
+      const isBroken = seen.caller.includes('upstream_incomplete') || seen.caller === RESUMED
       told.push({
         ...where,
         caller,
@@ -196,15 +211,12 @@ it('plays every row, for whole replies and for streams', { timeout: 120_000 }, a
   expect(told).toEqual(expected)
 })
 
-it('writes the reason that broke an answer to the log', async () => {
+it('writes the reasons that come behind the headers to the log', async () => {
   for (const { row, streamed, seen, model } of places) {
-    if (!seen.caller.includes('upstream_incomplete')) continue
+    if (!seen.caller.includes('upstream_incomplete') && seen.caller !== RESUMED) continue
     const line = await gateway.waitForLog(({ route }) => route === model)
-    expect([row.fault, streamed, JSON.stringify(line.attempts)]).toEqual([
-      row.fault,
-      streamed,
-      expect.stringContaining(`=${seen.reasons}"`),
-    ])
+    const reasons = [line.attempts].flat().map((attempt) => String(attempt).split('=').at(-1))
+    expect([row.fault, streamed, reasons.join(', ')]).toEqual([row.fault, streamed, seen.reasons])
   }
 })
 

@@ -8,6 +8,7 @@ import {
   contentFilter,
   contextLengthExceeded,
   cutAfter,
+  DEFAULT_TEXT,
   empty200,
   errorIn200,
   headersOnly,
@@ -62,6 +63,10 @@ export interface Row {
   readonly tier?: Readonly<Record<string, unknown>>
   readonly keys?: number
   readonly windows?: readonly [first: number, next: number]
+  /** The route says `midStream: resume`; merged over the deployment of the next tier. */
+  readonly resume?: Readonly<Record<string, unknown>>
+  /** Merged over what the caller asks. */
+  readonly ask?: Readonly<Record<string, unknown>>
   /** Undefined where the fault is one of streams only. */
   readonly whole?: Seen
   readonly stream: Seen
@@ -71,6 +76,7 @@ const FIRST = 'the answer'
 const NEXT = 'the answer of the next tier'
 const BROKEN = 'what came, then the error `upstream_incomplete`'
 const NOBODY = '503 `upstream_failed`'
+export const RESUMED = 'the whole answer, the next tier goes on with it'
 
 const play = (...script: Behaviour[]): Played => ({ kind: 'script', script })
 
@@ -82,6 +88,13 @@ function moved(reason: string, added: Added = 'nothing'): Seen {
 function retried(reason: string, added: Added = 'a pause of up to 100 ms'): Seen {
   return { caller: NEXT, calls: [2, 1], reasons: `${reason}, ${reason}, 200`, added }
 }
+
+const resumed = (reason: string): Seen => ({
+  caller: RESUMED,
+  calls: [1, 1],
+  reasons: `${reason}, 200`,
+  added: 'idle',
+})
 
 const both = (seen: Seen): { whole: Seen; stream: Seen } => ({ whole: seen, stream: seen })
 const again = (reason: string): Seen => ({
@@ -98,6 +111,17 @@ const broken = (reason: string, added: Added = 'nothing'): Seen => ({
 })
 const fine: Seen = { caller: FIRST, calls: [1, 0], reasons: '200', added: 'nothing' }
 const passedOn = (caller: string): Seen => ({ caller, calls: [1, 0], reasons: '400', added: 'nothing' })
+
+/** Answers as if it had itself said the last message. */
+function goesOn(): Behaviour {
+  return {
+    run(call) {
+      const said = String(call.chat.messages.at(-1)?.content)
+      if (!DEFAULT_TEXT.startsWith(said)) throw new Error(`nothing to go on with: ${said}`)
+      return answer({ text: DEFAULT_TEXT.slice(said.length) }).run(call)
+    },
+  }
+}
 
 const TRUNCATED_GZIP: Behaviour = {
   run(call) {
@@ -237,6 +261,73 @@ export const FAULT_MATRIX: readonly Row[] = [
     fault: 'a stall in the middle',
     first: play(stallAfter(3)),
     whole: moved('idle', 'idle'),
+    stream: broken('idle', 'idle'),
+  },
+  // --- in the middle, on a route with `midStream: resume`
+  {
+    fault: '`resume`: a stall in the middle',
+    first: play(stallAfter(3)),
+    resume: {},
+    stream: resumed('idle'),
+  },
+  {
+    fault: '`resume`: a stall behind some reasoning',
+    first: play(stallAfter(4, { reasoning: ['Let me', ' think.'] })),
+    next: answer({ reasoning: ['Other', ' thoughts.'] }),
+    resume: {},
+    stream: resumed('idle'),
+  },
+  {
+    fault: '`resume`: cut in the middle (reset)',
+    first: play(cutAfter({ frames: 3 })),
+    resume: {},
+    stream: { ...resumed('reset, reset'), calls: [2, 1], added: 'a pause of up to 100 ms' },
+  },
+  {
+    fault: '`resume`: an error event in the middle',
+    first: play(inBandErrorAfterContent()),
+    resume: {},
+    stream: { ...resumed('in_band'), added: 'nothing' },
+  },
+  {
+    fault: '`resume`, and a fallback with `prefill`',
+    first: play(stallAfter(3)),
+    next: goesOn(),
+    resume: { prefill: true },
+    stream: resumed('idle'),
+  },
+  {
+    fault: '`resume`, and a fallback that rejects `prefill`',
+    first: play(stallAfter(3)),
+    next: status(400),
+    resume: { prefill: 'prefix' },
+    stream: { ...broken('idle, 400', 'idle'), calls: [1, 1] },
+  },
+  {
+    fault: '`resume`, and a fallback that says something else',
+    first: play(stallAfter(3)),
+    next: answer({ text: 'Something else altogether.' }),
+    resume: {},
+    stream: { ...broken('idle, incomplete', 'idle'), calls: [1, 1] },
+  },
+  {
+    fault: '`resume`, and the next tier breaks as well',
+    first: play(stallAfter(3)),
+    next: cutAfter({ frames: 5 }),
+    resume: {},
+    stream: { ...broken('idle, reset', 'idle'), calls: [1, 1] },
+  },
+  {
+    fault: '`resume`: a stall in a tool call',
+    first: play(stallAfter(3, { toolCalls: [{ name: 'look', args: { at: 'the sky' } }] })),
+    resume: {},
+    stream: broken('idle', 'idle'),
+  },
+  {
+    fault: '`resume`: a stall in JSON mode',
+    first: play(stallAfter(3)),
+    resume: {},
+    ask: { response_format: { type: 'json_object' } },
     stream: broken('idle', 'idle'),
   },
   // --- what is not an answer

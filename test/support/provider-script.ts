@@ -78,7 +78,7 @@ export interface AnswerOptions {
   readonly newline?: '\n' | '\r\n' | '\r'
 }
 
-const DEFAULT_TEXT = 'Hello from the scripted provider.'
+export const DEFAULT_TEXT = 'Hello from the scripted provider.'
 const CREATED = 1_760_000_000
 
 // --- good answers ----------------------------------------------------------------------------------------

@@ -98,8 +98,6 @@ test('says what is legal but probably not meant', () => {
     expect.stringContaining('provider claude: format anthropic is called at its'),
     'provider other has no apiKey, and its vendor will ask for one',
     'provider lab is simulated, so its baseUrl and apiKey have no effect',
-    'provider lab: limits.wait has no effect here: who is full is routed around at once',
-    'deployment lab/y: limits.wait has no effect here: who is full is routed around at once',
     'tier spare is in no route',
     'admin listens beyond this machine without a token: metrics are open to whoever reaches the port',
     'redis.url holds a password; a reference such as "env:REDIS_URL" keeps it out of the file',

@@ -23,6 +23,18 @@ function refusal(text: string | Buffer, allowFields: readonly string[] = []): Ga
 }
 
 describe('readRequest', () => {
+  it.each([
+    [true, {}],
+    [true, { response_format: { type: 'text' }, logprobs: false, audio: null, n: 1 }],
+    [false, { response_format: { type: 'json_object' } }],
+    [false, { response_format: { type: 'json_schema', json_schema: {} } }],
+    [false, { logprobs: true }],
+    [false, { audio: { voice: 'alloy' } }],
+    [false, { n: 2 }],
+  ])('says %s to whether an answer is plain text that is asked for with %j', (plainText, members) => {
+    expect(read(JSON.stringify({ model: 'm', ...members })).plainText).toBe(plainText)
+  })
+
   it('reads what the gateway needs and leaves the body as it came', () => {
     const body =
       '{"max_tokens": 5, "model" : "a\\/b", "stream":true,"n":2,"stream_options":{"include_usage":true},"x":[]}'

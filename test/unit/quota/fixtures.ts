@@ -118,6 +118,7 @@ export function modelRequest(some: Partial<ModelRequest> = {}): ModelRequest {
     includeUsage: false,
     maxOutputTokens: 100,
     choices: 1,
+    plainText: true,
     textBytes: 300,
     images: 0,
     cacheKey: undefined,

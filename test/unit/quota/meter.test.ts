@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { GatewayError } from '../../../src/errors.ts'
 import { createMeter, type Meter } from '../../../src/quota/meter.ts'
 import { type Store, systemTimers } from '../../../src/quota/store.ts'
-import type { Deployment, Hold, Limits, Refusal, Subject } from '../../../src/types.ts'
+import type { Deployment, Hold, Limits, ModelRequest, Refusal, Subject } from '../../../src/types.ts'
 import {
   allowed,
   caller,
@@ -58,6 +58,7 @@ function deployment(own: Partial<Limits>, provider: Partial<Limits>): Deployment
     price: undefined,
     listPrices: [],
     limits: limits(own),
+    prefill: false,
     text: undefined,
   }
 }
@@ -320,6 +321,30 @@ describe('the gate', () => {
       subject: { kind: 'deployment', id: 'google/gemini-3-flash' },
     })
     expect(meter.openHolds()).toBe(0)
+  })
+
+  it('waits for a slot where the provider says so, agent by agent, and only for those who may wait', async () => {
+    const { meter } = setUp()
+    const at = deployment({}, { concurrency: 1, waitMs: 5_000 })
+    const requestOf = async (): Promise<ModelRequest> => {
+      const request = modelRequest()
+      await meter.reserve(caller({}), request, allowed())
+      return request
+    }
+    const first = (await meter.gate.enter(at, await requestOf(), {})) as Hold
+    expect(await meter.gate.enter(at, await requestOf())).toMatchObject({ kind: 'concurrency' })
+    const left = new AbortController()
+    const waits = meter.gate.enter(at, await requestOf(), {})
+    const leaves = meter.gate.enter(at, await requestOf(), { signal: left.signal })
+    await nextTurn()
+    expect(meter.waiting()).toBe(2)
+    left.abort()
+    expect(await leaves).toHaveProperty('waitMs')
+    meter.gate.leave(first, undefined)
+    const second = (await waits) as Hold
+    expect(second).toHaveProperty('id')
+    meter.gate.leave(second, undefined)
+    expect([meter.waiting(), meter.openHolds()]).toEqual([0, 0])
   })
 
   it('is open where nobody has a limit', async () => {

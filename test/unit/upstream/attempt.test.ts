@@ -21,6 +21,7 @@ function retry(reason: Reason, over: Partial<Retry> = {}): Retry {
     park: false,
     message: '',
     blameless: false,
+    usage: undefined,
     ...over,
   }
 }

@@ -24,6 +24,7 @@ import {
   START_MS,
   STREAM,
   type World,
+  withCode,
 } from './stage.ts'
 
 const one = makeDeployment('a/one')
@@ -875,6 +876,46 @@ describe('money', () => {
     expect({ source, outputTokens }).toEqual({ source: 'counted', outputTokens: 1 })
     expect(outcome?.costMicros).toBe((inputTokens ?? 0) * 2 + 8)
     expect(stage.costs).toEqual([outcome?.costMicros])
+  })
+
+  it('of a call that we cut is that of its prompt: the provider was at work', async () => {
+    const stage = createCallStage({ plan: makePlan([spend.tier, first]) })
+    const call = await stage.nth(0)
+    call.started()
+    await stage.time.advanceAsync(spend.tier.firstTokenMs)
+    expect(call.aborted).toBe(true)
+    const prompt = Math.ceil(stage.request.textBytes / 4) * 2
+    expect(prompt).toBeGreaterThan(0)
+    expect(stage.costs).toEqual([prompt])
+    expect(stage.gate).toContainEqual({
+      leave: 'b/two',
+      usage: expect.objectContaining({ outputTokens: 0, source: 'counted' }),
+    })
+    answerWell(await stage.nth(1))
+    await stage.over()
+    expect(costs(stage)).toEqual([prompt, undefined])
+  })
+
+  it('of a request that ends with its deadline is not nothing, nor are its tokens', async () => {
+    const stage = createCallStage({ plan: makePlan([spend.tier], { deadlineAt: START_MS + 2000 }) })
+    ;(await stage.nth(0)).started()
+    await stage.time.advanceAsync(2000)
+    const tokens = Math.ceil(stage.request.textBytes / 4)
+    expect(await stage.over()).toMatchObject({
+      error: { code: 'deadline_exceeded' },
+      usage: { inputTokens: tokens, outputTokens: 0 },
+      costMicros: tokens * 2,
+    })
+  })
+
+  it.each([
+    ['refused', (call: ScriptedCall) => call.failed(withCode('ECONNREFUSED'))],
+    ['a 503', says(503)],
+  ])('of a call that was %s is nothing', async (_, end) => {
+    const stage = createCallStage({ plan: makePlan([spend.tier]) })
+    const call = await stage.nth(0)
+    end(call)
+    expect(await stage.over()).toMatchObject({ usage: undefined, costMicros: 0 })
   })
 
   it('of a model that the caller named is at the price of that name', async () => {

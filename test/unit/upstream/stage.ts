@@ -33,7 +33,7 @@ import { createKeys, type Keys } from '../../../src/upstream/keys.ts'
 import type { Exchange, Kind, Receiver } from '../../../src/upstream/kind.ts'
 import { createPace, type Pace } from '../../../src/upstream/pace.ts'
 import { createRetryBudget, type RetryBudget } from '../../../src/upstream/retry-budget.ts'
-import { runAttempt } from '../../../src/upstream/run.ts'
+import { type Resume, runAttempt } from '../../../src/upstream/run.ts'
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts'
 
 // --- values ------------------------------------------------------------------------------------------------
@@ -72,6 +72,7 @@ export function makeDeployment(
     contextWindow: undefined,
     price: undefined,
     listPrices: [],
+    prefill: false,
     limits: NO_LIMITS,
     text: undefined,
     ...over,
@@ -107,7 +108,7 @@ export function makeTier(name: string, deployments: readonly Deployment[], over:
 }
 
 export function makeRoute(tiers: readonly Tier[], over: Partial<Route> = {}): Route {
-  return { name: 'm', tiers, limits: NO_LIMITS, deadlineMs: undefined, ...over }
+  return { name: 'm', tiers, limits: NO_LIMITS, deadlineMs: undefined, midStream: 'error', ...over }
 }
 
 export function makePlan(tiers: readonly Tier[], over: Partial<Plan> = {}): Plan {
@@ -123,6 +124,7 @@ export function makePlan(tiers: readonly Tier[], over: Partial<Plan> = {}): Plan
     class: 'normal',
     deadlineAt: START_MS + 600_000,
     maxOutputTokens: undefined,
+    resumes: false,
     stages: [withholdUsage],
     ...over,
   }
@@ -336,6 +338,7 @@ export interface RunOptions {
   readonly plan?: Partial<Plan>
   readonly secret?: string
   readonly format?: Format
+  readonly resume?: Resume
 }
 
 export interface RunStage {
@@ -377,6 +380,7 @@ export function createRun(options: RunOptions = {}): RunStage {
     plan,
     firstTokenMs: tier.firstTokenMs,
     last: options.last ?? false,
+    resume: options.resume,
     reply,
     signal: left.signal,
     clock: time.clock,

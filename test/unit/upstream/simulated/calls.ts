@@ -105,6 +105,7 @@ function toExchange({
     stream: false,
     includeUsage: false,
     maxOutputTokens: undefined,
+    plainText: true,
     choices: 1,
     textBytes: bytes.length,
     images: 0,
@@ -156,6 +157,7 @@ function toDeployment(
     contextWindow: undefined,
     price: undefined,
     listPrices: [],
+    prefill: false,
     limits: NONE,
     text,
   }
