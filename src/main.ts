@@ -53,6 +53,7 @@ import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
 import type { Clock } from './types.ts'
 import { createHealth } from './upstream/health.ts'
+import { createHedges } from './upstream/hedges.ts'
 import {
   answerHint,
   createLinkCarrier,
@@ -354,6 +355,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     keys: createKeys({ clock, reveal: (reference) => keyring.value(reference) }),
     hints,
     pace: createPace({ clock }),
+    hedges: createHedges(),
     retries: createRetryBudget({
       clock,
       share: () => failover().retryBudget,

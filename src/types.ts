@@ -283,6 +283,13 @@ export interface Deployment {
   readonly text: string | undefined
 }
 
+export interface Hedge {
+  /** How long the first may be silent; undefined for the 95th percentile of its own recent streams. */
+  readonly afterMs: number | undefined
+  /** Second calls for each request, at most, 0..1. */
+  readonly atMost: number
+}
+
 export interface Tier {
   readonly name: string
   readonly deployments: readonly Deployment[]
@@ -295,6 +302,8 @@ export interface Tier {
   readonly idleMs: number
   readonly attemptMs: number
   readonly connectMs: number
+  /** A second call beside one that is slow; undefined where none is to be made. */
+  readonly hedge: Hedge | undefined
   /** Second calls to the same deployment for a passing error. */
   readonly retries: number
   readonly patienceMs: number

@@ -315,6 +315,10 @@ function toTier(name: string, written: TierFile, { providers, settings, listed }
     idleMs: written.idle,
     attemptMs: written.attempt,
     connectMs: written.connect,
+    hedge: written.hedge && {
+      afterMs: written.hedge.after === 'p95' ? undefined : written.hedge.after,
+      atMost: written.hedge.atMost,
+    },
     retries: written.retries,
     patienceMs: written.patience,
     needsReview: written.needsReview,

@@ -544,7 +544,24 @@ const tier = z.strictObject({
   patience: duration({ min: '0s', max: '5m' })
     .prefault('0s')
     .describe('Longest `retry-after` that is waited out when nobody else in the tier can answer.'),
-  hedge: notYet('A second call when the first is slow: `{ after: p95, atMost: 0.05 }`.'),
+  hedge: z
+    .strictObject({
+      after: z
+        .union([z.literal('p95'), duration({ min: '1ms', max: '1h' })])
+        .describe(
+          'How long the first call may be silent: `p95` of its recent streams, as soon as twenty are known, or a duration.',
+        ),
+      atMost: z
+        .number()
+        .gt(0)
+        .max(1)
+        .default(0.05)
+        .describe('Second calls as a share of the requests that this tier answers first.'),
+    })
+    .optional()
+    .describe(
+      'Asks another deployment of the tier as well when the first is slow to begin; the first to answer is heard, the other called off. Both are paid.',
+    ),
   needsReview: z
     .boolean()
     .default(false)

@@ -50,6 +50,9 @@ const PASSING: ReadonlySet<Reason> = new Set([
   'empty',
 ])
 
+/** A provider that has too much to do: others are asked at once, but where there is nobody else it is worth another look. */
+const BUSY: ReadonlySet<Reason> = new Set(['408', '429', '503', '529'])
+
 export interface Standing {
   /** Second calls to this deployment that its tier still allows. */
   readonly retriesLeft: number
@@ -61,6 +64,8 @@ export interface Standing {
   readonly tiersLeft: number
   /** Another deployment of the tier can be called. */
   readonly otherInTier: boolean
+  /** No other provider behind this one can be called. */
+  readonly isAlone: boolean
   readonly patienceMs: number
   /** Until the deadline of the request. */
   readonly timeLeftMs: number
@@ -82,13 +87,15 @@ export function nextStep(
       retryAfterMs <= standing.patienceMs && retryAfterMs < standing.timeLeftMs && !standing.otherInTier
     return wait ? { step: 'same', waitMs: retryAfterMs, jitter: false } : next
   }
-  if (PASSING.has(result.reason) && standing.retriesLeft > 0)
-    return { step: 'same', waitMs: BACKOFF_MS, jitter: true }
+  if (standing.retriesLeft <= 0) return next
+  if (PASSING.has(result.reason)) return { step: 'same', waitMs: BACKOFF_MS, jitter: true }
+  if (standing.isAlone && BUSY.has(result.reason)) return { step: 'same', waitMs: BUSY_MS, jitter: true }
   return next
 }
 
 /** Longest pause before a second call to the same deployment; the pause itself is drawn from all of it. */
 const BACKOFF_MS = 100
+const BUSY_MS = 500
 
 /** A tier gets a second call only while the attempts left exceed the tiers left (design §4, `failover.attempts`). */
 export function mayCallAgain({

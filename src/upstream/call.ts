@@ -23,6 +23,7 @@ import type {
 import { isLarger, mayCallAgain, nextStep, type Result } from './attempt.ts'
 import { createExchange } from './exchange.ts'
 import type { Entry, Health, State } from './health.ts'
+import { createRace, type Hedges, type Leg } from './hedges.ts'
 import type { Hints } from './hints.ts'
 import type { Key, Keys } from './keys.ts'
 import type { Kind } from './kind.ts'
@@ -62,6 +63,7 @@ export interface UpstreamDeps {
   readonly keys: Keys
   readonly pace: Pace
   readonly retries: RetryBudget
+  readonly hedges: Hedges
   readonly clock: Clock
   readonly timers: Timers
   readonly random: () => number
@@ -80,7 +82,7 @@ const PROBE_LOOK_MS = 25
 const LEAST_TIME_MS = 5
 
 export function createUpstream(deps: UpstreamDeps): Upstream {
-  const { health, hints, keys, pace, retries, clock, timers } = deps
+  const { health, hints, keys, pace, retries, hedges, clock, timers } = deps
   return {
     foresee: (plan) => plan.tiers.flatMap(({ candidates }) => candidates.map((one) => seePlace(one, plan))),
 
@@ -180,58 +182,22 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       ) {
         return undefined
       }
-      const { provider } = deployment
-      const isSecond = provider !== undefined && walk.hasCalled(provider.name)
-      if (isSecond && !retries.mayAgain(provider.name)) return undefined
+      if (!mayCall(candidate, walk)) return undefined
       const entered = await enter(candidate, walk, job)
       if (entered === undefined) return undefined
-      if (provider !== undefined) retries[isSecond ? 'again' : 'first'](provider.name)
-      if (!isReply) walk.called(candidate)
-
-      const attempt: Attempt = {
-        tier: tier.name,
-        deployment: deployment.name,
-        called: nameOf(deployment, job.request),
-        outcome: 'retry',
-        reason: 'attempt',
-        startedMs: clock.now(),
-        endedMs: 0,
-        firstTokenMs: undefined,
-        costMicros: 0,
-      }
-      if (job.force === true) forgetSkip(candidate, hands.attempts)
-      hands.attempts.push(attempt)
-      pace.begin(deployment.name)
-      const last = isReply || job.force === true || !hasFallback(candidate, walk, plan)
-      const result = await attemptOnce(candidate, entered, { ...job, attempt, last, walk }).catch(
-        (error: unknown) => {
-          // A defect of ours: what was taken comes back all the same.
-          attempt.endedMs = clock.now()
-          leave(candidate, entered, { outcome: 'left', usage: undefined }, { ...job, attempt })
-          throw error
-        },
-      )
-      attempt.endedMs = clock.now()
-      attempt.outcome = result.outcome
-      if (result.outcome === 'retry' || result.outcome === 'broken') attempt.reason = result.reason
-      else if (result.outcome === 'refuse') attempt.reason = `${result.status}`
-      // 499: the caller left or was sent away, which is nobody's failure.
-      else attempt.reason = result.outcome === 'answered' ? '200' : '499'
-      attempt.costMicros = costOf(deployment, job.request, usageOf(result))
-      leave(candidate, entered, result, { ...job, attempt })
-
+      const { by, result } = await callHedged(candidate, entered, walk, job)
       switch (result.outcome) {
         case 'answered':
-          return { answeredBy: candidate, usage: result.usage, error: undefined }
+          return { answeredBy: by, usage: result.usage, error: undefined }
         case 'left':
-          return left(hands.signal, result.usage, candidate)
+          return left(hands.signal, result.usage, by)
         case 'refuse':
           // Whoever does not take it as it was put for him hides nothing of what went wrong before.
           if (walk.broken !== undefined) return undefined
           return failed(toPassedError(result))
         case 'broken': {
           const error = toBrokenError(result.reason, plan, clock.now())
-          const broken = { answeredBy: candidate, usage: result.usage, error }
+          const broken = { answeredBy: by, usage: result.usage, error }
           if (result.said === undefined) return broken
           walk.broken = { ...broken, said: result.said }
           break
@@ -257,6 +223,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
           attemptsLeft: plan.attempts - walk.calls,
           tiersLeft,
           otherInTier: walk.othersInTier(candidate).some(({ name }) => health.isAvailable(name, plan.class)),
+          isAlone: !hasOther(candidate, walk, plan),
           patienceMs: tier.patienceMs,
           timeLeftMs: plan.deadlineAt - clock.now(),
         },
@@ -267,6 +234,136 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       // A timer counts whole milliseconds and may be a little early: an exact wait is rounded to the safe side.
       if (waitMs > 0) await pause(jitter ? waitMs * deps.random() : Math.ceil(waitMs) + 1, hands.signal)
     }
+  }
+
+  /** Whether the budget for second calls to a provider allows one. */
+  function mayCall({ deployment: { provider } }: Candidate, walk: Walk): boolean {
+    return provider === undefined || !walk.hasCalled(provider.name) || retries.mayAgain(provider.name)
+  }
+
+  /**
+   * One call, or two of a tier that hedges: where the first has not begun to answer in time, another deployment of the
+   * tier is asked as well. The first to answer is heard, the other called off. `by`: who it was.
+   */
+  async function callHedged(
+    candidate: Candidate,
+    entered: Entered,
+    walk: Walk,
+    job: Job,
+  ): Promise<{ by: Candidate; result: Result }> {
+    const { tier, deployment } = candidate
+    const { hedge } = tier
+    if (hedge === undefined || job.force === true || walk.broken !== undefined) {
+      return { by: candidate, result: await callOnce(candidate, entered, walk, job) }
+    }
+    hedges.earn(tier.name, hedge.atMost)
+    const race = createRace(job.hands.signal)
+    const first = callOnce(candidate, entered, walk, { ...job, leg: race.leg })
+    const afterMs = hedge.afterMs ?? pace.p95(deployment.name)
+    const second =
+      afterMs !== undefined && (await isStillSilent(afterMs, first, race.won))
+        ? await beginSecond(candidate, walk, { ...job, leg: race.leg }, () => race.isWon)
+        : undefined
+    if (second === undefined) return { by: candidate, result: await first }
+    const [one, two] = await Promise.all([first, second.result])
+    const [heard, other] = isFinal(two) && !isFinal(one) ? [two, one] : [one, two]
+    if (other.outcome === 'retry') {
+      walk.usedInVain = other.usage ?? walk.usedInVain
+      if (other.reason === 'context') walk.tooLongFor = heard === one ? second.by.deployment : deployment
+    }
+    return { by: heard === two ? second.by : candidate, result: heard }
+  }
+
+  /** Calls another deployment of the tier as well; undefined where there is none to be had in time. */
+  async function beginSecond(
+    { tier, deployment }: Candidate,
+    walk: Walk,
+    job: Job,
+    isWon: () => boolean,
+  ): Promise<{ by: Candidate; result: Promise<Result> } | undefined> {
+    const attemptsLeft = job.plan.attempts - walk.calls
+    const by = walk.candidates.find(
+      (one) =>
+        one.tier === tier &&
+        one.deployment !== deployment &&
+        one.doubt === undefined &&
+        !walk.hasTried(one) &&
+        health.isAvailable(one.deployment.name, job.plan.class),
+    )
+    if (
+      by === undefined ||
+      attemptsLeft <= 0 ||
+      !mayCallAgain({ attemptsLeft, tiersLeft: walk.tiersBehind(by) })
+    )
+      return undefined
+    if (!mayCall(by, walk) || !hedges.take(tier.name)) return undefined
+    const entered = await enter(by, walk, job)
+    if (entered === undefined) return undefined
+    if (!isWon() && !job.hands.signal.aborted) return { by, result: callOnce(by, entered, walk, job) }
+    // It has come meanwhile: nothing was asked.
+    health.released(by.deployment.name, entered.entry)
+    if (entered.hold !== undefined) job.hands.gate.leave(entered.hold, undefined, 0)
+    return undefined
+  }
+
+  /** Whether a call has neither ended nor begun to answer after so long. */
+  async function isStillSilent(ms: number, call: Promise<Result>, begun: Promise<void>): Promise<boolean> {
+    let timer: unknown
+    const late = new Promise<true>((resolve) => {
+      timer = timers.set(Math.ceil(ms), () => resolve(true))
+    })
+    const ended = Promise.race([call, begun]).then(
+      () => false as const,
+      () => false as const,
+    )
+    const isLate = await Promise.race([late, ended])
+    timers.clear(timer)
+    return isLate
+  }
+
+  /** One call from its beginning to what is left behind it. */
+  async function callOnce(candidate: Candidate, entered: Entered, walk: Walk, job: Job): Promise<Result> {
+    const { plan, request, hands } = job
+    const { deployment, tier } = candidate
+    const { provider } = deployment
+    const isReply = deployment.kind === 'reply'
+    if (provider !== undefined) retries[walk.hasCalled(provider.name) ? 'again' : 'first'](provider.name)
+    if (!isReply) walk.called(candidate)
+    const attempt: Attempt = {
+      tier: tier.name,
+      deployment: deployment.name,
+      called: nameOf(deployment, request),
+      outcome: 'retry',
+      reason: 'attempt',
+      startedMs: clock.now(),
+      endedMs: 0,
+      firstTokenMs: undefined,
+      costMicros: 0,
+    }
+    if (job.force === true) forgetSkip(candidate, hands.attempts)
+    hands.attempts.push(attempt)
+    pace.begin(deployment.name)
+    const last = isReply || job.force === true || !hasFallback(candidate, walk, plan)
+    const leg = job.leg?.(attempt)
+    const result = await attemptOnce(candidate, entered, { ...job, attempt, last, walk }, leg).catch(
+      (error: unknown) => {
+        // A defect of ours: what was taken comes back all the same.
+        attempt.endedMs = clock.now()
+        leave(candidate, entered, { outcome: 'left', usage: undefined }, { ...job, attempt })
+        leg?.wins()
+        throw error
+      },
+    )
+    attempt.endedMs = clock.now()
+    attempt.outcome = result.outcome
+    if (result.outcome === 'retry' || result.outcome === 'broken') attempt.reason = result.reason
+    else if (result.outcome === 'refuse') attempt.reason = `${result.status}`
+    // 499: the caller left or was sent away, which is nobody's failure.
+    else attempt.reason = result.outcome === 'answered' ? '200' : '499'
+    attempt.costMicros = costOf(deployment, request, usageOf(result))
+    leave(candidate, entered, result, { ...job, attempt })
+    if (isFinal(result)) leg?.wins()
+    return result
   }
 
   /** Asks health, keys and limits; undefined when the candidate is skipped, with the reason noted. */
@@ -363,6 +460,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     candidate: Candidate,
     entered: Entered,
     job: Job & { attempt: Attempt; last: boolean; walk: Walk },
+    leg: Leg | undefined,
   ): Promise<Result> {
     const { plan, request, reply, hands, attempt, walk } = job
     const { deployment, tier } = candidate
@@ -389,12 +487,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       resume,
       firstTokenMs: firstTokenLimit(tier, pace.p95(deployment.name)),
       reply,
-      signal: hands.signal,
+      signal: leg?.signal ?? hands.signal,
       clock,
       timers,
       redact: deployment.provider === undefined ? undefined : keys.redact(deployment.provider),
       onHead: (header) => noteQuota(deployment, entered.key, format.provider.quota(header, clock.wall())),
       onCommit(firstTokenMs) {
+        leg?.wins()
         attempt.firstTokenMs = firstTokenMs
         if (request.stream) pace.answered(deployment.name, firstTokenMs - attempt.startedMs)
         // It answers: whoever waits for this probe need not wait for the end of the answer.
@@ -450,12 +549,18 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
 
   /** Whether somebody is left who could answer in this one's place, as far as can be known before asking. */
   function hasFallback(candidate: Candidate, walk: Walk, plan: Plan): boolean {
+    const hasReply = walk.behind(candidate).some(({ deployment }) => deployment.kind === 'reply')
+    return (hasReply && walk.tooLongFor === undefined) || hasOther(candidate, walk, plan)
+  }
+
+  /** The same of providers alone. */
+  function hasOther(candidate: Candidate, walk: Walk, plan: Plan): boolean {
     const attemptsLeft = plan.attempts - walk.calls
     const mayStay = mayCallAgain({ attemptsLeft, tiersLeft: walk.tiersBehind(candidate) })
     return walk.behind(candidate).some(({ tier, deployment, doubt }) => {
       if (doubt !== undefined) return false
       if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return false
-      if (deployment.kind === 'reply') return true
+      if (deployment.kind === 'reply') return false
       if (attemptsLeft <= 0 || (tier === candidate.tier && !mayStay)) return false
       const { provider } = deployment
       const hasKey = provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider)
@@ -544,6 +649,8 @@ interface Job {
   readonly reply: Reply
   readonly hands: Hands
   readonly force?: boolean
+  /** Makes a call one of several for the same answer. */
+  readonly leg?: (attempt: Attempt) => Leg
   /** The shortest wait that a full limit of a provider named, in ms. */
   limitWaitMs: number
 }
@@ -553,6 +660,11 @@ interface Entered {
   entry: Entry
   readonly key: Key | undefined
   readonly hold: Hold | undefined
+}
+
+/** Whether somebody has spoken the last word. */
+function isFinal({ outcome }: Result): boolean {
+  return outcome === 'answered' || outcome === 'broken' || outcome === 'refuse'
 }
 
 // --- where a walk stands ---------------------------------------------------------------------------------------

@@ -123,8 +123,7 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
       code,
       reason: toReason(trail.error, arrival.bearer),
       tier: answeredBy?.tier.name,
-      deployment:
-        answeredBy === undefined ? undefined : withoutBearer(attempts.at(-1)?.called ?? '', arrival.bearer),
+      deployment: answeredBy === undefined ? undefined : withoutBearer(calledOf(trail), arrival.bearer),
       degraded: answeredBy === undefined ? undefined : answeredBy.tier.name !== trail.route?.tiers[0]?.name,
       attempts: attempts.map(({ tier, called, reason }) =>
         withoutBearer(`${tier}:${called}=${reason}`, arrival.bearer),
@@ -157,11 +156,23 @@ function toReason(error: unknown, bearer: string | undefined): string | undefine
   return withoutBearer(error.message, bearer)
 }
 
-/** Attempts follow one another, so their union is their sum. */
+/** Less the time that was anybody's: attempts come in the order of their beginnings, and may run side by side. */
 function overheadMs(arrival: Arrival, attempts: readonly Attempt[], endedMs: number): number {
   let ms = endedMs - arrival.startedMs
-  for (const attempt of attempts) ms -= attempt.endedMs - attempt.startedMs
+  let untilMs = 0
+  for (const { startedMs, endedMs: over } of attempts) {
+    ms -= Math.max(over - Math.max(startedMs, untilMs), 0)
+    untilMs = Math.max(untilMs, over)
+  }
   return Math.max(0, ms)
+}
+
+/** As who answered was called; of two side by side it need not be the last. */
+function calledOf({ attempts, answeredBy }: Trail): string {
+  const name = answeredBy?.deployment.name
+  return (
+    attempts.findLast(({ deployment, outcome }) => deployment === name && outcome !== 'skipped')?.called ?? ''
+  )
 }
 
 function toUsd(micros: number): number {

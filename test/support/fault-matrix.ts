@@ -49,7 +49,12 @@ export interface Seen {
   readonly added: Added
 }
 
-export type Added = 'nothing' | 'a pause of up to 100 ms' | 'the wait told' | keyof typeof WAITS
+export type Added =
+  | 'nothing'
+  | 'a pause of up to 100 ms'
+  | 'a pause of up to 500 ms'
+  | 'the wait told'
+  | keyof typeof WAITS
 
 /** The settings that the matrix is played with, in ms. */
 export const WAITS = { firstToken: 300, firstByte: 300, idle: 300 } as const
@@ -391,7 +396,7 @@ export const FAULT_MATRIX: readonly Row[] = [
     fault: 'every tier answers 503',
     first: play(status(503)),
     next: status(503),
-    ...both({ caller: NOBODY, calls: [1, 1], reasons: '503, 503', added: 'nothing' }),
+    ...both({ caller: NOBODY, calls: [1, 2], reasons: '503, 503, 503', added: 'a pause of up to 500 ms' }),
   },
   {
     fault: 'every tier is silent',

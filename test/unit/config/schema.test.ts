@@ -112,7 +112,6 @@ test('firstByte is the time for one attempt unless it is written', () => {
 })
 
 const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: string])[] = [
-  ['tiers.execution.hedge', { after: 'p95', atMost: 0.05 }, 'hedge'],
   ['providers.local.residency', 'eu', 'residency'],
   ['providers.local.health', { path: '/health', every: '10s' }, 'health'],
   ['providers.local.quirks', ['x'], 'quirks'],

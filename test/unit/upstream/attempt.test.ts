@@ -32,6 +32,7 @@ const STANDING: Standing = {
   attemptsLeft: 2,
   tiersLeft: 1,
   otherInTier: false,
+  isAlone: false,
   patienceMs: 0,
   timeLeftMs: 60_000,
 }
@@ -64,6 +65,16 @@ describe('what follows a failed attempt', () => {
   ] as const)('goes on at once after %s', (reason) => {
     expect(nextStep(retry(reason), STANDING)).toEqual({ step: 'next', waitMs: 0, jitter: false })
   })
+
+  it.each(['503', '529', '429', '408'] as const)(
+    'asks once more after %s where there is nobody else',
+    (reason) => {
+      const alone = { ...STANDING, isAlone: true }
+      expect(nextStep(retry(reason), alone)).toEqual({ step: 'same', waitMs: 500, jitter: true })
+      expect(nextStep(retry(reason), { ...alone, retriesLeft: 0 }).step).toBe('next')
+      expect(nextStep(retry(reason, { retryAfterMs: 5_000 }), alone).step).toBe('next')
+    },
+  )
 
   it('goes on when the second calls of the tier are used up', () => {
     expect(nextStep(retry('502'), { ...STANDING, retriesLeft: 0 }).step).toBe('next')

@@ -28,6 +28,7 @@ import type { Result } from '../../../src/upstream/attempt.ts'
 import { createUpstream } from '../../../src/upstream/call.ts'
 import { createExchange } from '../../../src/upstream/exchange.ts'
 import { createHealth, type Health } from '../../../src/upstream/health.ts'
+import { createHedges, type Hedges } from '../../../src/upstream/hedges.ts'
 import { type Hints, NO_HINTS } from '../../../src/upstream/hints.ts'
 import { createKeys, type Keys } from '../../../src/upstream/keys.ts'
 import type { Exchange, Kind, Receiver } from '../../../src/upstream/kind.ts'
@@ -100,6 +101,7 @@ export function makeTier(name: string, deployments: readonly Deployment[], over:
     idleMs: IDLE_MS,
     attemptMs: ATTEMPT_MS,
     connectMs: CONNECT_MS,
+    hedge: undefined,
     retries: 0,
     patienceMs: 0,
     needsReview: false,
@@ -461,6 +463,7 @@ export interface World {
   readonly keys: Keys
   readonly pace: Pace
   readonly retries: RetryBudget
+  readonly hedges: Hedges
   readonly secrets: Record<string, string>
 }
 
@@ -478,6 +481,7 @@ export function createWorld(secrets: Readonly<Record<string, string>> = {}): Wor
       hints: NO_HINTS,
     }),
     pace: createPace({ clock: time.clock }),
+    hedges: createHedges(),
     retries: createRetryBudget({ clock: time.clock, share: () => 0.1, replicas: () => 1 }),
     keys: createKeys({ clock: time.clock, reveal: (reference) => values[reference] }),
   }
@@ -485,7 +489,7 @@ export function createWorld(secrets: Readonly<Record<string, string>> = {}): Wor
 
 /** Begins a call along a plan. */
 export function createCallStage(options: CallOptions): CallStage {
-  const { time, health, keys, pace, retries } = options.world ?? createWorld(options.secrets)
+  const { time, health, keys, pace, retries, hedges } = options.world ?? createWorld(options.secrets)
   const { kind, calls } = createScriptedKind()
   const reply = createReply()
   const attempts: Attempt[] = []
@@ -509,6 +513,7 @@ export function createCallStage(options: CallOptions): CallStage {
     health,
     keys,
     retries,
+    hedges,
     pace,
     hints: options.hints ?? NO_HINTS,
     clock: time.clock,

@@ -174,6 +174,7 @@ function toTier(deployment: Deployment): Tier {
     idleMs: 30_000,
     attemptMs: 300_000,
     connectMs: 5_000,
+    hedge: undefined,
     retries: 1,
     patienceMs: 0,
     needsReview: false,
