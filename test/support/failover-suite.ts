@@ -165,6 +165,56 @@ export function proveFailover(form: Form): void {
       form === 'short' ? 90_000 : 200_000,
     )
 
+    it('flapping: nobody notices, and the state is no weathercock', async () => {
+      const { perSecond, failMs } = LOAD[form]
+      const flapMs = Math.max(failMs, 10_000)
+      const bearer = makeBearer()
+      const good = answer({ firstMs: WORK_MS })
+      const [one, two] = await Promise.all([
+        createScriptedProvider({ record: 'count', script: good }),
+        createScriptedProvider({ record: 'count', script: good }),
+      ])
+      const config = simpleConfig({
+        provider: [one.url, two.url],
+        over: { redis: { url: redis.url }, failover: { grace: form === 'short' ? '500ms' : '5s' } },
+      })
+      const policies = { agent: agentPolicy('agent', bearer) }
+      const gateways = await Promise.all([1, 2].map(() => startGateway({ config, policies })))
+      try {
+        const load = startLoad(gateways, bearer.bearer, perSecond)
+        await sleep(1_500)
+        // Well and ill by turns, two seconds each.
+        const bad = status(503)
+        const fromMs = performance.now()
+        let failures = 0
+        one.script(() => {
+          if (Math.floor((performance.now() - fromMs) / 2_000) % 2 === 1) return good
+          failures += 1
+          return bad
+        })
+        const changes: string[] = []
+        while (performance.now() - fromMs < flapMs) {
+          await sleep(100)
+          const { deployments } = await statusOf(gateways[0] as TestGateway)
+          const { state } = deployments.find((d: { deployment: string }) => d.deployment === 'p1/m1')
+          if (changes.at(-1) !== state) changes.push(state)
+        }
+        const seen = await load.stop()
+        process.stdout.write(
+          `\nflapping for ${flapMs / 1000} s: ${seen.length} requests, ${failures} failed attempts, states ${changes.join(', ')}\n`,
+        )
+        expect(seen.length).toBeGreaterThan((perSecond * flapMs) / 2_000)
+        expect(seen.filter(({ status: code }) => code !== 200)).toEqual([])
+        expect(failures).toBeGreaterThan(5)
+        // A tenth of the requests that it would have failed, had nobody looked.
+        expect(failures).toBeLessThan(((perSecond * flapMs) / 2_000) * 0.1)
+        expect(changes.length - 1).toBeLessThanOrEqual(1 + Math.ceil(flapMs / 30_000))
+      } finally {
+        await Promise.all(gateways.map((gateway) => gateway.stop()))
+        await Promise.all([one.close(), two.close()])
+      }
+    }, 120_000)
+
     it('silence: it costs those who have begun the deadline for the first token, and nobody else', async () => {
       const bearer = makeBearer()
       const [one, two] = await Promise.all([
