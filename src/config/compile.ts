@@ -17,7 +17,7 @@ import type {
 import { compareSpecificity, matchesGlob } from './glob.ts'
 import { FREE, priceOf } from './money.ts'
 import { formatPath } from './problems.ts'
-import { textsOf } from './redis-servers.ts'
+import { databaseWarning, textsOf } from './redis-servers.ts'
 import { REPLY_PROVIDER } from './relations.ts'
 import type {
   AgentFile,
@@ -396,10 +396,11 @@ function warningsOf(config: Config, vendors: Vendors): string[] {
     )
   }
   for (const { path, text } of config.redis ? textsOf(toPlace(config.redis)) : []) {
+    const at = formatPath(['redis', ...path])
+    const database = databaseWarning(text)
+    if (database !== undefined) warnings.push(`${at} ${database}`)
     if (!URL.canParse(text) || new URL(text).password === '') continue
-    warnings.push(
-      `${formatPath(['redis', ...path])} holds a password; a reference such as "env:REDIS_URL" keeps it out of the file`,
-    )
+    warnings.push(`${at} holds a password; a reference such as "env:REDIS_URL" keeps it out of the file`)
   }
   return warnings
 }
