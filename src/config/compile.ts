@@ -165,7 +165,8 @@ function toRedis(written: RedisFile): RedisSettings {
     ...toPlace(written),
     tls: tls && { ca: tls.ca, cert: tls.cert, key: tls.key, servername: tls.servername },
     onOutage,
-    replicas,
+    // The number last seen counts where it is more.
+    replicas: replicas ?? 1,
   }
 }
 

@@ -300,8 +300,10 @@ const redis = z.strictObject({
     .int()
     .min(1)
     .max(10_000)
-    .default(1)
-    .describe('How many replicas to assume when the fleet cannot be seen and never was.'),
+    .optional()
+    .describe(
+      'How many replicas to assume, at least, while the fleet cannot be seen. Default: the last number seen; who starts without Redis has seen only itself.',
+    ),
 })
 
 const failover = z.strictObject({
