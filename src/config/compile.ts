@@ -257,23 +257,48 @@ function toPrices(
 }
 
 function toPrice(written: PriceFile): Price {
-  const { long } = written
+  const { input, output, long } = written
+  const each = toTokenPrice(written, {
+    cached: input,
+    cacheWrite: input,
+    reasoning: output,
+    audioInput: input,
+    audioOutput: output,
+  })
+  return { ...each, long: long && { ...toTokenPrice(long, toLong(each, long)), overTokens: long.over } }
+}
+
+type Part = Exclude<keyof TokenPrice, 'input' | 'output'>
+
+function toTokenPrice(written: Omit<PriceFile, 'long'>, defaults: Pick<TokenPrice, Part>): TokenPrice {
   return {
-    ...toTokenPrice(written),
-    long: long && { ...toTokenPrice(long), overTokens: long.over },
+    input: written.input,
+    cached: written.cached ?? defaults.cached,
+    cacheWrite: written.cacheWrite ?? defaults.cacheWrite,
+    output: written.output,
+    reasoning: written.reasoning ?? defaults.reasoning,
+    audioInput: written.audioInput ?? defaults.audioInput,
+    audioOutput: written.audioOutput ?? defaults.audioOutput,
   }
 }
 
-function toTokenPrice(written: Omit<PriceFile, 'long'>): TokenPrice {
-  const { input, output } = written
+/**
+ * What is not said of a long request rises as its input and its output do, which is how vendors price it: what is read
+ * from a cache stays as much cheaper, and audio or a cache write never costs less than in a short one.
+ */
+function toLong(each: TokenPrice, { input, output }: Pick<TokenPrice, 'input' | 'output'>): TokenPrice {
+  const risen = (part: number, from: number, to: number): number =>
+    from === 0 ? Math.max(part, to) : (part * to) / from
+  const ofInput = (part: number): number => risen(part, each.input, input)
+  const ofOutput = (part: number): number => risen(part, each.output, output)
   return {
     input,
-    cached: written.cached ?? input,
-    cacheWrite: written.cacheWrite ?? input,
+    cached: ofInput(each.cached),
+    cacheWrite: ofInput(each.cacheWrite),
     output,
-    reasoning: written.reasoning ?? output,
-    audioInput: written.audioInput ?? input,
-    audioOutput: written.audioOutput ?? output,
+    reasoning: ofOutput(each.reasoning),
+    audioInput: ofInput(each.audioInput),
+    audioOutput: ofOutput(each.audioOutput),
   }
 }
 

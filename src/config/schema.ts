@@ -450,22 +450,26 @@ const use = () =>
 /** US dollars per million tokens; o1-pro's output takes 600. */
 const dollars = () => z.number().min(0).max(100_000)
 
-const tokenPriceKeys = {
+/** `input` and `output` say what a part of them costs by default. */
+const tokenPriceKeys = (input: string, output: string) => ({
   input: dollars().describe('Input tokens.'),
-  cached: dollars().optional().describe('Input tokens read from a cache. Default: `input`.'),
-  cacheWrite: dollars().optional().describe('Input tokens written to a cache. Default: `input`.'),
+  cached: dollars().optional().describe(`Input tokens read from a cache. Default: ${input}.`),
+  cacheWrite: dollars().optional().describe(`Input tokens written to a cache. Default: ${input}.`),
   output: dollars().describe('Output tokens.'),
-  reasoning: dollars().optional().describe('Reasoning tokens. Default: `output`.'),
-  audioInput: dollars().optional().describe('Audio tokens of the input. Default: `input`.'),
-  audioOutput: dollars().optional().describe('Audio tokens of the output. Default: `output`.'),
-}
+  reasoning: dollars().optional().describe(`Reasoning tokens. Default: ${output}.`),
+  audioInput: dollars().optional().describe(`Audio tokens of the input. Default: ${input}.`),
+  audioOutput: dollars().optional().describe(`Audio tokens of the output. Default: ${output}.`),
+})
 
 const price = z.strictObject({
-  ...tokenPriceKeys,
+  ...tokenPriceKeys('`input`', '`output`'),
   long: z
     .strictObject({
       over: z.int().min(1).max(1_000_000_000).describe('Input tokens of the request.'),
-      ...tokenPriceKeys,
+      ...tokenPriceKeys(
+        'as many times the short one as `input` is',
+        'as many times the short one as `output` is',
+      ),
     })
     .optional()
     .describe('What every token of a request costs instead when its input is longer.'),

@@ -138,13 +138,38 @@ test('a deployment takes its written price, with what is absent as its input or 
     audioInput: 1,
     audioOutput: 4,
   }
-  const long = { input: 2, cached: 2, cacheWrite: 2, output: 6, reasoning: 9, audioInput: 2, audioOutput: 6 }
+  const long = {
+    input: 2,
+    cached: 0.2,
+    cacheWrite: 2,
+    output: 6,
+    reasoning: 9,
+    audioInput: 2,
+    audioOutput: 6,
+  }
   for (const name of ['openai/gpt-5.1', 'openai/*']) {
     expect(own.get(name)).toMatchObject({
       price: { ...each, long: { ...long, overTokens: 1000 } },
       listPrices: [],
     })
   }
+})
+
+test('what is not said of a long request rises as its input and output do', () => {
+  const short = { input: 2, cached: 0.5, cacheWrite: 2.5, output: 8, reasoning: 10, audioInput: 32 }
+  const priced = (price: object) => pricesOf({ openai: OPENAI }, [{ use: 'openai/m', price }])
+  expect(
+    priced({ ...short, audioOutput: 64, long: { over: 1, input: 4, output: 12 } }).get('openai/m')?.price
+      ?.long,
+  ).toEqual({
+    ...{ overTokens: 1, input: 4, cached: 1, cacheWrite: 5, audioInput: 64 },
+    ...{ output: 12, reasoning: 15, audioOutput: 96 },
+  })
+  // Nothing is so many times nothing: then the dearer of the two.
+  expect(
+    priced({ input: 0, output: 0, audioInput: 5, long: { over: 1, input: 3, output: 1 } }).get('openai/m')
+      ?.price?.long,
+  ).toMatchObject({ cached: 3, audioInput: 5, reasoning: 1, audioOutput: 1 })
 })
 
 test('without one it takes the list price of the vendor whose address is called', () => {
