@@ -262,6 +262,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     clock,
     log,
     count: (source) => instruments.revocations.add(1, { source }),
+    quiet: link !== undefined,
   })
   revocations.use(snapshot)
   const expiry = createSweep(clock, EXPIRY_MS)

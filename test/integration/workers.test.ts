@@ -307,6 +307,11 @@ describe('a reload', () => {
     const refused = await burst(at, 'free', 20)
     expect(new Set(refused.map(({ status }) => status))).toEqual(new Set([401]))
     expect(await metricOf(at, 'sluice_revocations_total')).toBe(1)
+    const said = at.logLines().filter(({ msg }) => msg === 'bearer revoked')
+    expect(said).toEqual([expect.objectContaining({ agent: 'free', source: 'file', ended: 0 })])
+    const endedIn = at.logLines().filter(({ msg }) => msg === 'requests of a revoked bearer ended')
+    expect(endedIn.reduce((sum, { ended: some }) => sum + Number(some), 0)).toBe(8)
+    for (const line of endedIn) expect(line).toMatchObject({ agent: 'free', worker: expect.any(Number) })
   })
 })
 
