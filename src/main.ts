@@ -510,7 +510,9 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     phase.now = 'ready'
     started.resolve()
     if (link === undefined) {
-      log.info(
+      // Whoever starts a gateway waits for this line (design §10), so it is there at every level that has lines at all.
+      const always = log.level === 'silent' ? log : log.child({}, { level: 'info' })
+      always.info(
         { host, port, adminHost: snapshot.admin.host, adminPort, ...operators.workers(), version: VERSION },
         'listening',
       )

@@ -620,7 +620,7 @@ export function configSchema(vendors: Vendors) {
       .strictObject({
         level: choice(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
           .default('info')
-          .describe('Least important line that is written.'),
+          .describe('Least important line that is written; `listening` always is, but for `silent`.'),
       })
       .prefault({})
       .describe('The log.'),
