@@ -108,6 +108,7 @@ export function compile({ source, policiesPath, config, agents, vendors, warning
       ...warningsOf(config, vendors),
       ...warningsOfAgents(agents, routes),
       ...(hasBudgets(config, agents) ? warningsOfPrices(routes) : []),
+      ...warningsOfUnpricedRoutes(config, agents, routes),
     ],
   })
 }
@@ -146,13 +147,47 @@ function warningsOfPrices(routes: ReadonlyMap<string, Route>): string[] {
   return [
     ...new Set(
       called
-        .filter(({ price, listPrices }) => price === undefined && listPrices.length === 0)
+        .filter((deployment) => !mayBePriced(deployment))
         .map(
           ({ name }) =>
             `deployment ${name} is unpriced, so whoever has a budget never reaches it; give it a price (0 if it costs nothing)`,
         ),
     ),
   ]
+}
+
+function mayBePriced({ price, listPrices }: Deployment): boolean {
+  return price !== undefined || listPrices.length > 0
+}
+
+const MOST_NAMED = 3
+
+/** Routes where a budget leaves nobody to be asked, and whom that is about. */
+function warningsOfUnpricedRoutes(
+  config: Config,
+  agents: readonly AgentFile[],
+  routes: ReadonlyMap<string, Route>,
+): string[] {
+  const limited = agents.filter(({ limits, bearers }) =>
+    [limits, ...bearers.map((bearer) => bearer.limits)].some(({ budget }) => budget !== undefined),
+  )
+  return [...routes.values()].flatMap(({ name, tiers, limits }) => {
+    const called = tiers.flatMap((tier) => tier.deployments).filter(({ kind }) => kind !== 'reply')
+    if (called.length === 0 || called.some(mayBePriced)) return []
+    const asks = ({ scopes, deny }: AgentFile): boolean =>
+      scopes.some(({ models }) => matchesGlob(models, name) || matchesGlob(name, models)) &&
+      !deny.some(({ models }) => matchesGlob(models, name))
+    const everybody = config.limits.budget !== undefined || limits.budget !== undefined
+    const names = everybody ? [] : limited.filter(asks).map(({ agent }) => agent)
+    if (!everybody && names.length === 0) return []
+    const more = names.length > MOST_NAMED ? `, and ${names.length - MOST_NAMED} more` : ''
+    const who = everybody
+      ? 'nobody'
+      : `whoever has a budget (${names.slice(0, MOST_NAMED).join(', ')}${more}) never`
+    return [
+      `route ${JSON.stringify(name)} has no deployment with a price, so ${who} reaches a provider by it`,
+    ]
+  })
 }
 
 function toLimits({ requests, tokens, concurrency, budget, strict, wait }: LimitsFile): Limits {

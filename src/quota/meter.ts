@@ -234,7 +234,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
         return { kind: grant.kind, subject: grant.ask.account.subject, waitMs: grant.waitUs / 1000 }
       // Nobody can count for this deployment: go around it, to one that has no limit if there is one.
       const subject = subjects[0]?.subject
-      return subject && { kind: 'requests', subject, waitMs: UNAVAILABLE_WAIT_MS }
+      return subject && { kind: 'unavailable', subject, waitMs: UNAVAILABLE_WAIT_MS }
     },
     leave: settle,
   }

@@ -235,18 +235,41 @@ test('a price says what is wrong with it', () => {
   expect(tier({ input: '1 USD', output: 2 })).toEqual([`${path}.input: must be a number`])
 })
 
-test('says which deployments are unpriced where somebody has a budget', () => {
+test('says which deployments are unpriced where somebody has a budget, and which routes are shut by that', () => {
   const budget = { limits: { budget: '1 USD/day' } }
   const unpriced =
     'deployment local/gpt-oss-120b is unpriced, so whoever has a budget never reaches it; give it a price (0 if it costs nothing)'
-  expect(good({ ...GOOD, ...budget }).warnings).toEqual([unpriced])
-  expect(good(GOOD, [{ ...AGENT, ...budget }]).warnings).toEqual([unpriced])
+  const shut = (who: string) =>
+    `route "gpt-oss-120b" has no deployment with a price, so ${who} reaches a provider by it`
+  const [nobody, tester] = [shut('nobody'), shut('whoever has a budget (tester) never')]
+  expect(good({ ...GOOD, ...budget }).warnings).toEqual([unpriced, nobody])
+  expect(good(GOOD, [{ ...AGENT, ...budget }]).warnings).toEqual([unpriced, tester])
   expect(good(GOOD, [{ ...AGENT, bearers: [{ id: 'b', sha256: SHA, ...budget }] }]).warnings).toEqual([
     unpriced,
+    tester,
   ])
   const free = { use: 'local/gpt-oss-120b', price: { input: 0, output: 0 } }
   expect(good({ ...at(GOOD, ['tiers', 'execution'], { deployments: [free] }), ...budget }).warnings).toEqual(
     [],
   )
   expect(good(GOOD).warnings).toEqual([])
+})
+
+test('a route that somebody priced answers, or that nobody with a budget may ask for, is not shut', () => {
+  const budget = { limits: { budget: '1 USD/day' } }
+  const shut = (config: Value, agents: readonly Value[]) =>
+    good(config, agents).warnings.filter((text) => text.startsWith('route '))
+  const beside = {
+    ...at(GOOD, ['tiers', 'lab'], { deployments: ['lab/m'] }),
+    providers: { ...Object(GOOD.providers), lab: { format: 'simulated' } },
+    routes: { 'gpt-oss-120b': ['execution', 'lab'] },
+  }
+  expect(shut(beside, [{ ...AGENT, ...budget }])).toEqual([])
+  const denied = { ...AGENT, deny: ['chat:gpt-*'], ...budget }
+  expect(shut(GOOD, [denied])).toEqual([])
+  const many = ['a', 'b', 'c', 'd', 'e'].map((agent) => ({ agent, scopes: ['chat:gpt-*'], ...budget }))
+  expect(shut(GOOD, [AGENT, ...many])).toEqual([expect.stringContaining('(a, b, c, and 2 more) never')])
+  // A reply is no provider.
+  const last = { ...at(GOOD, ['tiers', 'last'], { reply: 'Nobody.' }), routes: { r: ['execution', 'last'] } }
+  expect(shut(last, [{ ...AGENT, ...budget }])).toHaveLength(1)
 })

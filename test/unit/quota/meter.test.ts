@@ -199,7 +199,7 @@ describe('reserve', () => {
       retryAfterMs: 1000,
     })
     const gated = await meter.gate.enter(deployment({ concurrency: 1 }, {}), modelRequest())
-    expect(gated).toMatchObject({ waitMs: 1000 })
+    expect(gated).toMatchObject({ kind: 'unavailable', waitMs: 1000 })
   })
 
   it('holds slots until they are settled, however long that takes', async () => {
