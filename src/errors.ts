@@ -14,7 +14,8 @@ export const ERRORS = {
   invalid_api_key: 'No bearer, or one that is unknown, expired or revoked: one answer for all of them.',
   scope_denied: 'No scope of the agent allows it, or a `deny` forbids it; the message names the scope.',
   not_found: 'There is no such endpoint.',
-  model_not_found: 'Allowed by scope, but there is no such route.',
+  model_not_found:
+    'Allowed by scope, but there is no such route; or money is limited, and no deployment of it has a price.',
   method_not_allowed: 'The endpoint takes another method.',
   request_timeout: 'The head or the body came too slowly.',
   request_too_large: 'The body is over `listen.maxBody`.',
@@ -30,7 +31,7 @@ export const ERRORS = {
     'The answer broke off after it had begun: the last event of the stream, never a status.',
   overloaded: 'The gateway holds as much as it can.',
   draining: 'The gateway is shutting down.',
-  limits_unavailable: 'Redis is away, and the gateway was told to deny in that case.',
+  limits_unavailable: 'Redis is away, and the gateway was told to deny in that case, or money is limited.',
   deadline_exceeded: "The caller's, the agent's or the gateway's deadline passed.",
   internal: 'A defect of ours: the request id, and nothing else.',
   client_closed: 'The caller went away; only in the log and the metrics.',

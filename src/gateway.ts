@@ -199,11 +199,14 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
       const limits = await quota.look([...caller.subjects, ...route.subjects(target)])
       const plan = route.plan(target, request, decision, Number.POSITIVE_INFINITY)
       const full = isFull(limits)
+      const refusal = full === undefined ? upstream.refusal(plan, request) : undefined
+      const code = full ?? refusal?.code
       return {
         allow: true,
-        status: full === undefined ? 200 : 429,
-        code: full ?? 'ok',
+        status: code === undefined ? 200 : ERROR_SHAPES[code].status,
+        code: code ?? 'ok',
         matched,
+        ...(refusal && { message: refusal.message }),
         route: target.name,
         limits,
         plan: upstream.foresee(plan),

@@ -25,7 +25,7 @@ import { answersOf, drain, LAST_WORDS_MS } from './http/drain.ts'
 import { toErrorResponse } from './http/error-body.ts'
 import { createIds } from './http/ids.ts'
 import { createFrontDoor, createSweep, type FrontDoorDeps, type Phase, toBlockList } from './http/listen.ts'
-import { listen, portOf } from './http/port.ts'
+import { freePort, listen, portOf } from './http/port.ts'
 import { createRevocations } from './identity/revocations.ts'
 import { createSharedRevocations } from './identity/shared-revocations.ts'
 import { createOperators, type Operators } from './operators.ts'
@@ -263,6 +263,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     clock,
     log,
     count: (source) => instruments.revocations.add(1, { source }),
+    quiet: link !== undefined,
   })
   revocations.use(snapshot)
   const expiry = createSweep(clock, EXPIRY_MS)
@@ -425,6 +426,9 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
 
   // --- the primary and its workers -----------------------------------------------------------------------------
 
+  /** What a configured 0 has turned into: a worker that replaces the last one listens where all have before. */
+  let workersPort = snapshot.listen.port
+
   function answerWorker(question: unknown, id: number): unknown {
     if (!isObject(question) || fleet === undefined) return undefined
     if (question.kind === 'visit')
@@ -434,7 +438,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       })
     if (question.kind !== 'begin') return answerHint(question, id, { places, pass: passHint })
     const sources = reader.sourcesOf(gateway().snapshot)
-    return { path: configPath, sources, workers: snapshot.listen.workers }
+    const { workers, host } = snapshot.listen
+    return { path: configPath, sources, workers, host, port: workersPort }
   }
 
   function passHint(text: string): void {
@@ -502,6 +507,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const unsent = answersOf(front)
   try {
     if (fleet === undefined) await listen(front, snapshot.listen)
+    else if (workersPort === 0) workersPort = await freePort(snapshot.listen.host)
     const workers = await fleet?.start()
     if (workers !== undefined && 'reasons' in workers) return await cannotStart(workers.reasons)
     if (link === undefined) await listen(back, snapshot.admin)
@@ -511,7 +517,9 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     phase.now = 'ready'
     started.resolve()
     if (link === undefined) {
-      log.info(
+      // Whoever starts a gateway waits for this line (design §10), so it is there at every level that has lines at all.
+      const always = log.level === 'silent' ? log : log.child({}, { level: 'info' })
+      always.info(
         { host, port, adminHost: snapshot.admin.host, adminPort, ...operators.workers(), version: VERSION },
         'listening',
       )

@@ -499,14 +499,15 @@ export interface Hold {
 
 /** What a limiter says when it takes nothing. */
 export interface Refusal {
-  readonly kind: 'requests' | 'tokens' | 'concurrency' | 'budget'
+  /** `unavailable`: nobody can count, and it was told to deny what it cannot count. */
+  readonly kind: 'requests' | 'tokens' | 'concurrency' | 'budget' | 'unavailable'
   readonly subject: Subject
   /** Exact wait until the same request would be admitted, in ms. */
   readonly waitMs: number
 }
 
 /** A limit as a metric names it, `agent:requests`: whose kind and which kind, never an id. */
-export type LimitName = `${Subject['kind']}:${Refusal['kind']}`
+export type LimitName = `${Subject['kind']}:${Exclude<Refusal['kind'], 'unavailable'>}`
 
 /** How long a request may wait for its turn. */
 export interface Patience {

@@ -17,7 +17,7 @@ import type {
 import { compareSpecificity, matchesGlob } from './glob.ts'
 import { FREE, priceOf } from './money.ts'
 import { formatPath } from './problems.ts'
-import { textsOf } from './redis-servers.ts'
+import { databaseWarning, textsOf } from './redis-servers.ts'
 import { REPLY_PROVIDER } from './relations.ts'
 import type {
   AgentFile,
@@ -109,6 +109,7 @@ export function compile({ source, policiesPath, config, agents, vendors, warning
       ...warningsOf(config, vendors),
       ...warningsOfAgents(agents, routes),
       ...(hasBudgets(config, agents) ? warningsOfPrices(routes) : []),
+      ...warningsOfUnpricedRoutes(config, agents, routes),
     ],
   })
 }
@@ -147,13 +148,47 @@ function warningsOfPrices(routes: ReadonlyMap<string, Route>): string[] {
   return [
     ...new Set(
       called
-        .filter(({ price, listPrices }) => price === undefined && listPrices.length === 0)
+        .filter((deployment) => !mayBePriced(deployment))
         .map(
           ({ name }) =>
             `deployment ${name} is unpriced, so whoever has a budget never reaches it; give it a price (0 if it costs nothing)`,
         ),
     ),
   ]
+}
+
+function mayBePriced({ price, listPrices }: Deployment): boolean {
+  return price !== undefined || listPrices.length > 0
+}
+
+const MOST_NAMED = 3
+
+/** Routes where a budget leaves nobody to be asked, and whom that is about. */
+function warningsOfUnpricedRoutes(
+  config: Config,
+  agents: readonly AgentFile[],
+  routes: ReadonlyMap<string, Route>,
+): string[] {
+  const limited = agents.filter(({ limits, bearers }) =>
+    [limits, ...bearers.map((bearer) => bearer.limits)].some(({ budget }) => budget !== undefined),
+  )
+  return [...routes.values()].flatMap(({ name, tiers, limits }) => {
+    const called = tiers.flatMap((tier) => tier.deployments).filter(({ kind }) => kind !== 'reply')
+    if (called.length === 0 || called.some(mayBePriced)) return []
+    const asks = ({ scopes, deny }: AgentFile): boolean =>
+      scopes.some(({ models }) => matchesGlob(models, name) || matchesGlob(name, models)) &&
+      !deny.some(({ models }) => matchesGlob(models, name))
+    const everybody = config.limits.budget !== undefined || limits.budget !== undefined
+    const names = everybody ? [] : limited.filter(asks).map(({ agent }) => agent)
+    if (!everybody && names.length === 0) return []
+    const more = names.length > MOST_NAMED ? `, and ${names.length - MOST_NAMED} more` : ''
+    const who = everybody
+      ? 'nobody'
+      : `whoever has a budget (${names.slice(0, MOST_NAMED).join(', ')}${more}) never`
+    return [
+      `route ${JSON.stringify(name)} has no deployment with a price, so ${who} reaches a provider by it`,
+    ]
+  })
 }
 
 function toLimits({ requests, tokens, concurrency, budget, strict, wait }: LimitsFile): Limits {
@@ -166,7 +201,8 @@ function toRedis(written: RedisFile): RedisSettings {
     ...toPlace(written),
     tls: tls && { ca: tls.ca, cert: tls.cert, key: tls.key, servername: tls.servername },
     onOutage,
-    replicas,
+    // The number last seen counts where it is more.
+    replicas: replicas ?? 1,
   }
 }
 
@@ -258,23 +294,48 @@ function toPrices(
 }
 
 function toPrice(written: PriceFile): Price {
-  const { long } = written
+  const { input, output, long } = written
+  const each = toTokenPrice(written, {
+    cached: input,
+    cacheWrite: input,
+    reasoning: output,
+    audioInput: input,
+    audioOutput: output,
+  })
+  return { ...each, long: long && { ...toTokenPrice(long, toLong(each, long)), overTokens: long.over } }
+}
+
+type Part = Exclude<keyof TokenPrice, 'input' | 'output'>
+
+function toTokenPrice(written: Omit<PriceFile, 'long'>, defaults: Pick<TokenPrice, Part>): TokenPrice {
   return {
-    ...toTokenPrice(written),
-    long: long && { ...toTokenPrice(long), overTokens: long.over },
+    input: written.input,
+    cached: written.cached ?? defaults.cached,
+    cacheWrite: written.cacheWrite ?? defaults.cacheWrite,
+    output: written.output,
+    reasoning: written.reasoning ?? defaults.reasoning,
+    audioInput: written.audioInput ?? defaults.audioInput,
+    audioOutput: written.audioOutput ?? defaults.audioOutput,
   }
 }
 
-function toTokenPrice(written: Omit<PriceFile, 'long'>): TokenPrice {
-  const { input, output } = written
+/**
+ * What is not said of a long request rises as its input and its output do, which is how vendors price it: what is read
+ * from a cache stays as much cheaper, and audio or a cache write never costs less than in a short one.
+ */
+function toLong(each: TokenPrice, { input, output }: Pick<TokenPrice, 'input' | 'output'>): TokenPrice {
+  const risen = (part: number, from: number, to: number): number =>
+    from === 0 ? Math.max(part, to) : (part * to) / from
+  const ofInput = (part: number): number => risen(part, each.input, input)
+  const ofOutput = (part: number): number => risen(part, each.output, output)
   return {
     input,
-    cached: written.cached ?? input,
-    cacheWrite: written.cacheWrite ?? input,
+    cached: ofInput(each.cached),
+    cacheWrite: ofInput(each.cacheWrite),
     output,
-    reasoning: written.reasoning ?? output,
-    audioInput: written.audioInput ?? input,
-    audioOutput: written.audioOutput ?? output,
+    reasoning: ofOutput(each.reasoning),
+    audioInput: ofInput(each.audioInput),
+    audioOutput: ofOutput(each.audioOutput),
   }
 }
 
@@ -396,10 +457,11 @@ function warningsOf(config: Config, vendors: Vendors): string[] {
     )
   }
   for (const { path, text } of config.redis ? textsOf(toPlace(config.redis)) : []) {
+    const at = formatPath(['redis', ...path])
+    const database = databaseWarning(text)
+    if (database !== undefined) warnings.push(`${at} ${database}`)
     if (!URL.canParse(text) || new URL(text).password === '') continue
-    warnings.push(
-      `${formatPath(['redis', ...path])} holds a password; a reference such as "env:REDIS_URL" keeps it out of the file`,
-    )
+    warnings.push(`${at} holds a password; a reference such as "env:REDIS_URL" keeps it out of the file`)
   }
   return warnings
 }

@@ -67,6 +67,11 @@ export const REDIS_URL = /^rediss?:\/\//
 const MASTER_NAME = /^[A-Za-z0-9._-]{1,255}$/
 const SENTINEL_PORT = 26_379
 const REDIS_PORT = 6_379
+/** Redis itself would take a setting of millions, of which nobody makes use: more digits are a slip, or a port. */
+const MOST_DATABASE = 9_999
+/** What Redis has unless its `databases` says otherwise. */
+const LAST_USUAL_DATABASE = 15
+const USUAL_DATABASES = `Redis has 0 to ${LAST_USUAL_DATABASE} unless its "databases" setting says otherwise`
 
 /** `redis://user:password@host:6379/0`, or `rediss://` for TLS. */
 export function readRedisUrl(text: string): Parsed<RedisUrl> {
@@ -80,9 +85,13 @@ export function readRedisUrl(text: string): Parsed<RedisUrl> {
       'must have no query and no fragment; a "?" or "#" of a password is written as "%3F" or "%23"',
     )
   }
-  const database = /^\/?(\d{0,5})$/.exec(url.pathname)?.[1]
+  const database = /^\/?(\d*)$/.exec(url.pathname)?.[1]
   if (database === undefined)
     return wrong('may name a database by its number and nothing else behind the host')
+  if (Number(database) > MOST_DATABASE)
+    return wrong(
+      `names a database that there cannot be; ${USUAL_DATABASES}, and ${MOST_DATABASE} is the highest number taken here`,
+    )
   try {
     return {
       ok: true,
@@ -115,6 +124,14 @@ export function readMaster(text: string): Parsed<Omit<RedisUrl, 'secure'> & { se
   const url = readRedisUrl(text)
   if (!url.ok) return url
   return url.value.port === undefined && MASTER_NAME.test(url.value.host) ? url : hint
+}
+
+/** What an operator is told whose URL names a database that not every Redis has; undefined where it is a usual one. */
+export function databaseWarning(text: string): string | undefined {
+  const url = readRedisUrl(text)
+  return url.ok && (url.value.database ?? 0) > LAST_USUAL_DATABASE
+    ? `names a database over ${LAST_USUAL_DATABASE}; ${USUAL_DATABASES}, and without it limits are not shared`
+    : undefined
 }
 
 /**

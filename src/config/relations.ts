@@ -7,7 +7,7 @@ import { nearestWord, suggestion } from './problems.ts'
 import { readMaster, readRedisUrl, toServers } from './redis-servers.ts'
 import { limitsSchema, splitDeployment } from './schema.ts'
 import type { RedisPlace } from './snapshot.ts'
-import { parseSize } from './values.ts'
+import { parseDuration, parseSize } from './values.ts'
 import type { Vendors } from './vendors.ts'
 
 type Raw = Readonly<Record<string, unknown>>
@@ -183,6 +183,7 @@ function tierRelations(name: string, tier: Raw, providers: Raw): Finding[] {
   if (hasDeployments && hasReply)
     findings.push({ path: [...path, 'reply'], message: 'cannot stand beside deployments' })
   if (!hasDeployments && !hasReply) findings.push({ path, message: 'needs deployments, or a reply' })
+  findings.push(...adaptiveRelations([...path, 'firstToken'], record(tier.firstToken)))
 
   const seen = new Set<string>()
   for (const { use, path: place } of deploymentsOf(name, tier)) {
@@ -199,6 +200,13 @@ function tierRelations(name: string, tier: Raw, providers: Raw): Finding[] {
     })
   }
   return findings
+}
+
+/** Bounds the wrong way round would be silently the lower one. A duration that is one holds no secret, so it is shown. */
+function adaptiveRelations(path: Path, { from, to }: Raw): Finding[] {
+  const [least, most] = [parseDuration(from), parseDuration(to)]
+  if (!least.ok || !most.ok || least.value <= most.value) return []
+  return [{ path, message: `has a from (${String(from)}) that is longer than its to (${String(to)})` }]
 }
 
 /** Limits, price and context window belong to the deployment: said once they hold everywhere, said twice they must agree. */

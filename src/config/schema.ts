@@ -300,8 +300,10 @@ const redis = z.strictObject({
     .int()
     .min(1)
     .max(10_000)
-    .default(1)
-    .describe('How many replicas to assume when the fleet cannot be seen and never was.'),
+    .optional()
+    .describe(
+      'How many replicas to assume, at least, while the fleet cannot be seen. Default: the last number seen; who starts without Redis has seen only itself.',
+    ),
 })
 
 const failover = z.strictObject({
@@ -450,22 +452,26 @@ const use = () =>
 /** US dollars per million tokens; o1-pro's output takes 600. */
 const dollars = () => z.number().min(0).max(100_000)
 
-const tokenPriceKeys = {
+/** `input` and `output` say what a part of them costs by default. */
+const tokenPriceKeys = (input: string, output: string) => ({
   input: dollars().describe('Input tokens.'),
-  cached: dollars().optional().describe('Input tokens read from a cache. Default: `input`.'),
-  cacheWrite: dollars().optional().describe('Input tokens written to a cache. Default: `input`.'),
+  cached: dollars().optional().describe(`Input tokens read from a cache. Default: ${input}.`),
+  cacheWrite: dollars().optional().describe(`Input tokens written to a cache. Default: ${input}.`),
   output: dollars().describe('Output tokens.'),
-  reasoning: dollars().optional().describe('Reasoning tokens. Default: `output`.'),
-  audioInput: dollars().optional().describe('Audio tokens of the input. Default: `input`.'),
-  audioOutput: dollars().optional().describe('Audio tokens of the output. Default: `output`.'),
-}
+  reasoning: dollars().optional().describe(`Reasoning tokens. Default: ${output}.`),
+  audioInput: dollars().optional().describe(`Audio tokens of the input. Default: ${input}.`),
+  audioOutput: dollars().optional().describe(`Audio tokens of the output. Default: ${output}.`),
+})
 
 const price = z.strictObject({
-  ...tokenPriceKeys,
+  ...tokenPriceKeys('`input`', '`output`'),
   long: z
     .strictObject({
       over: z.int().min(1).max(1_000_000_000).describe('Input tokens of the request.'),
-      ...tokenPriceKeys,
+      ...tokenPriceKeys(
+        'as many times the short one as `input` is',
+        'as many times the short one as `output` is',
+      ),
     })
     .optional()
     .describe('What every token of a request costs instead when its input is longer.'),
@@ -635,7 +641,7 @@ export function configSchema(vendors: Vendors) {
       .strictObject({
         level: choice(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
           .default('info')
-          .describe('Least important line that is written.'),
+          .describe('Least important line that is written; `listening` always is, but for `silent`.'),
       })
       .prefault({})
       .describe('The log.'),

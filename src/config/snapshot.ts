@@ -81,6 +81,6 @@ export interface RedisTls {
 export type RedisSettings = RedisPlace & {
   readonly tls: RedisTls | undefined
   readonly onOutage: 'local' | 'deny'
-  /** How many replicas share the limits when the fleet cannot be seen. */
+  /** How many replicas to assume, at least, while the fleet cannot be seen. */
   readonly replicas: number
 }

@@ -1,6 +1,7 @@
 // Where a server listens, of agents or of operators.
 
 import type { Server } from 'node:http'
+import { createServer } from 'node:net'
 
 /** Resolves when the server listens. @throws Error that names the port when somebody else has it; what Node says otherwise */
 export function listen(server: Server, { host, port }: { host: string; port: number }): Promise<void> {
@@ -20,4 +21,16 @@ export function listen(server: Server, { host, port }: { host: string; port: num
 export function portOf(server: Server): number {
   const address = server.address()
   return typeof address === 'object' && address !== null ? address.port : 0
+}
+
+/** A port that nobody has at this moment. @throws what Node says where the host is none of this machine */
+export function freePort(host: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, host, () => {
+      const address = server.address()
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
+    })
+  })
 }

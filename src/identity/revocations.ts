@@ -40,12 +40,14 @@ interface Deps {
   readonly log: { info(fields: Readonly<Record<string, unknown>>, message: string): void }
   /** Called for each revocation: `file` when it was seen here, `fleet` when another replica said so. */
   readonly count: (source: 'file' | 'fleet') => void
+  /** Another process of this gateway says what becomes of bearers: of this one only the requests that end are told. */
+  readonly quiet?: boolean | undefined
 }
 
 /** Revocations remembered here and in Redis; beyond them the oldest is forgotten. About 150 bytes each. */
 export const MOST_REVOKED = 100_000
 
-export function createRevocations({ clock, log, count }: Deps): Revocations {
+export function createRevocations({ clock, log, count, quiet = false }: Deps): Revocations {
   const revoked = new Map<string, number>()
   /** Requests under way, by the digest of their bearer. As many as there are requests; looked through when one ends. */
   const open = new Map<Arrival, string>()
@@ -85,8 +87,14 @@ export function createRevocations({ clock, log, count }: Deps): Revocations {
     const ended = endRefused()
     for (const bearer of gone) {
       count(source)
-      say('bearer revoked', bearer, { source, ended: ended.get(bearer.sha256) ?? 0 })
+      const some = ended.get(bearer.sha256) ?? 0
+      if (!quiet) say('bearer revoked', bearer, { source, ended: some })
+      else if (some > 0) say('requests of a revoked bearer ended', bearer, { ended: some })
     }
+  }
+
+  function sayGivenBack(bearer: Bearer, source: 'file' | 'fleet'): void {
+    if (!quiet) say('bearer given back', bearer, { source })
   }
 
   return {
@@ -112,7 +120,7 @@ export function createRevocations({ clock, log, count }: Deps): Revocations {
       for (const bearer of snapshot.bearers.values()) {
         if (before.has(bearer.sha256) || !revoked.delete(bearer.sha256)) continue
         changes.push({ sha256: bearer.sha256, revoked: false, atMs })
-        say('bearer given back', bearer, { source: 'file' })
+        sayGivenBack(bearer, 'file')
       }
       sayRevoked(gone, 'file')
       if (changes.length > 0) tell(changes)
@@ -126,7 +134,7 @@ export function createRevocations({ clock, log, count }: Deps): Revocations {
           if (!revoked.has(sha256) && bearer !== undefined) gone.push(bearer)
           add(sha256, atMs)
         } else if (revoked.delete(sha256) && bearer !== undefined) {
-          say('bearer given back', bearer, { source: 'fleet' })
+          sayGivenBack(bearer, 'fleet')
         }
       }
       if (gone.length > 0) sayRevoked(gone, 'fleet')

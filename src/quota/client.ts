@@ -123,6 +123,8 @@ export function createRedisClient(servers: RedisServers, options: RedisClientOpt
   }
   client.on('close', () => setReady(false))
   client.on('error', (error: unknown) => {
+    // The library would go on in database 0, where somebody else may keep his own.
+    if (client instanceof Redis && isNoDatabase(error)) client.disconnect(true)
     // One line per outage. Only the message: the library hangs the failed command, AUTH included, on the error.
     if (complained || closed) return
     complained = true
@@ -456,6 +458,10 @@ function ignore(): void {}
 
 function isNoScript(error: unknown): boolean {
   return error instanceof Error && error.message.includes('NOSCRIPT')
+}
+
+function isNoDatabase(error: unknown): boolean {
+  return error instanceof Error && error.message.includes('DB index is out of range')
 }
 
 function toCallError(error: unknown): RedisCallError {

@@ -20,7 +20,7 @@ import type {
   Subject,
   Usage,
 } from '../types.ts'
-import { createAccounts, isOwn } from './account.ts'
+import { createAccounts, isOwn, toShare } from './account.ts'
 import { remaining } from './bucket.ts'
 import { createCalibration, INITIAL_BYTES_PER_TOKEN } from './calibration.ts'
 import { createPacing, type Turn } from './pacing.ts'
@@ -257,7 +257,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
         return { kind: grant.kind, subject: grant.ask.account.subject, waitMs: grant.waitUs / 1000 }
       // Nobody can count for this deployment: go around it, to one that has no limit if there is one.
       const subject = subjects[0]?.subject
-      return subject && { kind: 'requests', subject, waitMs: UNAVAILABLE_WAIT_MS }
+      return subject && { kind: 'unavailable', subject, waitMs: UNAVAILABLE_WAIT_MS }
     },
     leave: settle,
   }
@@ -378,7 +378,7 @@ function toHeaders(asks: readonly Ask[], levels: readonly Levels[]): HeaderLine[
   return [...kindHeaders('requests', asks, levels), ...kindHeaders('tokens', asks, levels)]
 }
 
-/** Of the caller's own buckets of one kind, the one with the least share left. */
+/** Of the caller's own buckets of one kind, the one with the least share left; in an outage, of this replica's part. */
 function kindHeaders(
   kind: 'requests' | 'tokens',
   asks: readonly Ask[],
@@ -387,9 +387,9 @@ function kindHeaders(
   let least: { rate: Rate; levelUs: number; left: number } | undefined
   asks.forEach(({ account }, i) => {
     const rate = account[kind]
-    const levelUs = levels[i]?.[kind]
+    const { [kind]: levelUs, sharedBy = 1 } = levels[i] ?? {}
     if (rate === undefined || levelUs === undefined || !isOwn(account.subject)) return
-    const left = remaining(levelUs, rate)
+    const left = remaining(levelUs, sharedBy > 1 ? (toShare(account, sharedBy)[kind] ?? rate) : rate)
     if (least === undefined || left / rate.capacity < least.left / least.rate.capacity)
       least = { rate, levelUs, left }
   })

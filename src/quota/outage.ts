@@ -31,7 +31,7 @@ export interface OutageOptions {
   /** Knows of every answer of Redis what it left, so that an outage begins there and not with full buckets. */
   readonly shadow: MemoryAuthority
   readonly onOutage: RedisSettings['onOutage']
-  /** Among how many a limit is shared, at least, while nobody counts for all. */
+  /** How many replicas to assume, at least, while the fleet cannot be seen. */
   readonly replicas: number
   readonly timers: Timers
   readonly log: Log

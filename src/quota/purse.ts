@@ -629,15 +629,16 @@ export function toLedgerUs({ toldUs, toldMs }: Purse, nowMs: number): number {
 /** As last told, brought to now; what is in hand counts as there. */
 export function levelsNow(purse: Purse | undefined, account: Account, nowMs: number): Levels {
   const elapsedUs = purse === undefined ? 0 : Math.max(nowMs - purse.toldMs, 0) * 1000
+  const sharedBy = purse?.sharedBy ?? 1
   const level = (kind: 'requests' | 'tokens'): number | undefined => {
     const rate = account[kind]
     if (rate === undefined) return undefined
     const told = purse?.standing?.[kind] ?? 0
     const inHand = purse !== undefined && nowMs < purse.leaseEndsMs ? purse.lease[kind] : 0
     const free = inHand + (purse?.later[kind] ?? 0)
-    return Math.max(told - elapsedUs - free * rate.intervalUs, 0)
+    return Math.max(told - elapsedUs - free * rate.intervalUs * sharedBy, 0)
   }
-  return { requests: level('requests'), tokens: level('tokens') }
+  return { requests: level('requests'), tokens: level('tokens'), sharedBy }
 }
 
 /** Counts a claim among those that are told later than the present one (`sign` 1), or no longer (-1). */
@@ -657,7 +658,6 @@ export function toInHand(purse: Purse | undefined, account: Account, nowMs: numb
   return {
     account,
     toldBy: purse?.toldBy ?? 'nobody',
-    sharedBy: purse?.sharedBy ?? 1,
     nowUs: purse === undefined ? 0 : toLedgerUs(purse, nowMs),
     lease: purse !== undefined && nowMs < purse.leaseEndsMs ? purse.lease : NO_UNITS,
     slotsUsed: used,

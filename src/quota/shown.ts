@@ -59,7 +59,8 @@ export interface BudgetShown {
 
 /** `wallMs` (Unix ms) stands in for the ledgers' clock where nobody told. */
 export function toShown(inHand: InHand, wallMs: number): SubjectLimits {
-  const { account, toldBy, sharedBy } = inHand
+  const { account, toldBy } = inHand
+  const { sharedBy } = inHand.levels
   const { kind, id } = account.subject
   const { requests, tokens, concurrency, budget } = account
   const share = sharedBy > 1 ? toShare(account, sharedBy) : account

@@ -41,6 +41,8 @@ export interface Claim {
 export interface Levels {
   readonly requests: number | undefined
   readonly tokens: number | undefined
+  /** Among how many replicas the limit was shared by whoever told; 1 where it was the ledgers. */
+  readonly sharedBy: number
 }
 
 /**
@@ -107,8 +109,6 @@ export interface InHand {
   readonly account: Account
   /** Who said how it stands: the ledgers, this process on its share while they are away, or nobody yet. */
   readonly toldBy: 'ledgers' | 'share' | 'nobody'
-  /** Among how many replicas the limit was shared by whoever told; 1 where it was the ledgers. */
-  readonly sharedBy: number
   /** The ledgers' own clock as it must be now, µs. */
   readonly nowUs: number
   readonly lease: Units

@@ -35,6 +35,8 @@ import type { Timers } from './timers.ts'
 export interface Upstream {
   /** How each place of a plan would be judged now, in its order; nothing is called and nothing taken. */
   foresee(plan: Plan): readonly PlaceSeen[]
+  /** Why a request may go nowhere along its plan, however well everybody is; undefined where it may. */
+  refusal(plan: Plan, request: ModelRequest): GatewayError | undefined
   /** What went wrong is in the outcome; rejects only for a defect of ours. */
   call(plan: Plan, request: ModelRequest, reply: Reply, hands: Hands): Promise<Outcome>
 }
@@ -78,6 +80,8 @@ const KEY_PARK_MS = 60_000
 const RATE_PARK_MS = 1000
 /** How often a patient caller looks whether the probe of another has come through. */
 const PROBE_LOOK_MS = 25
+/** Nobody knows when the ledgers are back (design §5). */
+const UNCOUNTED_WAIT_MS = 1000
 /** An attempt that has less time than this left is not begun. */
 const LEAST_TIME_MS = 5
 
@@ -85,6 +89,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   const { health, hints, keys, pace, retries, hedges, clock, timers } = deps
   return {
     foresee: (plan) => plan.tiers.flatMap(({ candidates }) => candidates.map((one) => seePlace(one, plan))),
+    refusal: toUnpriced,
 
     async call(plan, request, reply, hands) {
       const outcome = await walkPlan({
@@ -392,6 +397,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     }
     if (hold !== undefined && isRefusal(hold)) {
       health.released(deployment.name, entry)
+      if (hold.kind === 'unavailable') walk.uncounted(candidate)
       job.limitWaitMs = Math.min(job.limitWaitMs, hold.waitMs)
       return skip(candidate, job, 'skipped:limit')
     }
@@ -625,10 +631,25 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (walk.tooLongFor !== undefined && !mightHaveFit(walk.tooLongFor, walk, attempts)) {
       return toContextError(walk, request)
     }
+    const unpriced = toUnpriced(plan, request)
+    if (unpriced !== undefined) return unpriced
+    if (walk.candidates.every(walk.isUncounted)) return toUncounted()
     const list = attempts.map(({ tier, called, reason }) => `${tier} ${called}: ${reason}`).join('; ')
     const waitMs = Math.min(shortestHoldMs(walk), limitWaitMs)
     const retryAfterMs = Number.isFinite(waitMs) ? waitMs : 1000
     return new GatewayError('upstream_failed', `No provider could answer (${list}).`, { retryAfterMs })
+  }
+
+  /** Money is limited and nobody has a price. No retry helps, and a 404 is where clients stop: wire §0.3. */
+  function toUnpriced({ tiers }: Plan, request: ModelRequest): GatewayError | undefined {
+    const candidates = tiers.flatMap((place) => place.candidates)
+    if (candidates.some(isAllowed)) return undefined
+    const names = candidates.map(({ tier, deployment }) => `${tier.name} ${nameOf(deployment, request)}`)
+    return new GatewayError(
+      'model_not_found',
+      `The model "${request.model}" cannot be used where money is limited: there is no price of ${names.join(', ')}. An operator writes it as "price" beside "use" in tiers.<tier>.deployments, 0 for what costs nothing.`,
+      { param: 'model' },
+    )
   }
 
   /** The shortest hold among those that are held back; Infinity where nobody is. */
@@ -679,6 +700,9 @@ interface Walk {
   /** Whether a deployment of the provider was called. */
   hasCalled(provider: string): boolean
   calledIn(tier: string): boolean
+  /** Notes that nobody can count for the candidate's limits. */
+  uncounted(candidate: Candidate): void
+  isUncounted(candidate: Candidate): boolean
   /** Tiers with providers behind the candidate's. */
   tiersBehind(candidate: Candidate): number
   /** Candidates behind this one, in order. */
@@ -702,6 +726,7 @@ function createWalk(plan: Plan): Walk {
   const tiers = new Set<string>()
   const tried = new Set<Candidate>()
   const providers = new Set<string>()
+  const uncounted = new Set<Candidate>()
   let calls = 0
   return {
     candidates,
@@ -718,6 +743,8 @@ function createWalk(plan: Plan): Walk {
     hasTried: (candidate) => tried.has(candidate),
     hasCalled: (provider) => providers.has(provider),
     calledIn: (tier) => tiers.has(tier),
+    uncounted: (candidate) => void uncounted.add(candidate),
+    isUncounted: (candidate) => uncounted.has(candidate) && !tried.has(candidate),
     tiersBehind({ tier }) {
       const at = plan.tiers.findIndex((place) => place.tier === tier)
       return plan.tiers
@@ -827,6 +854,15 @@ function tooLate(): GatewayError {
   return new GatewayError(
     'deadline_exceeded',
     'The deadline of this request passed before there was an answer.',
+  )
+}
+
+/** Not that they failed: nobody was asked, because the gateway was told to deny what it cannot count. */
+function toUncounted(): GatewayError {
+  return new GatewayError(
+    'limits_unavailable',
+    'The gateway cannot count for the limits of any provider at the moment.',
+    { retryAfterMs: UNCOUNTED_WAIT_MS },
   )
 }
 

@@ -64,20 +64,47 @@ describe('an agent with a budget', () => {
     expect(await recordOf(at, 'poor')).toMatchObject({ costUsd: COST_USD })
   })
 
-  it('gets the 503 where nobody else is left, with the reason', async () => {
+  it('is refused for good where nobody else is left, with the deployments and the key to set', async () => {
     const { only } = await open()
     const refused = await only.chat()
-    expect(refused.status).toBe(503)
-    expect(refused.error).toMatchObject({ code: 'upstream_failed' })
-    expect(refused.error?.message).toContain('bare/m1: skipped:unpriced')
-    expect(refused.header('retry-after')).toBe('1')
+    expect(refused.status).toBe(404)
+    expect(refused.error).toMatchObject({
+      code: 'model_not_found',
+      type: 'invalid_request_error',
+      param: 'model',
+    })
+    expect(refused.error?.message).toContain(
+      'there is no price of t1 bare/m1. An operator writes it as "price"',
+    )
+    expect(refused.header('x-should-retry')).toBe('false')
+    expect([refused.header('retry-after'), refused.header('retry-after-ms')]).toEqual(['', ''])
+    expect(refused.header('x-sluice-attempts')).toBe('t1:bare/m1=skipped:unpriced')
     expect(bare.calls).toBe(0)
+  })
+
+  it('is told so by explain, where whoever has none would be answered', async () => {
+    const { at } = await open()
+    const explain = async (agent: string) => {
+      const body = { model: 'last', messages: [{ role: 'user', content: 'Hello.' }] }
+      const response = await fetch(`${at.adminUrl}/explain`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${at.adminToken}`, 'content-type': 'application/json' },
+        body: JSON.stringify({ agent, operation: 'chat', body }),
+      })
+      return response.json()
+    }
+    expect(await explain('poor')).toMatchObject({
+      ...{ allow: true, status: 404, code: 'model_not_found', message: expect.stringContaining('bare/m1') },
+      plan: [{ deployment: 'bare/m1', reason: 'skipped:unpriced' }],
+    })
+    expect(await explain('rich')).toMatchObject({ status: 200, code: 'ok', plan: [{ reason: 'available' }] })
   })
 
   it('is what the start warns of, by the names of those it cannot reach', async () => {
     const { at } = await open()
     expect(at.logLines().filter(({ level }) => level === 'warn' || level === 40)).toMatchObject([
       { msg: expect.stringContaining('deployment bare/m1 is unpriced') },
+      { msg: expect.stringMatching(/^route "last" has no deployment with a price.*\(poor\)/) },
     ])
   })
 })

@@ -105,6 +105,14 @@ describe('one Redis', () => {
     await proxy.close()
   })
 
+  it('has no connection where there is no such database, and does not go on in another', async () => {
+    const { client, connected } = await openClient(serversAt(`${server.url}/4000`))
+    expect(connected).toBe(false)
+    await expect(client.command('SET', 'slc:elsewhere', 1)).rejects.toThrow()
+    expect(client.ready).toBe(false)
+    expect(await server.command('EXISTS', 'slc:elsewhere')).toBe(0)
+  })
+
   it('listens again when its connection was cut, and says so', async () => {
     const { client } = await openClient(serversAt(server.url))
     const heard = listen(client, 'slc:news')

@@ -294,6 +294,20 @@ describe('a start from a file', () => {
     expect(at.stderr()).toBe('')
   })
 
+  it.each(['warn', 'error', 'fatal'])(
+    'says where it listens at log level %s too, and nothing else',
+    async (level) => {
+      const config = simpleConfig({ provider: provider.url, over: { log: { level } } })
+      const at = await start({ config })
+      expect((await callerOf(at, 'm').chat()).status).toBe(200)
+      expect(await at.stop()).toBe(0)
+      gateway = undefined
+      expect(at.logLines()).toEqual([
+        expect.objectContaining({ level: 30, msg: 'listening', port: at.port, adminPort: at.adminPort }),
+      ])
+    },
+  )
+
   it('says not ready before it closes its door, answers until then, and ends with 0', async () => {
     const at = await start({
       config: simpleConfig({ provider: provider.url, over: { listen: { drainNotice: '600ms' } } }),

@@ -276,6 +276,29 @@ describe('a worker that is killed', () => {
     expect(one.calls).toBeLessThanOrEqual(20)
   })
 
+  it('is replaced on the port that all had, found or reloaded meanwhile, when every worker is gone', async () => {
+    const at = await start({ listen: { workers: 2, port: 0 } })
+    const port = at.logLines().find(({ msg }) => msg === 'listening')?.port
+    expect(port).toBeGreaterThan(1023)
+    const answers = async () =>
+      (await fetch(`http://127.0.0.1:${port}/health`).catch(() => undefined))?.status
+    expect(await answers()).toBe(200)
+    const replaced = () => at.logLines().filter(({ msg }) => msg === 'a new worker serves').length
+    for (const pid of childrenOf(at.pid)) process.kill(pid, 'SIGKILL')
+    await eventually(() => replaced() === 2, 'both are replaced')
+    expect(await answers()).toBe(200)
+
+    at.writeConfig(configuration({ listen: { workers: 2, port: await freePort() } }))
+    await at.reload()
+    const [victim = 0] = childrenOf(at.pid)
+    process.kill(victim, 'SIGKILL')
+    await eventually(() => replaced() === 3, 'one is replaced again')
+    for (let i = 0; i < 10; i += 1) expect(await answers()).toBe(200)
+    for (const pid of childrenOf(at.pid)) process.kill(pid, 'SIGKILL')
+    await eventually(() => replaced() === 5, 'both are replaced again')
+    expect(await answers()).toBe(200)
+  })
+
   it('ends with its primary', async () => {
     const at = await start()
     const workers = childrenOf(at.pid)
@@ -335,6 +358,11 @@ describe('a reload', () => {
     const refused = await burst(at, 'free', 20)
     expect(new Set(refused.map(({ status }) => status))).toEqual(new Set([401]))
     expect(await metricOf(at, 'sluice_revocations_total')).toBe(1)
+    const said = at.logLines().filter(({ msg }) => msg === 'bearer revoked')
+    expect(said).toEqual([expect.objectContaining({ agent: 'free', source: 'file', ended: 0 })])
+    const endedIn = at.logLines().filter(({ msg }) => msg === 'requests of a revoked bearer ended')
+    expect(endedIn.reduce((sum, { ended: some }) => sum + Number(some), 0)).toBe(8)
+    for (const line of endedIn) expect(line).toMatchObject({ agent: 'free', worker: expect.any(Number) })
   })
 })
 

@@ -136,13 +136,38 @@ test('a deployment takes its written price, with what is absent as its input or 
     audioInput: 1,
     audioOutput: 4,
   }
-  const long = { input: 2, cached: 2, cacheWrite: 2, output: 6, reasoning: 9, audioInput: 2, audioOutput: 6 }
+  const long = {
+    input: 2,
+    cached: 0.2,
+    cacheWrite: 2,
+    output: 6,
+    reasoning: 9,
+    audioInput: 2,
+    audioOutput: 6,
+  }
   for (const name of ['openai/gpt-5.1', 'openai/*']) {
     expect(own.get(name)).toMatchObject({
       price: { ...each, long: { ...long, overTokens: 1000 } },
       listPrices: [],
     })
   }
+})
+
+test('what is not said of a long request rises as its input and output do', () => {
+  const short = { input: 2, cached: 0.5, cacheWrite: 2.5, output: 8, reasoning: 10, audioInput: 32 }
+  const priced = (price: object) => pricesOf({ openai: OPENAI }, [{ use: 'openai/m', price }])
+  expect(
+    priced({ ...short, audioOutput: 64, long: { over: 1, input: 4, output: 12 } }).get('openai/m')?.price
+      ?.long,
+  ).toEqual({
+    ...{ overTokens: 1, input: 4, cached: 1, cacheWrite: 5, audioInput: 64 },
+    ...{ output: 12, reasoning: 15, audioOutput: 96 },
+  })
+  // Nothing is so many times nothing: then the dearer of the two.
+  expect(
+    priced({ input: 0, output: 0, audioInput: 5, long: { over: 1, input: 3, output: 1 } }).get('openai/m')
+      ?.price?.long,
+  ).toMatchObject({ cached: 3, audioInput: 5, reasoning: 1, audioOutput: 1 })
 })
 
 test('without one it takes the list price of the vendor whose address is called', () => {
@@ -208,18 +233,41 @@ test('a price says what is wrong with it', () => {
   expect(tier({ input: '1 USD', output: 2 })).toEqual([`${path}.input: must be a number`])
 })
 
-test('says which deployments are unpriced where somebody has a budget', () => {
+test('says which deployments are unpriced where somebody has a budget, and which routes are shut by that', () => {
   const budget = { limits: { budget: '1 USD/day' } }
   const unpriced =
     'deployment local/gpt-oss-120b is unpriced, so whoever has a budget never reaches it; give it a price (0 if it costs nothing)'
-  expect(good({ ...GOOD, ...budget }).warnings).toEqual([unpriced])
-  expect(good(GOOD, [{ ...AGENT, ...budget }]).warnings).toEqual([unpriced])
+  const shut = (who: string) =>
+    `route "gpt-oss-120b" has no deployment with a price, so ${who} reaches a provider by it`
+  const [nobody, tester] = [shut('nobody'), shut('whoever has a budget (tester) never')]
+  expect(good({ ...GOOD, ...budget }).warnings).toEqual([unpriced, nobody])
+  expect(good(GOOD, [{ ...AGENT, ...budget }]).warnings).toEqual([unpriced, tester])
   expect(good(GOOD, [{ ...AGENT, bearers: [{ id: 'b', sha256: SHA, ...budget }] }]).warnings).toEqual([
     unpriced,
+    tester,
   ])
   const free = { use: 'local/gpt-oss-120b', price: { input: 0, output: 0 } }
   expect(good({ ...at(GOOD, ['tiers', 'execution'], { deployments: [free] }), ...budget }).warnings).toEqual(
     [],
   )
   expect(good(GOOD).warnings).toEqual([])
+})
+
+test('a route that somebody priced answers, or that nobody with a budget may ask for, is not shut', () => {
+  const budget = { limits: { budget: '1 USD/day' } }
+  const shut = (config: Value, agents: readonly Value[]) =>
+    good(config, agents).warnings.filter((text) => text.startsWith('route '))
+  const beside = {
+    ...at(GOOD, ['tiers', 'lab'], { deployments: ['lab/m'] }),
+    providers: { ...Object(GOOD.providers), lab: { format: 'simulated' } },
+    routes: { 'gpt-oss-120b': ['execution', 'lab'] },
+  }
+  expect(shut(beside, [{ ...AGENT, ...budget }])).toEqual([])
+  const denied = { ...AGENT, deny: ['chat:gpt-*'], ...budget }
+  expect(shut(GOOD, [denied])).toEqual([])
+  const many = ['a', 'b', 'c', 'd', 'e'].map((agent) => ({ agent, scopes: ['chat:gpt-*'], ...budget }))
+  expect(shut(GOOD, [AGENT, ...many])).toEqual([expect.stringContaining('(a, b, c, and 2 more) never')])
+  // A reply is no provider.
+  const last = { ...at(GOOD, ['tiers', 'last'], { reply: 'Nobody.' }), routes: { r: ['execution', 'last'] } }
+  expect(shut(last, [{ ...AGENT, ...budget }])).toHaveLength(1)
 })

@@ -99,6 +99,36 @@ describe('the redis part of a configuration', () => {
     expect(problems.join()).not.toContain('canary')
   })
 
+  test.each([
+    ['a database that no Redis has', { url: 'redis://a/99999' }, 'redis.url'],
+    ['one of more digits', { url: 'redis://a/6379000000000000000000' }, 'redis.url'],
+    ['one of a master', { sentinels: ['redis://a'], master: 'redis://main/10000' }, 'redis.master'],
+  ])('refuses %s, and says how many there usually are', (_, redis, path) => {
+    expect(said(read(withRedis(redis)))).toEqual([
+      `${path}: names a database that there cannot be; Redis has 0 to 15 unless its "databases" setting says otherwise, and 9999 is the highest number taken here`,
+    ])
+  })
+
+  test.each(['redis://a/-1', 'redis://a/main', 'redis://a/1.5', 'redis://a/0x1', 'redis://a/1e3'])(
+    'refuses %s: a database is a whole number',
+    (url) => {
+      expect(said(read(withRedis({ url })))).toEqual([
+        'redis.url: may name a database by its number and nothing else behind the host',
+      ])
+    },
+  )
+
+  test('is warned about when its database is one that not every Redis has', () => {
+    const warnings = (redis: unknown) => good(withRedis(redis)).warnings
+    expect(warnings({ url: 'redis://a/15' })).toEqual([])
+    expect(warnings({ url: 'redis://a/16' })).toEqual([
+      'redis.url names a database over 15; Redis has 0 to 15 unless its "databases" setting says otherwise, and without it limits are not shared',
+    ])
+    expect(warnings({ sentinels: ['redis://a'], master: 'redis://main/40' })).toEqual([
+      expect.stringContaining('redis.master names a database over 15'),
+    ])
+  })
+
   test('is warned about when it holds passwords', () => {
     const redis = { sentinels: ['redis://a', 'env:S'], master: `redis://:${SECRET}@main` }
     const { warnings } = good(withRedis(redis))

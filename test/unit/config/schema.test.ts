@@ -111,6 +111,17 @@ test('firstByte is the time for one attempt unless it is written', () => {
   expect(tier({ attempt: '60s', firstByte: '5s' })).toMatchObject({ attemptMs: 60_000, firstByteMs: 5_000 })
 })
 
+test('an adaptive firstToken cannot become shorter than its shortest', () => {
+  const tier = (from: string, to: string) =>
+    read(at(GOOD, ['tiers', 'execution', 'firstToken'], { from, to }))
+  expect(said(tier('20s', '5s'))).toEqual([
+    'tiers.execution.firstToken: has a from (20s) that is longer than its to (5s)',
+  ])
+  expect(tier('5s', '5000ms').ok).toBe(true)
+  // What is no duration is said by itself.
+  expect(said(tier('20', '5s'))).toEqual([expect.stringContaining('firstToken')])
+})
+
 const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: string])[] = [
   ['providers.local.residency', 'eu', 'residency'],
   ['providers.local.health', { path: '/health', every: '10s' }, 'health'],

@@ -21,7 +21,7 @@ function holding(names: Readonly<Record<string, string | undefined>>): Snapshot 
   )
 }
 
-function create(names: Readonly<Record<string, string | undefined>>) {
+function create(names: Readonly<Record<string, string | undefined>>, { quiet = false } = {}) {
   const time = createManualClock({ wallMs: NOON })
   const lines: Record<string, unknown>[] = []
   const counted: string[] = []
@@ -32,6 +32,7 @@ function create(names: Readonly<Record<string, string | undefined>>) {
     clock: time.clock,
     log: { info: (fields, message) => void lines.push({ message, ...fields }) },
     count: (source) => void counted.push(source),
+    quiet,
   })
   revocations.use(now)
   revocations.onChange((changes) => void told.push(...changes))
@@ -213,6 +214,25 @@ describe('a bearer that expires', () => {
     stage.revocations.check()
     expect(stage.ended).toEqual(['ann'])
     expect(stage.lines).toEqual([{ message: 'bearer expired', agent: 'ann', bearer: 'ann-1', ended: 1 }])
+  })
+})
+
+describe('one of several processes, of which another says what becomes of bearers', () => {
+  it('says only where requests of its own end', () => {
+    const stage = create({ ...BOTH, cyd: undefined }, { quiet: true })
+    stage.begin('ann')
+    stage.begin('ann')
+    stage.begin('cyd')
+    stage.reload({ cyd: undefined })
+    stage.reload({ ...BOTH, cyd: undefined })
+    stage.hear('bob', true)
+    stage.hear('bob', false)
+    stage.hear('cyd', true)
+    expect(stage.lines).toEqual([
+      { message: 'requests of a revoked bearer ended', agent: 'ann', bearer: 'ann-1', ended: 2 },
+      { message: 'requests of a revoked bearer ended', agent: 'cyd', bearer: 'cyd-1', ended: 1 },
+    ])
+    expect(stage.ended).toEqual(['ann', 'ann', 'cyd'])
   })
 })
 

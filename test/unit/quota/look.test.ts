@@ -201,14 +201,13 @@ describe('what is shown', () => {
     const inHand: InHand = {
       account,
       toldBy: 'share',
-      sharedBy: 2,
       nowUs: 0,
       lease: NO_UNITS,
       slotsUsed: 1,
       slotsReady: 0,
       slotsOfAll: 1,
       // Two of the fifty units of a share that gets five a second.
-      levels: { requests: 400_000, tokens: undefined },
+      levels: { requests: 400_000, tokens: undefined, sharedBy: 2 },
       spentMicros: 0,
       unsettled: NO_UNITS,
     }

@@ -1,9 +1,14 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { GatewayError } from '../../../src/errors.ts'
+import { createLeaseStore } from '../../../src/quota/leases.ts'
+import { createMemoryAuthority } from '../../../src/quota/memory.ts'
 import { createMeter, type Meter } from '../../../src/quota/meter.ts'
+import { createOutageAuthority } from '../../../src/quota/outage.ts'
+import { createRedisLedgers } from '../../../src/quota/redis.ts'
 import { type Store, systemTimers } from '../../../src/quota/store.ts'
 import type { Deployment, Hold, Limits, ModelRequest, Refusal, Subject } from '../../../src/types.ts'
+import { serversAt } from '../../support/redis.ts'
 import {
   allowed,
   caller,
@@ -15,6 +20,8 @@ import {
   perSecond,
   usage,
 } from './fixtures.ts'
+
+const NO_LOG = { info: () => {}, warn: () => {} }
 
 function setUp() {
   const clock = manualClock()
@@ -200,7 +207,7 @@ describe('reserve', () => {
       retryAfterMs: 1000,
     })
     const gated = await meter.gate.enter(deployment({ concurrency: 1 }, {}), modelRequest())
-    expect(gated).toMatchObject({ waitMs: 1000 })
+    expect(gated).toMatchObject({ kind: 'unavailable', waitMs: 1000 })
   })
 
   it('holds slots until they are settled, however long that takes', async () => {
@@ -292,6 +299,56 @@ describe('headers', () => {
       'x-ratelimit-remaining-requests': '0',
       'x-ratelimit-reset-requests': '1m0s',
     })
+  })
+})
+
+describe('headers while Redis is away', () => {
+  it('say what this replica will really admit, of the limit that there is', async () => {
+    const clock = manualClock()
+    const { timers, log, random } = { timers: systemTimers, log: NO_LOG, random: () => 0.5 }
+    // Nobody has connected, and nobody will.
+    const redis = createRedisLedgers({
+      servers: serversAt('redis://127.0.0.1:1'),
+      replica: 'r',
+      timers,
+      log,
+      random,
+    })
+    const shadow = createMemoryAuthority({ clock })
+    const authority = createOutageAuthority({
+      redis,
+      shadow,
+      onOutage: 'local',
+      replicas: 4,
+      timers,
+      log,
+      random,
+    })
+    const store = createLeaseStore({ authority, clock, timers, leases: true })
+    const meter = createMeter({ store, clock, timers, ids: () => `hold-${clock.now()}-${Math.random()}` })
+    const who = caller({ requests: perMinute(100), tokens: perMinute(4_000) })
+    for (let left = 24; left >= 0; left--) {
+      const hold = await meter.reserve(who, modelRequest({ textBytes: 1, maxOutputTokens: 39 }), allowed())
+      expect(headersOf(meter, hold)).toMatchObject({
+        'x-ratelimit-limit-requests': '100',
+        'x-ratelimit-remaining-requests': String(left),
+        'x-ratelimit-limit-tokens': '4000',
+        'x-ratelimit-remaining-tokens': String(40 * left),
+      })
+    }
+    const refused = await refusal(meter.reserve(who, modelRequest({ textBytes: 1 }), allowed()))
+    expect(headersOf(meter, refused)).toMatchObject({ 'x-ratelimit-remaining-requests': '0' })
+    // Told at once, each sees what is left behind it.
+    clock.advance(60_000)
+    const holds = await Promise.all(
+      [1, 2, 3].map(() => meter.reserve(who, modelRequest({ textBytes: 1, maxOutputTokens: 1 }), allowed())),
+    )
+    expect(holds.map((hold) => headersOf(meter, hold)['x-ratelimit-remaining-requests'])).toEqual([
+      '24',
+      '23',
+      '22',
+    ])
+    await store.close()
   })
 })
 

@@ -652,6 +652,7 @@ function never(): never {
 describe('the gate of a deployment', () => {
   const subject: Subject = { kind: 'deployment', id: 'a/one', tag: 't', limits: NO_LIMITS }
   const full: Refusal = { kind: 'requests', subject, waitMs: 5000 }
+  const uncounted: Refusal = { kind: 'unavailable', subject, waitMs: 1000 }
 
   it('is passed before each call and left after it, with what was used', async () => {
     const stage = createCallStage({ plan: makePlan([first, second]) })
@@ -677,6 +678,20 @@ describe('the gate of a deployment', () => {
   it("that is shut everywhere is a 503, not the caller's 429", async () => {
     const stage = createCallStage({ plan: makePlan([first]), admit: async () => full })
     expect((await play(stage, {})).error).toMatchObject({ code: 'upstream_failed' })
+  })
+
+  it.each<[string, string, Record<string, Refusal>]>([
+    ['limits_unavailable', 'of all', { 'a/one': uncounted, 'b/two': uncounted }],
+    ['upstream_failed', 'of one, the other being full', { 'a/one': uncounted, 'b/two': full }],
+    ['upstream_failed', 'of one, the other failing', { 'a/one': uncounted }],
+  ])('that cannot be counted is %s, %s', async (code, _, refusals) => {
+    const stage = createCallStage({
+      plan: makePlan([first, second]),
+      admit: async ({ name }) => refusals[name],
+    })
+    const { error } = await play(stage, { 'b/two': says(503) })
+    expect(error).toMatchObject({ code, retryAfterMs: expect.any(Number) })
+    expect(reasons(stage)[0]).toBe('a/one=skipped:limit')
   })
 
   it('that is shut gives a probe back', async () => {
@@ -950,22 +965,34 @@ describe('who is barred', () => {
     expect(stage.gate.map((event) => ('enter' in event ? event.enter : ''))).toEqual(['b/two', ''])
   })
 
-  it('is not called even when nobody else is left: that is a 503', async () => {
+  it('is not called even when nobody else is left: that is for good, and says what to do', async () => {
     const world = createWorld()
-    const stage = createCallStage({ plan: barring(makePlan([first]), 'a/one'), world })
-    expect(await stage.over()).toMatchObject({
+    const only = () => createCallStage({ plan: barring(makePlan([first]), 'a/one'), world })
+    const stage = only()
+    const final = {
       error: {
-        code: 'upstream_failed',
-        message: 'No provider could answer (first a/one: skipped:unpriced).',
+        code: 'model_not_found',
+        message: expect.stringMatching(/there is no price of first a\/one\..*"price" beside "use" in tiers/),
+        retryAfterMs: undefined,
       },
-    })
+    }
+    expect(await stage.over()).toMatchObject(final)
+    expect(stage.reply.headers['x-sluice-attempts']).toBe('first:a/one=skipped:unpriced')
     for (let i = 0; i < 20; i += 1) {
       const entry = world.health.enter('a/one')
       if (entry !== 'held') world.health.failed('a/one', entry, { reason: '503', retryAfterMs: undefined })
     }
-    const again = createCallStage({ plan: barring(makePlan([first]), 'a/one'), world })
-    expect(await again.over()).toMatchObject({ error: { code: 'upstream_failed' } })
+    const again = only()
+    expect(await again.over()).toMatchObject(final)
     expect([...stage.calls, ...again.calls]).toEqual([])
+  })
+
+  it('beside somebody who only fails is no reason to give up for good', async () => {
+    const stage = createCallStage({ plan: barring(makePlan([first, second]), 'a/one') })
+    expect((await play(stage, { 'b/two': says(503) })).error).toMatchObject({
+      code: 'upstream_failed',
+      message: 'No provider could answer (first a/one: skipped:unpriced; second b/two: 503).',
+    })
   })
 
   it('is nobody to fall back on: who stands before him is not cut for his first token', async () => {
