@@ -1,8 +1,8 @@
-// What comes of one attempt, and what follows from it: pure, so that every rule of failover is a line that can be
+// What comes of one attempt, whose fault it was, and what follows from it: pure, so that every rule of failover is a line that can be
 // tested without a socket.
 
 import type { Fault } from '../formats/format.ts'
-import type { Deployment, Reason, Usage } from '../types.ts'
+import type { Attempt, Candidate, Deployment, ModelRequest, Reason, Tier, Usage } from '../types.ts'
 
 /** How one call to one deployment ended. An attempt returns this; it does not throw to steer. */
 export type Result =
@@ -153,3 +153,70 @@ function isTls(code: string): boolean {
     code.startsWith('UNABLE_TO_')
   )
 }
+
+// --- whose fault it was -------------------------------------------------------------------------------------------
+
+export type Failure = Extract<Result, { outcome: 'retry' }>
+
+/** A stream that broke and that somebody else may go on with is a failure like those before the first byte. */
+export function toFailed(result: Failure | Extract<Result, { outcome: 'broken' }>): Failure {
+  if (result.outcome === 'retry') return result
+  const { reason, usage, blameless } = result
+  const nothing = { retryAfterMs: undefined, key: false, park: false, message: '' }
+  return { outcome: 'retry', reason, usage, blameless, ...nothing }
+}
+
+/** The key, or its rate where the provider has another key: then the next one may do. */
+export function isKeyFault(result: Failure, deployment: Deployment): boolean {
+  return result.key || (result.reason === '429' && (deployment.provider?.keys.length ?? 0) > 1)
+}
+
+/** Whether its key is left alone for a while. */
+export function parks(result: Failure): boolean {
+  return result.park || result.reason === '429'
+}
+
+/** A key that was refused is left alone this long. */
+const KEY_PARK_MS = 60_000
+/** A key that is over its rate, where the provider does not say for how long. */
+const RATE_PARK_MS = 1000
+
+/** How long that key is left alone, ms. */
+export function parkMs({ park, retryAfterMs }: Failure): number {
+  return park ? Math.max(KEY_PARK_MS, retryAfterMs ?? 0) : (retryAfterMs ?? RATE_PARK_MS)
+}
+
+/** Twice what all but one of twenty streams took of late, between the bounds of the tier. */
+export function firstTokenLimit(
+  { firstTokenMs, firstTokenLeastMs }: Tier,
+  p95Ms: number | undefined,
+): number {
+  if (firstTokenLeastMs === undefined || p95Ms === undefined) return firstTokenMs
+  return Math.min(Math.max(2 * p95Ms, firstTokenLeastMs), firstTokenMs)
+}
+
+/** An answer that came, but so late that it would have been cut had there been anybody else. */
+export function lateness(
+  { tier }: Candidate,
+  { stream }: ModelRequest,
+  { startedMs, firstTokenMs }: Attempt,
+): Reason | undefined {
+  if (firstTokenMs === undefined) return undefined
+  const [mostMs, reason] = stream
+    ? ([tier.firstTokenMs, 'first_token'] as const)
+    : ([tier.firstByteMs, 'first_byte'] as const)
+  return firstTokenMs - startedMs > mostMs ? reason : undefined
+}
+
+/**
+ * A failure that this request alone explains: nobody may take a provider away from the others by what he asks for.
+ * Context: it was too long. 413 as a rate: the prompt alone is over the tokens per minute. 403 and 404 of
+ * `provider/*`: the caller chose the name. Whatever a server says to an operation that it may not have: its chat works.
+ */
+export function isAboutRequest({ reason }: Failure, deployment: Deployment, request: ModelRequest): boolean {
+  if (reason === 'context' || reason === '413') return true
+  if (deployment.model === undefined && (reason === '403' || reason === '404')) return true
+  return request.endpoint.operation !== 'chat' && NO_SUCH_OPERATION.has(reason)
+}
+
+const NO_SUCH_OPERATION: ReadonlySet<Reason> = new Set(['404', '405', '501', 'malformed'])

@@ -2,7 +2,7 @@
 // after the first byte, after the deadline, or for a caller who has gone.
 
 import { costMicros, priceOf } from '../config/money.ts'
-import { GatewayError, toEndError, toGatewayError } from '../errors.ts'
+import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Format, QuotaLeft } from '../formats/format.ts'
 import type {
   Attempt,
@@ -17,10 +17,32 @@ import type {
   Reason,
   Refusal,
   Reply,
-  Tier,
   Usage,
 } from '../types.ts'
-import { isLarger, mayCallAgain, nextStep, type Result } from './attempt.ts'
+import {
+  firstTokenLimit,
+  isAboutRequest,
+  isKeyFault,
+  isLarger,
+  lateness,
+  mayCallAgain,
+  nextStep,
+  parkMs,
+  parks,
+  type Result,
+  toFailed,
+} from './attempt.ts'
+import {
+  afterBreak,
+  failed,
+  left,
+  mightHaveFit,
+  toBrokenError,
+  toContextError,
+  tooLate,
+  toPassedError,
+  toUncounted,
+} from './endings.ts'
 import { createExchange } from './exchange.ts'
 import type { Entry, Health, State } from './health.ts'
 import { createRace, type Hedges, type Leg } from './hedges.ts'
@@ -31,6 +53,7 @@ import type { Pace } from './pace.ts'
 import type { RetryBudget } from './retry-budget.ts'
 import { type Resume, runAttempt } from './run.ts'
 import type { Timers } from './timers.ts'
+import { createWalk, type Ended, isAllowed, type Walk } from './walk.ts'
 
 export interface Upstream {
   /** How each place of a plan would be judged now, in its order; nothing is called and nothing taken. */
@@ -74,14 +97,8 @@ export interface UpstreamDeps {
   readonly userAgent: string
 }
 
-/** A key that was refused is left alone this long. */
-const KEY_PARK_MS = 60_000
-/** A key that is over its rate, where the provider does not say for how long. */
-const RATE_PARK_MS = 1000
 /** How often a patient caller looks whether the probe of another has come through. */
 const PROBE_LOOK_MS = 25
-/** Nobody knows when the ledgers are back (design §5). */
-const UNCOUNTED_WAIT_MS = 1000
 /** An attempt that has less time than this left is not begun. */
 const LEAST_TIME_MS = 5
 
@@ -659,11 +676,6 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 }
 
-/** What came of a walk, before it is counted. */
-type Ended = Omit<Outcome, 'costMicros'>
-
-type Failure = Extract<Result, { outcome: 'retry' }>
-
 interface Job {
   readonly plan: Plan
   readonly request: ModelRequest
@@ -688,81 +700,15 @@ function isFinal({ outcome }: Result): boolean {
   return outcome === 'answered' || outcome === 'broken' || outcome === 'refuse'
 }
 
-// --- where a walk stands ---------------------------------------------------------------------------------------
-
-interface Walk {
-  /** Who may be called, in order. */
-  readonly candidates: readonly Candidate[]
-  /** Calls to providers so far. */
-  readonly calls: number
-  called(candidate: Candidate): void
-  hasTried(candidate: Candidate): boolean
-  /** Whether a deployment of the provider was called. */
-  hasCalled(provider: string): boolean
-  calledIn(tier: string): boolean
-  /** Notes that nobody can count for the candidate's limits. */
-  uncounted(candidate: Candidate): void
-  isUncounted(candidate: Candidate): boolean
-  /** Tiers with providers behind the candidate's. */
-  tiersBehind(candidate: Candidate): number
-  /** Candidates behind this one, in order. */
-  behind(candidate: Candidate): readonly Candidate[]
-  othersInTier(candidate: Candidate): readonly Deployment[]
-  tooLongFor: Deployment | undefined
-  tooLongMessage: string
-  /** What the last call used that was cut before it could answer. */
-  usedInVain: Usage | undefined
-  /** An answer that broke off, and that somebody else may go on with. */
-  broken: Broken | undefined
+/** A comment: clients skip it, a person who looks at the stream sees it. No line break of a name may end it. */
+function toMark({ tier, called }: Attempt): string {
+  return `sluice: resumed by ${tier}:${called}`.replaceAll(/[\r\n]/g, ' ')
 }
 
-type Broken = Ended & {
-  /** What the caller has read of it. */
-  readonly said: string
-}
-
-function createWalk(plan: Plan): Walk {
-  const candidates = plan.tiers.flatMap((place) => place.candidates).filter(isAllowed)
-  const tiers = new Set<string>()
-  const tried = new Set<Candidate>()
-  const providers = new Set<string>()
-  const uncounted = new Set<Candidate>()
-  let calls = 0
-  return {
-    candidates,
-    get calls() {
-      return calls
-    },
-    called(candidate) {
-      calls += 1
-      tried.add(candidate)
-      tiers.add(candidate.tier.name)
-      const { provider } = candidate.deployment
-      if (provider !== undefined) providers.add(provider.name)
-    },
-    hasTried: (candidate) => tried.has(candidate),
-    hasCalled: (provider) => providers.has(provider),
-    calledIn: (tier) => tiers.has(tier),
-    uncounted: (candidate) => void uncounted.add(candidate),
-    isUncounted: (candidate) => uncounted.has(candidate) && !tried.has(candidate),
-    tiersBehind({ tier }) {
-      const at = plan.tiers.findIndex((place) => place.tier === tier)
-      return plan.tiers
-        .slice(at + 1)
-        .filter((place) => place.candidates.some((c) => c.deployment.kind !== 'reply' && isAllowed(c))).length
-    },
-    behind: (candidate) => candidates.slice(candidates.indexOf(candidate) + 1),
-    othersInTier: ({ tier, deployment }) =>
-      candidates.filter((c) => c.tier === tier && c.deployment !== deployment).map((c) => c.deployment),
-    tooLongFor: undefined,
-    tooLongMessage: '',
-    usedInVain: undefined,
-    broken: undefined,
-  }
-}
-
-function isAllowed({ barred }: Candidate): boolean {
-  return barred === undefined
+/** The cap for the rest of an answer, where it has one; about four characters to a token. */
+function capBehind(said: string | undefined, plan: Plan, request: ModelRequest): number | undefined {
+  const cap = plan.maxOutputTokens ?? request.maxOutputTokens
+  return cap === undefined ? undefined : Math.max(cap - Math.ceil((said?.length ?? 0) / 4), 1)
 }
 
 // --- what it used ----------------------------------------------------------------------------------------------
@@ -791,178 +737,12 @@ function seconds(ms: number): string {
   return `${Math.ceil(ms / 100) / 10} s`
 }
 
-/** Of both who spoke. */
-function both(a: Usage | undefined, b: Usage | undefined): Usage | undefined {
-  if (a === undefined || b === undefined) return a ?? b
-  return {
-    inputTokens: a.inputTokens + b.inputTokens,
-    cachedTokens: a.cachedTokens + b.cachedTokens,
-    cacheWriteTokens: a.cacheWriteTokens + b.cacheWriteTokens,
-    audioInputTokens: a.audioInputTokens + b.audioInputTokens,
-    outputTokens: a.outputTokens + b.outputTokens,
-    reasoningTokens: a.reasoningTokens + b.reasoningTokens,
-    audioOutputTokens: a.audioOutputTokens + b.audioOutputTokens,
-    source: 'counted',
-  }
-}
-
-// --- going on with an answer that broke off ------------------------------------------------------------------
-
-/** A comment: clients skip it, a person who looks at the stream sees it. No line break of a name may end it. */
-function toMark({ tier, called }: Attempt): string {
-  return `sluice: resumed by ${tier}:${called}`.replaceAll(/[\r\n]/g, ' ')
-}
-
-/** The cap for the rest of an answer, where it has one; about four characters to a token. */
-function capBehind(said: string | undefined, plan: Plan, request: ModelRequest): number | undefined {
-  const cap = plan.maxOutputTokens ?? request.maxOutputTokens
-  return cap === undefined ? undefined : Math.max(cap - Math.ceil((said?.length ?? 0) / 4), 1)
-}
-
-/** Nobody else could: it ends as it would have without them. */
-function afterBreak(ended: Ended, broken: Broken, { aborted }: AbortSignal): Ended {
-  const usage = both(broken.usage, ended.usage)
-  if (ended.error === undefined || aborted) return { ...ended, usage }
-  const { answeredBy, error } = ended.answeredBy === undefined ? broken : ended
-  return { answeredBy, usage, error }
-}
-
-function toFailed(result: Failure | Extract<Result, { outcome: 'broken' }>): Failure {
-  if (result.outcome === 'retry') return result
-  const { reason, usage, blameless } = result
-  const nothing = { retryAfterMs: undefined, key: false, park: false, message: '' }
-  return { outcome: 'retry', reason, usage, blameless, ...nothing }
-}
-
-// --- outcomes and errors ---------------------------------------------------------------------------------------
-
-/** Where nobody answered, what the last one used who was cut at it is what the request used. */
-function failed(error: GatewayError, usage?: Usage): Ended {
-  return { answeredBy: undefined, usage, error }
-}
-
-/** What was used until the caller went belongs to the one who was answering. */
-function left(signal: AbortSignal, usage?: Usage, candidate?: Candidate): Ended {
-  return {
-    answeredBy: usage === undefined ? undefined : candidate,
-    usage,
-    error: toEndError(signal),
-  }
-}
-
-function tooLate(): GatewayError {
-  return new GatewayError(
-    'deadline_exceeded',
-    'The deadline of this request passed before there was an answer.',
-  )
-}
-
-/** Not that they failed: nobody was asked, because the gateway was told to deny what it cannot count. */
-function toUncounted(): GatewayError {
-  return new GatewayError(
-    'limits_unavailable',
-    'The gateway cannot count for the limits of any provider at the moment.',
-    { retryAfterMs: UNCOUNTED_WAIT_MS },
-  )
-}
-
-/**
- * The end of a stream that is not whole. Its code is the same whoever cut it (design §5: it is the one that says so);
- * the message says when it was the caller's or our deadline and not the provider.
- */
-function toBrokenError(reason: Reason, plan: Plan, nowMs: number): GatewayError {
-  const isLate = reason === 'attempt' && nowMs >= plan.deadlineAt
-  const why = isLate ? ', as the deadline of this request passed' : ` (${reason})`
-  return new GatewayError(
-    'upstream_incomplete',
-    `The answer broke off${why}: what came before is not complete. Route: ${plan.route.name}.`,
-  )
-}
-
-/** The caller's own mistake, in the provider's words. */
-function toPassedError({ status, fault }: Extract<Result, { outcome: 'refuse' }>): GatewayError {
-  return new GatewayError(
-    'invalid_request',
-    fault.message === '' ? 'The provider refused the request.' : fault.message,
-    {
-      passed: { status, type: fault.type, param: fault.param, code: fault.code },
-    },
-  )
-}
-
-/** Clients look for these very words to compact their history (wire §4.3); both numbers must be there. */
-function toContextError(walk: Walk, request: ModelRequest): GatewayError {
-  const told = /maximum context length is \d+ tokens/i.test(walk.tooLongMessage)
-    ? walk.tooLongMessage
-    : undefined
-  const windows = walk.candidates.map(({ deployment }) => deployment.contextWindow ?? 0)
-  const asked = Math.ceil(request.textBytes / 4)
-  const largest = Math.max(...windows) || Math.max(1, asked - 1)
-  const message =
-    told ??
-    `This model's maximum context length is ${largest} tokens. However, your messages resulted in ${Math.max(asked, largest + 1)} tokens.`
-  return new GatewayError('context_length_exceeded', message, { param: 'messages' })
-}
-
 /** Who was passed over and is called after all stands in the list once. */
 function forgetSkip({ tier, deployment }: Candidate, attempts: Attempt[]): void {
   const at = attempts.findIndex(
     (one) => one.outcome === 'skipped' && one.tier === tier.name && one.deployment === deployment.name,
   )
   if (at >= 0) attempts.splice(at, 1)
-}
-
-/** The key, or its rate where the provider has another key: then the next one may do. */
-function isKeyFault(result: Failure, deployment: Deployment): boolean {
-  return result.key || (result.reason === '429' && (deployment.provider?.keys.length ?? 0) > 1)
-}
-
-function parks(result: Failure): boolean {
-  return result.park || result.reason === '429'
-}
-
-function parkMs({ park, retryAfterMs }: Failure): number {
-  return park ? Math.max(KEY_PARK_MS, retryAfterMs ?? 0) : (retryAfterMs ?? RATE_PARK_MS)
-}
-
-/** Twice what all but one of twenty streams took of late, between the bounds of the tier. */
-function firstTokenLimit({ firstTokenMs, firstTokenLeastMs }: Tier, p95Ms: number | undefined): number {
-  if (firstTokenLeastMs === undefined || p95Ms === undefined) return firstTokenMs
-  return Math.min(Math.max(2 * p95Ms, firstTokenLeastMs), firstTokenMs)
-}
-
-/** An answer that came, but so late that it would have been cut had there been anybody else. */
-function lateness(
-  { tier }: Candidate,
-  { stream }: ModelRequest,
-  { startedMs, firstTokenMs }: Attempt,
-): Reason | undefined {
-  if (firstTokenMs === undefined) return undefined
-  const [mostMs, reason] = stream
-    ? ([tier.firstTokenMs, 'first_token'] as const)
-    : ([tier.firstByteMs, 'first_byte'] as const)
-  return firstTokenMs - startedMs > mostMs ? reason : undefined
-}
-
-/**
- * A failure that this request alone explains: nobody may take a provider away from the others by what he asks for.
- * Context: it was too long. 413 as a rate: the prompt alone is over the tokens per minute. 403 and 404 of
- * `provider/*`: the caller chose the name. Whatever a server says to an operation that it may not have: its chat works.
- */
-function isAboutRequest({ reason }: Failure, deployment: Deployment, request: ModelRequest): boolean {
-  if (reason === 'context' || reason === '413') return true
-  if (deployment.model === undefined && (reason === '403' || reason === '404')) return true
-  return request.endpoint.operation !== 'chat' && NO_SUCH_OPERATION.has(reason)
-}
-
-const NO_SUCH_OPERATION: ReadonlySet<Reason> = new Set(['404', '405', '501', 'malformed'])
-
-/** Whether a window that is known to be larger only failed to be asked: then the prompt may still be held by it. */
-function mightHaveFit(tooLongFor: Deployment, walk: Walk, attempts: readonly Attempt[]): boolean {
-  const troubled = new Set(attempts.filter(({ reason }) => reason !== 'context').map((one) => one.deployment))
-  return walk.candidates.some(
-    ({ deployment }) => troubled.has(deployment.name) && isLarger(deployment, tooLongFor),
-  )
 }
 
 function isRefusal(value: Hold | Refusal): value is Refusal {

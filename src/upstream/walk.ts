@@ -1,0 +1,81 @@
+// Where the walk along a plan stands: who was called, what was found out on the way, and what is still to be had.
+
+import type { Candidate, Deployment, Outcome, Plan, Usage } from '../types.ts'
+
+/** What came of a walk, before it is counted. */
+export type Ended = Omit<Outcome, 'costMicros'>
+
+export interface Walk {
+  /** Who may be called, in order. */
+  readonly candidates: readonly Candidate[]
+  /** Calls to providers so far. */
+  readonly calls: number
+  called(candidate: Candidate): void
+  hasTried(candidate: Candidate): boolean
+  /** Whether a deployment of the provider was called. */
+  hasCalled(provider: string): boolean
+  calledIn(tier: string): boolean
+  /** Notes that nobody can count for the candidate's limits. */
+  uncounted(candidate: Candidate): void
+  isUncounted(candidate: Candidate): boolean
+  /** Tiers with providers behind the candidate's. */
+  tiersBehind(candidate: Candidate): number
+  /** Candidates behind this one, in order. */
+  behind(candidate: Candidate): readonly Candidate[]
+  othersInTier(candidate: Candidate): readonly Deployment[]
+  tooLongFor: Deployment | undefined
+  tooLongMessage: string
+  /** What the last call used that was cut before it could answer. */
+  usedInVain: Usage | undefined
+  /** An answer that broke off, and that somebody else may go on with. */
+  broken: Broken | undefined
+}
+
+export type Broken = Ended & {
+  /** What the caller has read of it. */
+  readonly said: string
+}
+
+export function createWalk(plan: Plan): Walk {
+  const candidates = plan.tiers.flatMap((place) => place.candidates).filter(isAllowed)
+  const tiers = new Set<string>()
+  const tried = new Set<Candidate>()
+  const providers = new Set<string>()
+  const uncounted = new Set<Candidate>()
+  let calls = 0
+  return {
+    candidates,
+    get calls() {
+      return calls
+    },
+    called(candidate) {
+      calls += 1
+      tried.add(candidate)
+      tiers.add(candidate.tier.name)
+      const { provider } = candidate.deployment
+      if (provider !== undefined) providers.add(provider.name)
+    },
+    hasTried: (candidate) => tried.has(candidate),
+    hasCalled: (provider) => providers.has(provider),
+    calledIn: (tier) => tiers.has(tier),
+    uncounted: (candidate) => void uncounted.add(candidate),
+    isUncounted: (candidate) => uncounted.has(candidate) && !tried.has(candidate),
+    tiersBehind({ tier }) {
+      const at = plan.tiers.findIndex((place) => place.tier === tier)
+      return plan.tiers
+        .slice(at + 1)
+        .filter((place) => place.candidates.some((c) => c.deployment.kind !== 'reply' && isAllowed(c))).length
+    },
+    behind: (candidate) => candidates.slice(candidates.indexOf(candidate) + 1),
+    othersInTier: ({ tier, deployment }) =>
+      candidates.filter((c) => c.tier === tier && c.deployment !== deployment).map((c) => c.deployment),
+    tooLongFor: undefined,
+    tooLongMessage: '',
+    usedInVain: undefined,
+    broken: undefined,
+  }
+}
+
+export function isAllowed({ barred }: Candidate): boolean {
+  return barred === undefined
+}
