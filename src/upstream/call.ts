@@ -196,6 +196,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       if (hands.signal.aborted) return left(hands.signal)
       if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return failed(tooLate(), walk.usedInVain)
       if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return undefined
+      // What has never begun so soon will not now; the provider would work for nobody.
+      if (job.request.stream && plan.deadlineAt - clock.now() < pace.soonest(deployment.name)) {
+        walk.isTooLate = true
+        return undefined
+      }
       const tiersLeft = walk.tiersBehind(candidate)
       const attemptsLeft = plan.attempts - walk.calls
       if (
@@ -644,7 +649,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   /** Nobody answered. */
   function toFailure(walk: Walk, { plan, request, hands, limitWaitMs }: Job): GatewayError {
     const { attempts } = hands
-    if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return tooLate()
+    if (walk.isTooLate || plan.deadlineAt - clock.now() < LEAST_TIME_MS) return tooLate()
     if (walk.tooLongFor !== undefined && !mightHaveFit(walk.tooLongFor, walk, attempts)) {
       return toContextError(walk, request)
     }

@@ -15,6 +15,8 @@ export interface Pace {
   load(deployment: string): number
   /** The 95th percentile of the recent times to the first token, in ms; undefined while there are too few. */
   p95(deployment: string): number | undefined
+  /** The least that a first token has taken of late, in ms; 0 while too little is known. */
+  soonest(deployment: string): number
 }
 
 /** What was seen so long ago counts for a third (1/e). */
@@ -34,7 +36,8 @@ interface Known {
   readonly samples: Float64Array
   count: number
   p95: number | undefined
-  p95AtMs: number
+  least: number
+  sortedAtMs: number
 }
 
 export function createPace({ clock }: { clock: Pick<Clock, 'now'> }): Pace {
@@ -50,9 +53,28 @@ export function createPace({ clock }: { clock: Pick<Clock, 'now'> }): Pace {
         samples: new Float64Array(SAMPLES),
         count: 0,
         p95: undefined,
-        p95AtMs: Number.NEGATIVE_INFINITY,
+        least: 0,
+        sortedAtMs: Number.NEGATIVE_INFINITY,
       }
       all.set(name, known)
+    }
+    return known
+  }
+
+  function forgotten({ seenMs }: Known): number {
+    return Math.exp(-(clock.now() - seenMs) / (6 * MEMORY_MS))
+  }
+
+  /** With its percentiles no older than a second; undefined while there are too few samples. */
+  function sorted(name: string): Known | undefined {
+    const known = all.get(name)
+    if (known === undefined || known.count < LEAST_SAMPLES) return undefined
+    const nowMs = clock.now()
+    if (nowMs - known.sortedAtMs >= PERCENTILE_MS) {
+      const samples = known.samples.slice(0, Math.min(known.count, SAMPLES)).sort()
+      known.p95 = samples[Math.ceil(samples.length * 0.95) - 1]
+      known.least = samples[0] ?? 0
+      known.sortedAtMs = nowMs
     }
     return known
   }
@@ -79,19 +101,13 @@ export function createPace({ clock }: { clock: Pick<Clock, 'now'> }): Pace {
       if (known === undefined) return 0
       if (known.count === 0) return known.underWay * UNKNOWN_MS
       // Nobody stays slow for having been so once: what is not asked is forgotten little by little.
-      const meanMs = known.meanMs * Math.exp(-(clock.now() - known.seenMs) / (6 * MEMORY_MS))
-      return meanMs * (known.underWay + 1)
+      return known.meanMs * forgotten(known) * (known.underWay + 1)
     },
-    p95(name) {
-      const known = all.get(name)
-      if (known === undefined || known.count < LEAST_SAMPLES) return undefined
-      const nowMs = clock.now()
-      if (nowMs - known.p95AtMs >= PERCENTILE_MS) {
-        const sorted = known.samples.slice(0, Math.min(known.count, SAMPLES)).sort()
-        known.p95 = sorted[Math.ceil(sorted.length * 0.95) - 1]
-        known.p95AtMs = nowMs
-      }
-      return known.p95
+    p95: (name) => sorted(name)?.p95,
+    soonest(name) {
+      const known = sorted(name)
+      // What is not asked is forgotten little by little: somebody has to find out whether it has become quicker.
+      return known === undefined ? 0 : known.least * forgotten(known)
     },
   }
 }

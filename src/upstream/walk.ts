@@ -25,6 +25,8 @@ export interface Walk {
   othersInTier(candidate: Candidate): readonly Deployment[]
   tooLongFor: Deployment | undefined
   tooLongMessage: string
+  /** Somebody was not asked because there was too little time left for him. */
+  isTooLate: boolean
   /** What the last call used that was cut before it could answer. */
   usedInVain: Usage | undefined
   /** An answer that broke off, and that somebody else may go on with. */
@@ -71,6 +73,7 @@ export function createWalk(plan: Plan): Walk {
       candidates.filter((c) => c.tier === tier && c.deployment !== deployment).map((c) => c.deployment),
     tooLongFor: undefined,
     tooLongMessage: '',
+    isTooLate: false,
     usedInVain: undefined,
     broken: undefined,
   }

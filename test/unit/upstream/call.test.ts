@@ -826,6 +826,33 @@ describe('the deadline', () => {
   })
 })
 
+describe('too little time', () => {
+  it('is not spent on who has never begun to answer so soon, and others are asked', async () => {
+    const world = createWorld()
+    for (let i = 0; i < 20; i += 1) world.pace.answered('a/one', 500 + i)
+    const plan = makePlan([first, second], { deadlineAt: START_MS + 400 })
+    const stage = createCallStage({ plan, world })
+    await play(stage, {})
+    expect(who(stage)).toEqual(['b/two'])
+    const alone = createCallStage({ plan: makePlan([first], { deadlineAt: START_MS + 400 }), world })
+    expect(await alone.over()).toMatchObject({ error: { code: 'deadline_exceeded' } })
+    expect(alone.calls).toHaveLength(0)
+    // A whole reply has another beginning, and who has time is sent there.
+    const whole = createCallStage({
+      plan: makePlan([first], { deadlineAt: START_MS + 400 }),
+      world,
+      body: { stream: false },
+    })
+    expect((await play(whole, {})).error).toBeUndefined()
+    const enough = createCallStage({ plan: makePlan([first], { deadlineAt: START_MS + 600 }), world })
+    expect((await play(enough, {})).error).toBeUndefined()
+    // After a minute in which nobody was sent somebody is.
+    await world.time.advanceAsync(60_000)
+    const later = createCallStage({ plan: makePlan([first], { deadlineAt: START_MS + 60_400 }), world })
+    expect((await play(later, {})).error).toBeUndefined()
+  })
+})
+
 describe('a model named by the caller', () => {
   it('is shown as it was called, and labelled as it is configured', async () => {
     const open = makeTier('open', [makeDeployment('p/*')])
