@@ -198,9 +198,11 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
       const target = route.find(request)
       const limits = await quota.look([...caller.subjects, ...route.subjects(target)])
       const plan = route.plan(target, request, decision, Number.POSITIVE_INFINITY)
-      const full = isFull(limits)
-      const refusal = full === undefined ? upstream.refusal(plan, request) : undefined
-      const code = full ?? refusal?.code
+      const places = plan.tiers.flatMap(({ candidates }) => candidates.map(({ deployment }) => deployment))
+      const full = await quota.foresee(places, request, { caller, decision })
+      const own = isFull(limits)
+      const refusal = own === undefined ? upstream.refusal(plan, request) : undefined
+      const code = own ?? refusal?.code
       return {
         allow: true,
         status: code === undefined ? 200 : ERROR_SHAPES[code].status,
@@ -209,7 +211,7 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
         ...(refusal && { message: refusal.message }),
         route: target.name,
         limits,
-        plan: upstream.foresee(plan),
+        plan: upstream.foresee(plan, full),
       }
     } catch (error) {
       if (!(error instanceof GatewayError)) throw error

@@ -56,8 +56,11 @@ import type { Timers } from './timers.ts'
 import { createWalk, type Ended, isAllowed, type Walk } from './walk.ts'
 
 export interface Upstream {
-  /** How each place of a plan would be judged now, in its order; nothing is called and nothing taken. */
-  foresee(plan: Plan): readonly PlaceSeen[]
+  /**
+   * How each place of a plan would be judged now, in its order; nothing is called and nothing taken. `full` is what the
+   * gate would say of each.
+   */
+  foresee(plan: Plan, full: ReadonlyMap<Deployment, Refusal>): readonly PlaceSeen[]
   /** Why a request may go nowhere along its plan, however well everybody is; undefined where it may. */
   refusal(plan: Plan, request: ModelRequest): GatewayError | undefined
   /** What went wrong is in the outcome; rejects only for a defect of ours. */
@@ -105,7 +108,10 @@ const LEAST_TIME_MS = 5
 export function createUpstream(deps: UpstreamDeps): Upstream {
   const { health, hints, keys, pace, retries, hedges, clock, timers } = deps
   return {
-    foresee: (plan) => plan.tiers.flatMap(({ candidates }) => candidates.map((one) => seePlace(one, plan))),
+    foresee: (plan, full) =>
+      plan.tiers.flatMap(({ candidates }) =>
+        candidates.map((one) => seePlace(one, plan, full.get(one.deployment))),
+      ),
     refusal: toUnpriced,
 
     async call(plan, request, reply, hands) {
@@ -124,7 +130,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     },
   }
 
-  function seePlace({ tier, deployment, barred, doubt }: Candidate, plan: Plan): PlaceSeen {
+  function seePlace(
+    { tier, deployment, barred, doubt }: Candidate,
+    plan: Plan,
+    full: Refusal | undefined,
+  ): PlaceSeen {
     const { name, provider, kind } = deployment
     const known = health.view().find((one) => one.deployment === name)
     const parkedMs = provider === undefined ? 0 : keys.parkedMs(provider)
@@ -134,9 +144,10 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       if (kind === 'reply') return 'a fixed reply, when nobody else has answered'
       if (doubt !== undefined) return 'context: the prompt is probably longer than its window'
       if (parkedMs > 0) return `every key is left alone for ${seconds(parkedMs)}`
+      if (known?.phase === 'held') return `${known.reason}: left alone for ${seconds(known.holdMs)}`
+      if (full !== undefined) return fullText(full)
       if (known === undefined) return 'available'
-      const { phase, reason, holdMs, share } = known
-      if (phase === 'held') return `${reason}: left alone for ${seconds(holdMs)}`
+      const { phase, reason, share } = known
       if (phase === 'probing') return `${reason}: one request at a time probes`
       if (phase === 'recovering') return `on its way back: ${Math.round(share * 100)} % of the traffic`
       if (!health.isAvailable(name, plan.class)) return `${reason}: kept for others`
@@ -736,6 +747,11 @@ function sum(attempts: readonly Attempt[]): number | undefined {
     micros += attempt.costMicros
   }
   return micros
+}
+
+/** When a slot comes back nobody knows. */
+function fullText({ kind, subject, waitMs }: Refusal): string {
+  return `limit: full${kind === 'concurrency' ? '' : ` for ${seconds(waitMs)}`} (${subject.kind}:${kind})`
 }
 
 function seconds(ms: number): string {

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createCaller } from '../support/caller.ts'
 import { agentPolicy, makeBearer, simpleConfig, type TestGateway } from '../support/gateway.ts'
 import { startRedis, type TestRedis } from '../support/redis.ts'
-import { rateLimited, silent, status } from '../support/scripted-provider.ts'
+import { answer, rateLimited, silent, status } from '../support/scripted-provider.ts'
 import { createStage } from '../support/stage.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
@@ -140,6 +140,42 @@ describe('POST /explain', () => {
     expect((await caller.chat()).header('x-sluice-attempts')).toBe(
       't1:p1/m1=skipped:unavailable, t2:p2/m2=200',
     )
+  })
+
+  it('says which deployment is full by a limit of its own or of its provider, for how long, and takes nothing', async () => {
+    const gateway = await open({
+      providers: {
+        p1: { limits: { requests: { capacity: 1, refill: '1/min' } } },
+        p2: { limits: { tokens: { capacity: 9000, refill: '1/s' } } },
+      },
+    })
+    const caller = createCaller(gateway.baseUrl, batch.bearer)
+    const open1 = { deployment: 'p1/m1', reason: 'available' }
+    for (let i = 0; i < 3; i += 1)
+      expect((await explain(gateway, { ...ask, agent: 'batch' })).told.plan).toMatchObject([open1, {}, {}])
+    expect((await caller.chat()).header('x-sluice-attempts')).toBe('t1:p1/m1=200')
+    const long = body({ max_tokens: 8000, messages: [{ role: 'user', content: 'word '.repeat(2000) }] })
+    expect((await explain(gateway, { ...ask, agent: 'batch', body: long })).told.plan).toMatchObject([
+      {
+        deployment: 'p1/m1',
+        state: 'available',
+        reason: expect.stringMatching(/^limit: full for [\d.]+ s \(provider:requests\)$/),
+      },
+      { deployment: 'p2/m2', reason: 'available' },
+      { tier: 'last' },
+    ])
+    stage.two.script(answer({ usage: { prompt_tokens: 1000, completion_tokens: 1000, total_tokens: 2000 } }))
+    expect((await caller.chat()).header('x-sluice-attempts')).toBe('t1:p1/m1=skipped:limit, t2:p2/m2=200')
+    // There is room for a short one and none for this one.
+    const { told } = await explain(gateway, { ...ask, agent: 'batch', body: long })
+    expect(told.plan[1]).toMatchObject({
+      deployment: 'p2/m2',
+      reason: expect.stringMatching(/^limit: full for \d[\d.]+ s \(provider:tokens\)$/),
+    })
+    const short = { ...ask, agent: 'batch', body: body({ max_tokens: 10 }) }
+    expect((await explain(gateway, short)).told.plan[1].reason).toBe('available')
+    expect(stage.one.calls + stage.two.calls).toBe(2)
+    await redis.command('FLUSHALL')
   })
 
   it('says that a prompt is probably too long for a window, and asks it last', async () => {
