@@ -25,6 +25,8 @@ import { answersOf, drain, LAST_WORDS_MS } from './http/drain.ts'
 import { toErrorResponse } from './http/error-body.ts'
 import { createIds } from './http/ids.ts'
 import { createFrontDoor, createSweep, type FrontDoorDeps, type Phase, toBlockList } from './http/listen.ts'
+import { watchLoop } from './http/loop.ts'
+import { createOverload, OVERLOAD_EVERY_MS } from './http/overload.ts'
 import { freePort, listen, portOf } from './http/port.ts'
 import { createRevocations } from './identity/revocations.ts'
 import { createSharedRevocations } from './identity/shared-revocations.ts'
@@ -346,9 +348,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const phase: { now: Phase['now'] } = { now: 'starting' }
   let isListening = false
   const nextId = createIds('req_', randomBytes)
+  const loop = watchLoop()
+  const overload = createOverload({ loop, clock, random: Math.random, log })
+  const pulse = createSweep(clock, OVERLOAD_EVERY_MS)
+  pulse.add(overload)
   const stores: Stores = {
     clock,
     phase,
+    overload,
     counts,
     health,
     timers,
@@ -403,6 +410,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       startedSeconds: Math.floor(clock.wall() / 1000),
     }),
   })
+  // Those of a worker its primary takes in.
+  if (link === undefined) front.on('connection', loop.connected)
 
   const reload = createReload({
     reader,
@@ -470,6 +479,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     quota,
     health,
     counts,
+    overload,
     phase,
     version: VERSION,
     collect: async () => (await exporter.collect()).resourceMetrics,
@@ -547,8 +557,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   await drain({ server: front, unsent, active, counts, clock, wait, log }, drainMs)
   back.close()
   back.closeAllConnections()
-  sweep.stop()
-  expiry.stop()
+  for (const one of [sweep, expiry, pulse]) one.stop()
   await Promise.all([store.close(), shared?.close()])
   await transport.close()
   await provider.shutdown()

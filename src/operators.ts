@@ -5,6 +5,7 @@ import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
 import type { MetricData, ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { isObject } from './bytes/json-value.ts'
 import type { Snapshot } from './config/snapshot.ts'
+import { type Overload, type OverloadShown, worstOverload } from './http/overload.ts'
 import type { Backing } from './quota/backing.ts'
 import type { Meter } from './quota/meter.ts'
 import { type LeasesShown, leasesAdded, leasesShown, redisShown } from './quota/shown.ts'
@@ -35,6 +36,7 @@ export interface OperatorsDeps {
   readonly health: Health
   /** Requests and streams under way here. */
   readonly counts: { readonly inflight: number; readonly streams: number }
+  readonly overload: Overload
   readonly phase: { readonly now: string }
   readonly version: string
   /** The metrics of this process. */
@@ -46,6 +48,7 @@ export interface OperatorsDeps {
 export interface Look {
   readonly inflight: number
   readonly streams: number
+  readonly overload: OverloadShown
   readonly limits: Backing['decides']
   readonly replicas: number
   readonly deployments: readonly DeploymentState[]
@@ -86,7 +89,20 @@ export interface Operators {
 const LOOK_MS = 1000
 
 export function createOperators(deps: OperatorsDeps): Operators {
-  const { gateway, fleet, figures, backing, quota, health, counts, phase, version, collect, scrub } = deps
+  const {
+    gateway,
+    fleet,
+    figures,
+    backing,
+    quota,
+    health,
+    counts,
+    overload,
+    phase,
+    version,
+    collect,
+    scrub,
+  } = deps
   const serializer = new PrometheusSerializer(undefined, false, undefined, true, true)
   /** The state of each deployment as the workers last told it. */
   let whole: readonly DeploymentState[] | undefined
@@ -94,6 +110,7 @@ export function createOperators(deps: OperatorsDeps): Operators {
   function own(): Look {
     return {
       ...counts,
+      overload: overload.shown(),
       limits: backing.decides,
       replicas: backing.replicas,
       deployments: deploymentStates(gateway().snapshot, health),
@@ -120,6 +137,7 @@ export function createOperators(deps: OperatorsDeps): Operators {
     return {
       inflight: looks.reduce((sum, { inflight }) => sum + inflight, 0),
       streams: looks.reduce((sum, { streams }) => sum + streams, 0),
+      overload: worstOverload(looks.map((one) => one.overload)) ?? here.overload,
       limits: looks.find(({ limits }) => limits === 'outage')?.limits ?? looks[0]?.limits ?? here.limits,
       replicas: looks[0]?.replicas ?? here.replicas,
       deployments: whole,
@@ -195,7 +213,7 @@ export function createOperators(deps: OperatorsDeps): Operators {
     },
 
     async status({ agent }) {
-      const { inflight, streams, limits, deployments } = await look()
+      const { inflight, streams, overload, limits, deployments } = await look()
       const standing = await lookAtLimits(agent)
       if (standing === undefined) return undefined
       const { shown, ...totals } = standing
@@ -207,6 +225,7 @@ export function createOperators(deps: OperatorsDeps): Operators {
         ...workers(),
         inflight,
         streams,
+        overload,
         deployments: deployments.map(({ sinceMs, ...one }) => ({
           ...one,
           since: sinceMs === undefined ? null : new Date(sinceMs).toISOString(),

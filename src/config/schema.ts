@@ -697,7 +697,7 @@ export const agentSchema = z.strictObject({
   class: choice(['critical', 'normal', 'batch'])
     .default('normal')
     .describe(
-      'Who keeps a deployment whose quota is low: `critical` always, `normal` in part, `batch` goes elsewhere.',
+      'Who gives way first. Where the gateway itself has too much to do: `batch`, then `normal`, `critical` last. At a deployment whose quota is low: `critical` stays, `normal` in part, `batch` goes elsewhere.',
     ),
   bearers: z.array(bearer).max(1_000).prefault([]).describe('Its credentials; with none it cannot call.'),
   scopes: z

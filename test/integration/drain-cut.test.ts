@@ -1,6 +1,10 @@
+// What the end of a drain leaves behind: nothing that somebody is not told of, nothing taken, nothing unsaid.
+
 import { afterEach, expect, test } from 'vitest'
+import { createCaller, eventually } from '../support/caller.ts'
 import { agentPolicy, makeBearer, simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
-import { silent, stallAfter } from '../support/provider-script.ts'
+import { statusOf } from '../support/operator.ts'
+import { answer, gate, silent, stallAfter } from '../support/provider-script.ts'
 import { startRedis } from '../support/redis.ts'
 import { createScriptedProvider, type ScriptedProvider } from '../support/scripted-provider.ts'
 
@@ -75,6 +79,50 @@ test('what the end of a drain cuts has given back what it had taken: slots, toke
       expect(line.split(' ')[5]).toBe('0')
     // What had been answered of four streams, and no more.
     expect(Number((await field('d'))[2])).toBeLessThan(10_000)
+  } finally {
+    await redis.stop()
+  }
+})
+
+test('a drain gives back what was on lease and writes a line for every request, the last ones too', async () => {
+  provider = await createScriptedProvider()
+  const held = gate(answer({ pieces: ['one ', 'two'] }))
+  provider.script((request) => (request.body.includes('"stream":true') ? held : answer()))
+  const redis = await startRedis()
+  try {
+    const bearer = makeBearer()
+    const limits = { requests: { capacity: 1_000, refill: '1/h' } }
+    gateway = await startGateway({
+      config: simpleConfig({ provider: provider.url, over: { redis: { url: redis.url } } }),
+      policies: { agent: agentPolicy('agent', bearer, { limits }) },
+    })
+    const [seconds] = (await redis.command('TIME')) as [string]
+    const [at, caller] = [gateway, createCaller(gateway.baseUrl, bearer.bearer)]
+    const streams = Array.from({ length: 10 }, () => caller.chat({ body: { stream: true } }))
+    let asked = streams.length
+    // Until more has been taken ahead than was used.
+    await eventually(async () => {
+      const answers = await Promise.all(Array.from({ length: 10 }, () => caller.chat()))
+      asked += answers.length
+      expect(answers.every(({ status }) => status === 200)).toBe(true)
+      return (await statusOf(at)).leases.permits > 0
+    }, 'permits are on lease')
+    await provider.waitForRequests(asked)
+    const ended = gateway.stop()
+    await gateway.waitForLog(({ msg }) => msg === 'draining')
+    held.open()
+    for (const one of await Promise.all(streams)) expect(one.stream?.done).toBe(true)
+    expect(await ended).toBe(0)
+
+    const flat = ((await redis.command('HGETALL', 'slc:1:{agent}:b:agent:agent')) as unknown[]).map(String)
+    const field = (name: string) => (flat[flat.indexOf(name) + 1] ?? '').split(' ').map(Number)
+    // Nobody has anything on lease, and what is charged is what was asked: an hour each, behind the beginning.
+    for (const name of flat.filter((one) => one.startsWith('l:')))
+      expect(field(name).slice(2, 4)).toEqual([0, 0])
+    expect(Math.floor(((field('r')[0] ?? 0) / 1e6 - Number(seconds)) / 3600)).toBe(asked)
+    const lines = gateway.logLines().map(({ msg }) => msg)
+    expect(lines.filter((msg) => msg === 'request')).toHaveLength(asked)
+    expect(lines.at(-1)).toBe('stopped')
   } finally {
     await redis.stop()
   }
