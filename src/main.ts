@@ -19,6 +19,7 @@ import { formatProblem } from './config/problems.ts'
 import { createReader, isSources } from './config/reader.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import { createWorkerReader, readBegin } from './config/worker-reader.ts'
+import { formats } from './formats/index.ts'
 import { buildGateway, type Gateway, type Stores } from './gateway.ts'
 import { createApp } from './http/app.ts'
 import { answersOf, drain, LAST_WORDS_MS } from './http/drain.ts'
@@ -54,6 +55,7 @@ import { createScrubber } from './secrets/scrubber.ts'
 import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
 import type { Clock } from './types.ts'
+import { type Checks, createChecks } from './upstream/checks.ts'
 import { createHealth } from './upstream/health.ts'
 import { createHedges } from './upstream/hedges.ts'
 import {
@@ -330,6 +332,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       log,
     })
   await Promise.all([limits.outage?.start(), shared?.start()])
+  let checks: Checks | undefined
   // The primary has no traffic of its own to learn from; it passes on what its workers say.
   const carrier = shares ? createRedisCarrier(shares, replica) : link && createLinkCarrier(link.ask)
   if (carrier !== undefined && fleet === undefined) {
@@ -339,7 +342,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       timers,
       replica,
       learn: (hint) => {
-        if (gateway().snapshot.deployments.has(hint.deployment)) health.learn(hint)
+        if (hint.kind === 'checked') checks?.learn(hint)
+        else if (gateway().snapshot.deployments.has(hint.deployment)) health.learn(hint)
       },
     })
     shares?.subscribe(HINTS_CHANNEL, { message: heardHints.hear })
@@ -382,6 +386,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   }
   current.gateway = buildGateway(snapshot, stores)
   const gateway = () => current.gateway as Gateway
+  if (fleet === undefined) checks = createChecks({ ...stores, hints, get: transport.get, formats, log })
 
   const sweep = createSweep(clock)
   const onFault = stores.usage.refused
@@ -421,6 +426,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       current.gateway = buildGateway(next, stores)
       revocations.use(next)
       trusted = toBlockList(next.listen.trustedProxies)
+      checks?.use(next)
       front.maxConnections = next.listen.maxConnections
       log.level = next.log.level
     },
@@ -543,6 +549,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     return cannotStart([scrub(error instanceof Error ? error.message : String(error))])
   }
 
+  checks?.use(gateway().snapshot)
   if (link === undefined) onHangup = () => void reload({ secretsOnly: false })
   const signal = await stop
 
@@ -558,6 +565,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   back.close()
   back.closeAllConnections()
   for (const one of [sweep, expiry, pulse]) one.stop()
+  checks?.close()
   await Promise.all([store.close(), shared?.close()])
   await transport.close()
   await provider.shutdown()

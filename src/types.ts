@@ -210,7 +210,15 @@ export interface Provider {
   /** Restricted request fields that this provider may be sent. */
   readonly allowFields: ReadonlySet<string>
   readonly limits: Limits
+  /** How it is asked whether it is well; undefined where it is not. */
+  readonly health: HealthCheck | undefined
   readonly simulate: Simulate | undefined
+}
+
+export interface HealthCheck {
+  /** Below `baseUrl`, with its leading slash. */
+  readonly path: string
+  readonly everyMs: number
 }
 
 /** Pace and faults of a simulated provider. */

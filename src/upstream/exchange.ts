@@ -3,7 +3,7 @@
 
 import { type Edit, splice } from '../bytes/splice.ts'
 import type { Format } from '../formats/format.ts'
-import type { Candidate, ModelRequest, Span } from '../types.ts'
+import type { Candidate, ModelRequest, Provider, Span } from '../types.ts'
 import type { Key } from './keys.ts'
 import type { Exchange } from './kind.ts'
 
@@ -51,17 +51,27 @@ function toHeaders(
     String(bytes),
     'accept',
     request.stream ? 'text/event-stream' : 'application/json',
-    // Asked for as it is: a compressed stream would have to be buffered to be read.
-    'accept-encoding',
-    'identity',
-    'user-agent',
-    userAgent,
   ]
-  if (key !== undefined) headers.push(...format.provider.credential(key.value))
-  const configured = candidate.deployment.provider?.headers
-  if (configured !== undefined)
-    for (const name of Object.keys(configured)) headers.push(name, configured[name] as string)
+  addOwnHeaders(headers, { provider: candidate.deployment.provider, format, key, userAgent })
   return headers
+}
+
+/** Adds what every request to a provider says, whatever it asks for. */
+export function addOwnHeaders(
+  headers: string[],
+  {
+    provider,
+    format,
+    key,
+    userAgent,
+  }: Pick<ExchangeParts, 'format' | 'key' | 'userAgent'> & { readonly provider: Provider | undefined },
+): void {
+  // Asked for as it is: a compressed stream would have to be buffered to be read.
+  headers.push('accept-encoding', 'identity', 'user-agent', userAgent)
+  if (key !== undefined) headers.push(...format.provider.credential(key.value))
+  const configured = provider?.headers
+  if (configured === undefined) return
+  for (const name of Object.keys(configured)) headers.push(name, configured[name] as string)
 }
 
 /** Where the client's bytes change for this deployment, in the order in which they stand. */

@@ -10,7 +10,7 @@
 
 import type { QuotaLeft } from '../formats/format.ts'
 import type { Agent, Clock, Reason } from '../types.ts'
-import type { Hint, Hints } from './hints.ts'
+import type { DeploymentHint, Hints } from './hints.ts'
 import { createOutcomes, type Outcomes } from './outcomes.ts'
 
 export type State = 'available' | 'slow' | 'low_quota' | 'unavailable'
@@ -52,7 +52,11 @@ export interface Health {
   /** What the head of an answer said. */
   quota(deployment: string, left: QuotaLeft): void
   /** What another replica found out. */
-  learn(hint: Hint): void
+  learn(hint: DeploymentHint): void
+  /** A health check of its provider was good. */
+  foundWell(deployment: string): void
+  /** A health check of its provider failed; `ms`: until the next one has surely ended. */
+  foundIll(deployment: string, reason: Reason, ms: number): void
   /** How long it will still be held back, in ms; 0 when it is not. */
   holdMs(deployment: string): number
   /** What an operator sees. */
@@ -118,12 +122,20 @@ const LEAST_EMPTY_MS = 1_000
 const TELL_QUOTA_MS = 1_000
 /** A word that operators see stays for at least this long. */
 const SETTLED_MS = 30_000
+/** Health checks in a row that must fail for who was well; who is held back already needs one. */
+const ILL_AFTER = 2
+/** Whoever has answered a request so lately is well, whatever a check says. */
+const PROVEN_MS = 10_000
 /** After so long without trouble an outage is the first again. */
 const FORGIVEN_MS = 60_000
 
 interface Record {
   readonly name: string
   phase: Phase
+  /** Health checks that failed, since the last good one. */
+  failedChecks: number
+  /** When a request was last answered, or began to be. */
+  provenMs: number
   /** What the present hold means, while the phase is not `open`. */
   trouble: Exclude<State, 'available'>
   failures: number
@@ -162,7 +174,7 @@ export interface HealthOptions {
   readonly graceMs: () => number
   readonly onChange: (change: StateChange) => void
   /** Where the others are told, and told when a probe of the fleet is over. */
-  readonly hints: Pick<Hints, 'tell' | 'probed'>
+  readonly hints: Pick<Hints, 'probed'> & { tell(hint: DeploymentHint): void }
 }
 
 export function createHealth({ clock, random, graceMs, onChange, hints }: HealthOptions): Health {
@@ -174,6 +186,8 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
       record = {
         name,
         phase: 'open',
+        failedChecks: 0,
+        provenMs: Number.NEGATIVE_INFINITY,
         trouble: 'unavailable',
         failures: 0,
         outcomes: createOutcomes(clock),
@@ -224,7 +238,7 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
     }
   }
 
-  function keepHeld(record: Record, trouble: Record['trouble'], reason: Reason, asked: boolean): void {
+  function keepHeld(record: Record, trouble: Record['trouble'], reason: string, asked: boolean): void {
     record.phase = 'held'
     record.trouble = trouble
     record.asked = asked
@@ -428,8 +442,10 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
     },
 
     answering(name, entry) {
+      const record = get(name)
+      record.provenMs = clock.now()
       if (entry !== 'probe') return entry
-      endProbe(get(name), entry)
+      endProbe(record, entry)
       return 'trial'
     },
 
@@ -438,6 +454,7 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
       endProbe(record, entry)
       advance(record)
       record.failures = 0
+      record.provenMs = clock.now()
       record.outcomes.add(true)
       // A call that began before the hold proves nothing about the provider as it is now.
       if (entry !== 'go') clean(record)
@@ -502,6 +519,34 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
       }
     },
 
+    foundWell(name) {
+      const record = records.get(name)
+      if (record === undefined) return
+      const turned = record.failedChecks > 0
+      record.failedChecks = 0
+      advance(record)
+      // The wait that a provider named is kept, and who is over his rate or slow to answer is not well for being there.
+      if (record.phase !== 'held' || !isJudgedByChecks(record)) return
+      // A good check is news only where it speaks against what held it back. Else, with a server that is there and fails
+      // at every request, each check would undo the longer holds.
+      if (!turned && !UNREACHED.has(record.reason)) return
+      record.heldUntilMs = clock.now()
+      advance(record)
+    },
+
+    foundIll(name, reason, ms) {
+      const record = get(name)
+      advance(record)
+      record.failedChecks += 1
+      const nowMs = clock.now()
+      if (nowMs - record.provenMs < PROVEN_MS) return
+      if (record.phase === 'held') {
+        if (record.asked || record.reason === '429') return
+      } else if (record.phase !== 'probing' && record.failedChecks < ILL_AFTER) return
+      record.heldUntilMs = Math.max(record.phase === 'held' ? record.heldUntilMs : 0, nowMs + ms)
+      keepHeld(record, 'unavailable', `${reason} (health check)`, false)
+    },
+
     quota(name, left) {
       const known = records.get(name)
       if (known?.quota === undefined && left.share >= LOW_QUOTA) return
@@ -535,9 +580,17 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
   }
 }
 
+/** Held back by our own judgement of whether it is there at all. */
+function isJudgedByChecks({ asked, trouble, reason }: Record): boolean {
+  return !asked && trouble === 'unavailable' && reason !== '429'
+}
+
+/** No connection came about; a reset may be of a server that is there. */
+const UNREACHED: ReadonlySet<string> = new Set(['refused', 'dns', 'tls', 'connect'] satisfies Reason[])
+
 /** It could not be reached from here: that may be the doing of the way there, which the others do not share. */
-function isOfTheWay(reason: Reason): boolean {
-  return OF_THE_WAY.has(reason)
+export function isOfTheWay(reason: Reason | undefined): boolean {
+  return reason !== undefined && OF_THE_WAY.has(reason)
 }
 
 const OF_THE_WAY: ReadonlySet<Reason> = new Set(['refused', 'dns', 'tls', 'reset', 'connect'])

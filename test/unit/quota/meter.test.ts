@@ -57,6 +57,7 @@ function deployment(own: Partial<Limits>, provider: Partial<Limits>): Deployment
       headers: {},
       allowFields: new Set(),
       limits: limits(provider),
+      health: undefined,
       simulate: undefined,
     },
     model: 'gemini-3-flash',

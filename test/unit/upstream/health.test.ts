@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Agent } from '../../../src/types.ts'
 import { createHealth, type Entry, type Health, type StateChange } from '../../../src/upstream/health.ts'
-import type { Hint } from '../../../src/upstream/hints.ts'
+import type { DeploymentHint } from '../../../src/upstream/hints.ts'
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts'
 
 const NAME = 'p/m'
@@ -12,14 +12,14 @@ interface Stage {
   readonly health: Health
   readonly time: ManualClock
   readonly changes: StateChange[]
-  readonly told: Hint[]
+  readonly told: DeploymentHint[]
   readonly probed: string[]
 }
 
 function create({ random = 0.5, graceMs = 0 } = {}): Stage {
   const time = createManualClock({ nowMs: 1000 })
   const changes: StateChange[] = []
-  const told: Hint[] = []
+  const told: DeploymentHint[] = []
   const probed: string[] = []
   const health = createHealth({
     clock: time.clock,

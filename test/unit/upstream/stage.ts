@@ -51,6 +51,7 @@ export function makeProvider(name: string, over: Partial<Provider> = {}): Provid
     headers: {},
     allowFields: new Set(),
     limits: NO_LIMITS,
+    health: undefined,
     simulate: undefined,
     ...over,
   }

@@ -145,6 +145,7 @@ function toDeployment(
     headers: {},
     allowFields: new Set(),
     limits: NONE,
+    health: undefined,
     simulate,
   }
   const isReply = text !== undefined
