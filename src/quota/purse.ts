@@ -342,7 +342,9 @@ export function toMoved(
     // By the interval of its time; since then it may have refilled by that or by a new one, whichever is quicker.
     const { intervalUs } = ask.account.tokens ?? rate
     const refilled = (Math.max(nowMs - grant.atMs, 0) * 1000) / Math.min(intervalUs, rate.intervalUs)
-    const least = Math.max(Math.floor((levels?.tokens ?? 0) / intervalUs - refilled), 0)
+    // What was told of a share is in the time of the share.
+    const told = (levels?.tokens ?? 0) / (intervalUs * (levels?.sharedBy ?? 1))
+    const least = Math.max(Math.floor(told - refilled), 0)
     tokens = isSure ? -Math.min(-tokens, least) : 0
   }
   let micros = budget === undefined || usedMicros === undefined ? 0 : usedMicros - ask.micros
