@@ -73,10 +73,12 @@ interface Doubt {
   /** The first of them, and when it was sent. */
   readonly generation: number
   readonly sentMs: number
-  /** Moved by what they said, if they were done. */
+  /** The period to which the money that they told belongs, by its start in µs. */
+  readonly startUs: number
+  /** Moved by what they told, if they were done in that period, without what is told once more all the same. */
   readonly told: number
-  /** Of that, what is told once more all the same. */
-  readonly kept: number
+  /** The same in any other period: only charges count there. */
+  readonly charged: number
 }
 
 interface Denial {
@@ -565,7 +567,7 @@ export function keep(
 /** Notes a visit that was not answered, and what of its report is told again. Only money does not mend itself. */
 export function noteDoubt(
   purse: Purse,
-  { moved, owed }: Report,
+  { moved, movedStartUs, owed }: Report,
   {
     generation,
     sentMs,
@@ -574,11 +576,14 @@ export function noteDoubt(
 ): void {
   if (purse.account.budget === undefined) return
   const { doubt } = purse
+  const told = moved.micros + owed.micros
+  const before = (doubt?.startUs === movedStartUs ? doubt.told : doubt?.charged) ?? 0
   purse.doubt = {
     generation: doubt?.generation ?? generation,
     sentMs: doubt?.sentMs ?? sentMs,
-    told: (doubt?.told ?? 0) + moved.micros + owed.micros,
-    kept: (doubt?.kept ?? 0) + kept.micros,
+    startUs: movedStartUs,
+    told: before + told - kept.micros,
+    charged: (doubt?.charged ?? 0) + Math.max(told, 0) - Math.max(kept.micros, 0),
   }
 }
 
@@ -597,11 +602,12 @@ export function settleDoubt(
   purse.doubt = undefined
   if (account.budget === undefined) return false
   const sinceUs = (nowMs - doubt.sentMs) * 1000
+  const { startUs } = periodOf(account.budget.period, nowUs)
   // The money of another period is nobody's any more.
-  if (nowUs - sinceUs < periodOf(account.budget.period, nowUs).startUs) return false
+  if (nowUs - sinceUs < startUs) return false
   if (heard.generation === 0 && sinceUs > HEARD_US - LEASE_MS * 1000) return false
   const booked = heard.generation >= doubt.generation ? heard.micros : 0
-  const micros = doubt.told - doubt.kept - booked
+  const micros = (doubt.startUs === startUs ? doubt.told : doubt.charged) - booked
   if (micros === 0) return false
   move(purse, { requests: 0, tokens: 0, micros }, nowUs)
   return true

@@ -1,0 +1,129 @@
+// What becomes of visits that Redis did not answer in time: nothing is charged twice, and nothing comes back twice.
+
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { expect, it } from 'vitest'
+import { toAccount } from '../../../src/quota/account.ts'
+import { createLeaseStore } from '../../../src/quota/leases.ts'
+import type { Answer } from '../../../src/quota/ledger.ts'
+import { createMemoryAuthority } from '../../../src/quota/memory.ts'
+import { createOutageAuthority } from '../../../src/quota/outage.ts'
+import { type RedisLedgers, StoreFailure } from '../../../src/quota/redis.ts'
+import type { Account, Claim, Granted, Timers } from '../../../src/quota/store.ts'
+import type { Limits } from '../../../src/types.ts'
+import { createManualClock } from '../../support/manual-clock.ts'
+import { agentSubject, idleReport } from './fixtures.ts'
+
+/**
+ * What becomes of a visit: it is answered, at once or when told to; done but never answered; done, and answered when
+ * told to, but given up before; lost.
+ */
+type Fate = 'answered' | 'slow' | 'unanswered' | 'late' | 'lost'
+
+const MIDNIGHT_US = Date.UTC(2027, 0, 2) * 1000
+const DAY = { micros: 1_000_000, period: 'day' } as const
+
+/** A replica whose Redis does what it is told. `untilMidnightMs` is where its clock stands. */
+async function createReplica(untilMidnightMs = 3_600_000) {
+  const time = createManualClock()
+  const ledgers = createMemoryAuthority({ clock: time.clock, epochUs: MIDNIGHT_US - untilMidnightMs * 1000 })
+  const fates: Fate[] = []
+  const late: (() => void)[] = []
+  const timers: Timers = {
+    after(ms, run) {
+      const handle = time.timers.set(ms, run)
+      return () => time.timers.clear(handle)
+    },
+    soon: (run) => void setImmediate(run),
+  }
+  const redis: RedisLedgers = {
+    async visit(visits, fleet) {
+      const fate = fates.shift() ?? 'answered'
+      const answers =
+        fate === 'lost' ? [] : visits.map((one) => ledgers.visitOf(one, { replica: 'r', fleet }))
+      if (fate === 'slow') await new Promise<void>((resolve) => late.push(resolve))
+      if (fate === 'answered' || fate === 'slow') return answers
+      return visits.map((_, i) => {
+        const failure = new StoreFailure('timeout', 'late', true)
+        if (fate === 'late')
+          failure.late = new Promise<Answer | undefined>((resolve) => late.push(() => resolve(answers[i])))
+        return failure
+      })
+    },
+    heartbeat: async () => 1,
+    connect: async () => true,
+    onConnection() {},
+    trips: 0,
+    async close() {},
+  }
+  const authority = createOutageAuthority({
+    redis,
+    shadow: createMemoryAuthority({ clock: time.clock }),
+    onOutage: 'local',
+    replicas: 1,
+    timers,
+    log: { info() {}, warn() {} },
+    random: () => 0.5,
+  })
+  await authority.start()
+  const store = createLeaseStore({ authority, clock: time.clock, timers, leases: true })
+  return {
+    store,
+    /** What becomes of the next visits. */
+    next: (...list: Fate[]) => void fates.push(...list),
+    /** The answers that are missing come now, in their order. */
+    async hear() {
+      for (const one of late.splice(0)) one()
+      await nextTurn()
+    },
+    async pass(ms: number) {
+      for (let left = ms; left > 0; left -= 50) await time.advanceAsync(Math.min(left, 50))
+      await nextTurn()
+    },
+    /** How an account stands in Redis: units taken, and micros spent. */
+    standing(account: Account) {
+      const { standings } = ledgers.visitOf(
+        { generation: Number.MAX_SAFE_INTEGER, reports: [idleReport(account)], claims: [] },
+        { replica: 'looker', fleet: 1 },
+      )
+      const [one] = standings
+      const units = (kind: 'requests' | 'tokens'): number =>
+        Math.round((one?.[kind] ?? 0) / (account[kind]?.intervalUs ?? 1))
+      return { requests: units('requests'), tokens: units('tokens'), micros: one?.spentMicros }
+    },
+  }
+}
+
+type Replica = Awaited<ReturnType<typeof createReplica>>
+
+let ids = 0
+function claimOf(account: Account | readonly Account[], tokens = 0, micros = 0): Claim {
+  ids += 1
+  const asks = [account].flat().map((one) => ({ account: one, requests: 1, tokens, micros }))
+  return { id: `c${ids}`, asks }
+}
+
+async function granted({ store }: Replica, claim: Claim): Promise<Granted> {
+  const grant = await store.take(claim)
+  if (!grant.ok) throw new Error(`refused: ${grant.kind}`)
+  return grant
+}
+
+const agent = (limits: Partial<Limits>): Account => toAccount(agentSubject('a', limits))
+
+it.each(['lost', 'unanswered'] as const)(
+  'money of yesterday does not come back today when its visit is %s',
+  async (fate) => {
+    const replica = await createReplica(1_000)
+    const account = agent({ budget: DAY })
+    const old = claimOf(account, 0, 400_000)
+    const grant = await granted(replica, old)
+    await replica.pass(2_000)
+    const today = claimOf(account, 0, 500_000)
+    await granted(replica, today)
+    expect(replica.standing(account).micros).toBe(500_000)
+    replica.next(fate)
+    replica.store.settle([{ claim: old, grant, usedTokens: 0, usedMicros: 0 }])
+    await replica.pass(3_000)
+    expect(replica.standing(account).micros).toBe(500_000)
+  },
+)
