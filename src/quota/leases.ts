@@ -123,6 +123,15 @@ interface Waiter {
   done(no: Refusal | undefined, origin: Reply['origin'], nowUs: number): void
 }
 
+/** What became of a visit after all. */
+interface Correction {
+  /** What was made of it here. */
+  readonly reply: Reply
+  readonly late: Answer
+  /** Of what each purse owed, all that had leaked when that was made. */
+  readonly leaked: readonly Purse['leaked'][]
+}
+
 /** A visit under way, and what it was about. */
 interface Errand {
   readonly group: Group
@@ -454,9 +463,6 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       return
     }
     const { answer, origin, owed } = reply
-    void reply.late?.then((late) => {
-      if (late !== undefined && !late.stale) correct(errand, reply, late)
-    })
     errand.purses.forEach((purse, i) => {
       const standing = answer.standings[i]
       if (standing !== undefined) {
@@ -485,6 +491,12 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       if (debt !== undefined && !isNothing(debt))
         keep(purse, debt, { startUs: (visit.reports[i] as Report).movedStartUs, nowMs }, terms)
     })
+    if (reply.late !== undefined) {
+      const leaked = errand.purses.map((purse) => purse.leaked)
+      void reply.late.then((late) => {
+        if (late !== undefined && !late.stale) correct(errand, { reply, late, leaked })
+      })
+    }
     // Each is told what was left behind it, not behind all that were decided with it.
     for (const [i, { asks }] of waiters.entries())
       if (answer.refusals[i] === undefined) for (const ask of asks) chargeLater(keptOf(ask.account), ask, 1)
@@ -519,22 +531,25 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
 
   /**
    * A visit that was given up was done all the same: what was told of it here was a guess. Whom the ledgers charged and
-   * we refused gets it back, whom they refused and we let in is charged, and what was kept to be told again is told.
-   * Of money the ledgers tell by themselves, at the next visit.
+   * we refused gets it back, whom they refused and we let in is charged, and what was kept to be told again is not told,
+   * or taken back where that is on its way already. `leaked`: what had leaked before. Of money the ledgers tell by
+   * themselves, at the next visit.
    */
-  function correct({ visit }: Errand, { answer, owed }: Reply, late: Answer): void {
+  function correct({ visit }: Errand, { reply, late, leaked }: Correction): void {
     visit.reports.forEach(({ account }, at) => {
       const purse = keptOf(account)
-      const kept = owed?.[at] ?? NO_UNITS
-      // Units that leak meanwhile are taken back as far as they are still there; money does not leak.
-      purse.owed = {
-        requests: Math.max(purse.owed.requests - Math.max(kept.requests, 0), 0),
-        tokens: Math.max(purse.owed.tokens - Math.max(kept.tokens, 0), 0),
-        micros: purse.owed.micros,
+      const kept = reply.owed?.[at] ?? NO_UNITS
+      const takeBack = (kind: 'requests' | 'tokens'): number => {
+        const owed = Math.max(purse.owed[kind], 0)
+        const here = Math.min(owed, Math.max(kept[kind], 0))
+        purse.owed = { ...purse.owed, [kind]: purse.owed[kind] - here }
+        // What has leaked meanwhile is nobody's any more.
+        const gone = Math.max(purse.leaked[kind] - (leaked[at]?.[kind] ?? 0), 0)
+        return Math.max(Math.floor(kept[kind] - here - gone), 0)
       }
-      let units = NO_UNITS
+      let units: Units = { requests: -takeBack('requests'), tokens: -takeBack('tokens'), micros: 0 }
       visit.claims.forEach((parts, i) => {
-        const sign = Number(answer.refusals[i] === undefined) - Number(late.refusals[i] === undefined)
+        const sign = Number(reply.answer.refusals[i] === undefined) - Number(late.refusals[i] === undefined)
         for (const part of parts) {
           if (sign === 0 || part.at !== at) continue
           units = sum(units, { requests: sign * part.requests, tokens: sign * part.tokens, micros: 0 })

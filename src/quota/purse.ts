@@ -43,6 +43,8 @@ export interface Purse {
   /** Charged here while the ledgers could not be reached. It leaks as the bucket would: not always whole. */
   owed: Units
   owedMs: number
+  /** All that ever leaked of it. */
+  leaked: Pick<Units, 'requests' | 'tokens'>
   /** When the ledgers' own bucket is full, as last told by them: only then what is owed begins to leak. */
   fullMs: { requests: number; tokens: number }
   /** Slots of this replica as the ledgers know them; NaN where that is not known. */
@@ -176,6 +178,7 @@ export function emptyPurse(account: Account, group: Group, nowMs: number): Purse
     movedStartUs: 0,
     owed: NO_UNITS,
     owedMs: 0,
+    leaked: NO_UNITS,
     fullMs: { requests: 0, tokens: 0 },
     slotsTold: 0,
     doubt: undefined,
@@ -531,13 +534,16 @@ function aheadOf(purse: Purse, nowMs: number, terms: Terms): Units {
  * refill all the while, and the same second must not be counted twice.
  */
 function leak(purse: Purse, nowMs: number, { authority }: Terms): void {
-  const { owed } = purse
-  if (!isNothing(owed))
-    purse.owed = {
-      requests: stillOwed(purse, 'requests', nowMs, authority.divisor),
-      tokens: stillOwed(purse, 'tokens', nowMs, authority.divisor),
-      micros: owed.micros,
+  const { owed, leaked } = purse
+  if (!isNothing(owed)) {
+    const requests = stillOwed(purse, 'requests', nowMs, authority.divisor)
+    const tokens = stillOwed(purse, 'tokens', nowMs, authority.divisor)
+    purse.owed = { requests, tokens, micros: owed.micros }
+    purse.leaked = {
+      requests: leaked.requests + owed.requests - requests,
+      tokens: leaked.tokens + owed.tokens - tokens,
     }
+  }
   purse.owedMs = nowMs
 }
 

@@ -11,7 +11,7 @@ import { type RedisLedgers, StoreFailure } from '../../../src/quota/redis.ts'
 import type { Account, Claim, Granted, Timers } from '../../../src/quota/store.ts'
 import type { Limits } from '../../../src/types.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
-import { agentSubject, idleReport } from './fixtures.ts'
+import { agentSubject, idleReport, perSecond } from './fixtures.ts'
 
 /**
  * What becomes of a visit: it is answered, at once or when told to; done but never answered; done, and answered when
@@ -125,5 +125,29 @@ it.each(['lost', 'unanswered'] as const)(
     replica.store.settle([{ claim: old, grant, usedTokens: 0, usedMicros: 0 }])
     await replica.pass(3_000)
     expect(replica.standing(account).micros).toBe(500_000)
+  },
+)
+
+it.each([
+  ['late', 'answered'],
+  ['late', 'slow'],
+  ['late', 'late'],
+  ['lost', 'answered'],
+  ['late', 'lost'],
+  ['lost', 'late'],
+] as const)(
+  'tokens beyond a reservation are charged once when the visits that tell them are %s and %s',
+  async (...fates) => {
+    const replica = await createReplica()
+    const account = agent({ tokens: perSecond(0.001, 100_000) })
+    const claim = claimOf(account, 100)
+    const grant = await granted(replica, claim)
+    replica.next(...fates)
+    replica.store.settle([{ claim, grant, usedTokens: 1_100, usedMicros: 0 }])
+    // Told again while the answer is still on its way.
+    await replica.pass(120)
+    await replica.hear()
+    await replica.pass(5_000)
+    expect(replica.standing(account).tokens).toBe(1_100)
   },
 )
