@@ -120,6 +120,11 @@ export interface Group {
 /** The part of a claim that is decided at one group's ledgers. */
 interface Waiter {
   readonly asks: readonly Ask[]
+  /**
+   * Of one that was granted on a guess, `void`: another part of its claim was refused; `told`: the ledgers have said
+   * after all what they did, and know of it as if they had granted it.
+   */
+  fate?: 'void' | 'told'
   done(no: Refusal | undefined, origin: Reply['origin'], nowUs: number): void
 }
 
@@ -197,11 +202,10 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
   }
 
   /** Undoes a part of a claim of which another part was refused. */
-  function giveBack({ account, requests, tokens, micros }: Ask, origin: Reply['origin']): void {
+  function giveBack({ account, requests, tokens, micros }: Ask, isCharged: boolean): void {
     const purse = keptOf(account)
     // Where it is not known whether the ledgers charged it, they are not told to give it back.
-    if (origin !== 'unsure')
-      move(purse, { requests: -requests, tokens: -tokens, micros: -micros }, purse.toldUs)
+    if (isCharged) move(purse, { requests: -requests, tokens: -tokens, micros: -micros }, purse.toldUs)
     freeSlot(purse, clock.now())
     soil(purse, 'soon')
   }
@@ -247,12 +251,13 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
 
   /** Takes what is in hand, and asks the ledgers for the rest. What was taken goes back when a part is refused. */
   function decideThere(claim: Claim, rest: Map<Group, Ask[]>, nowMs: number): Grant | Promise<Grant> {
-    const taken: [ask: Ask, by: Reply['origin']][] = []
+    const taken: Ask[] = []
+    const granted: [waiter: Waiter, by: Reply['origin']][] = []
     for (const ask of claim.asks) {
       const purse = purseOf(ask.account)
       if (rest.has(purse.group)) continue
       spend(purse, ask)
-      taken.push([ask, 'store'])
+      taken.push(ask)
     }
     let missing = rest.size
     let worst: Refusal | undefined
@@ -266,7 +271,12 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         const atMs = clock.now()
         grant = { ok: true, origin, nowUs: decidedUs, atMs, levels: levelsOf(claim, atMs) }
       } else {
-        for (const [ask, by] of taken) giveBack(ask, by)
+        for (const ask of taken) giveBack(ask, true)
+        for (const [waiter, by] of granted) {
+          const isCharged = by !== 'unsure' || waiter.fate === 'told'
+          if (!isCharged) waiter.fate = 'void'
+          for (const ask of waiter.asks) giveBack(ask, isCharged)
+        }
         grant =
           worst.kind === 'unavailable'
             ? { ok: false, kind: 'unavailable' }
@@ -276,18 +286,19 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     }
 
     for (const [group, asks] of rest) {
-      group.waiting.push({
+      const waiter: Waiter = {
         asks,
         done(no, by, nowUs) {
           missing -= 1
           decidedUs = Math.max(decidedUs, nowUs)
           if (no === undefined) {
-            for (const ask of asks) taken.push([ask, by])
+            granted.push([waiter, by])
             if (by !== 'store') origin = by
           } else worst = worse(worst, no)
           if (missing === 0) finish()
         },
-      })
+      }
+      group.waiting.push(waiter)
       serve(group, nowMs)
     }
     // One trip for all of them where the ledgers lie together. A claim waits for nothing, and takes along what does.
@@ -535,7 +546,9 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
    * or taken back where that is on its way already. `leaked`: what had leaked before. Of money the ledgers tell by
    * themselves, at the next visit.
    */
-  function correct({ visit }: Errand, { reply, late, leaked }: Correction): void {
+  function correct({ visit, waiters }: Errand, { reply, late, leaked }: Correction): void {
+    const isLetIn = (at: number): boolean =>
+      reply.answer.refusals[at] === undefined && waiters[at]?.fate !== 'void'
     visit.reports.forEach(({ account }, at) => {
       const purse = keptOf(account)
       const kept = reply.owed?.[at] ?? NO_UNITS
@@ -549,7 +562,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       }
       let units: Units = { requests: -takeBack('requests'), tokens: -takeBack('tokens'), micros: 0 }
       visit.claims.forEach((parts, i) => {
-        const sign = Number(reply.answer.refusals[i] === undefined) - Number(late.refusals[i] === undefined)
+        const sign = Number(isLetIn(i)) - Number(late.refusals[i] === undefined)
         for (const part of parts) {
           if (sign === 0 || part.at !== at) continue
           units = sum(units, { requests: sign * part.requests, tokens: sign * part.tokens, micros: 0 })
@@ -559,6 +572,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       move(purse, units, late.nowUs)
       soil(purse, isBusy(purse, terms) ? 'later' : 'soon')
     })
+    for (const [i, waiter] of waiters.entries()) if (isLetIn(i)) waiter.fate = 'told'
   }
 
   // --- looking -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import { createMemoryAuthority } from '../../../src/quota/memory.ts'
 import { createOutageAuthority } from '../../../src/quota/outage.ts'
 import { type RedisLedgers, StoreFailure } from '../../../src/quota/redis.ts'
 import type { Account, Claim, Granted, Timers } from '../../../src/quota/store.ts'
-import type { Limits } from '../../../src/types.ts'
+import type { Limits, Subject } from '../../../src/types.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
 import { agentSubject, idleReport, perSecond } from './fixtures.ts'
 
@@ -108,6 +108,8 @@ async function granted({ store }: Replica, claim: Claim): Promise<Granted> {
   return grant
 }
 
+const subject = (kind: Subject['kind'], tag: string, limits: Partial<Limits>): Account =>
+  toAccount({ kind, id: tag, tag, limits: { strict: false, ...limits } })
 const agent = (limits: Partial<Limits>): Account => toAccount(agentSubject('a', limits))
 
 it.each(['lost', 'unanswered'] as const)(
@@ -151,3 +153,15 @@ it.each([
     expect(replica.standing(account).tokens).toBe(1_100)
   },
 )
+
+it('who is refused by another limit gets back what Redis charged, when it says so', async () => {
+  const replica = await createReplica()
+  const mine = agent({ tokens: perSecond(0.001, 100_000), requests: perSecond(0.001, 100) })
+  const all = subject('gateway', 'g', { budget: DAY })
+  replica.next('late')
+  expect((await replica.store.take(claimOf([mine, all], 8_000, 1_000))).ok).toBe(false)
+  await replica.hear()
+  await replica.pass(3_000)
+  expect(replica.standing(mine)).toMatchObject({ requests: 0, tokens: 0 })
+  expect(replica.standing(all).micros).toBe(0)
+})
