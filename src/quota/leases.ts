@@ -469,6 +469,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         purse.dirty = true
         lively.add(purse)
       })
+      if (reply !== undefined) hearLate(errand, reply)
       for (const waiter of waiters) waiter.done(UNAVAILABLE, 'unsure', 0)
       if (group.waiting.length > 0) serve(group, nowMs)
       return
@@ -502,12 +503,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       if (debt !== undefined && !isNothing(debt))
         keep(purse, debt, { startUs: (visit.reports[i] as Report).movedStartUs, nowMs }, terms)
     })
-    if (reply.late !== undefined) {
-      const leaked = errand.purses.map((purse) => purse.leaked)
-      void reply.late.then((late) => {
-        if (late !== undefined && !late.stale) correct(errand, { reply, late, leaked })
-      })
-    }
+    hearLate(errand, reply)
     // Each is told what was left behind it, not behind all that were decided with it.
     for (const [i, { asks }] of waiters.entries())
       if (answer.refusals[i] === undefined) for (const ask of asks) chargeLater(keptOf(ask.account), ask, 1)
@@ -540,6 +536,15 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     if (more || (terms.closing && origin === 'store')) serve(group, nowMs)
   }
 
+  /** What was answered here in place of the ledgers is corrected when they answer after all. */
+  function hearLate(errand: Errand, reply: Reply): void {
+    if (reply.late === undefined) return
+    const leaked = errand.purses.map((purse) => purse.leaked)
+    void reply.late.then((late) => {
+      if (late !== undefined && !late.stale) correct(errand, { reply, late, leaked })
+    })
+  }
+
   /**
    * A visit that was given up was done all the same: what was told of it here was a guess. Whom the ledgers charged and
    * we refused gets it back, whom they refused and we let in is charged, and what was kept to be told again is not told,
@@ -547,8 +552,9 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
    * themselves, at the next visit.
    */
   function correct({ visit, waiters }: Errand, { reply, late, leaked }: Correction): void {
+    const { stale, refusals } = reply.answer
     const isLetIn = (at: number): boolean =>
-      reply.answer.refusals[at] === undefined && waiters[at]?.fate !== 'void'
+      !stale && refusals[at] === undefined && waiters[at]?.fate !== 'void'
     visit.reports.forEach(({ account }, at) => {
       const purse = keptOf(account)
       const kept = reply.owed?.[at] ?? NO_UNITS
