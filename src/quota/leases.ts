@@ -147,6 +147,8 @@ interface Errand {
   readonly sentMs: number
 }
 
+const NOBODY: readonly Ask[] = []
+
 export function createLeaseStore({ authority, clock, timers, leases }: LeaseStoreOptions): LeaseStore {
   const terms = { leases, closing: false, authority }
   const groups = new Map<string, Group>()
@@ -201,11 +203,14 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     return purses.get(account.key) ?? purseOf(account)
   }
 
-  /** Undoes a part of a claim of which another part was refused. */
-  function giveBack({ account, requests, tokens, micros }: Ask, isCharged: boolean): void {
+  /**
+   * Undoes a part of a claim of which another part was refused. `grantedUs` by the clock of the ledgers; undefined where
+   * it is not known whether they charged it: then they are not told to give it back.
+   */
+  function giveBack({ account, requests, tokens, micros }: Ask, grantedUs: number | undefined): void {
     const purse = keptOf(account)
-    // Where it is not known whether the ledgers charged it, they are not told to give it back.
-    if (isCharged) move(purse, { requests: -requests, tokens: -tokens, micros: -micros }, purse.toldUs)
+    if (grantedUs !== undefined)
+      move(purse, { requests: -requests, tokens: -tokens, micros: -micros }, grantedUs)
     freeSlot(purse, clock.now())
     soil(purse, 'soon')
   }
@@ -238,7 +243,8 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         // A lease that runs out soon is renewed before anybody has to wait for it.
         if (runsLow(purse, nowMs, terms)) soil(purse, 'soon')
       }
-      return { ok: true, origin: 'lease', nowUs: toldUs, atMs: nowMs, levels: levelsOf(claim, nowMs) }
+      const levels = levelsOf(claim, nowMs)
+      return { ok: true, origin: 'lease', nowUs: toldUs, atMs: nowMs, levels, unsure: NOBODY }
     }
     const refusal = refusedAlready([...rest.values()].flat(), nowMs)
     if (refusal !== undefined) return toRefused(claim, refusal, nowMs)
@@ -251,31 +257,35 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
 
   /** Takes what is in hand, and asks the ledgers for the rest. What was taken goes back when a part is refused. */
   function decideThere(claim: Claim, rest: Map<Group, Ask[]>, nowMs: number): Grant | Promise<Grant> {
-    const taken: Ask[] = []
-    const granted: [waiter: Waiter, by: Reply['origin']][] = []
+    const taken: [ask: Ask, grantedUs: number][] = []
+    const granted: [waiter: Waiter, by: Reply['origin'], nowUs: number][] = []
+    // Of money only the ledgers decide, and its period is by their clock, not by ours.
+    let decidedUs = 0
     for (const ask of claim.asks) {
       const purse = purseOf(ask.account)
       if (rest.has(purse.group)) continue
       spend(purse, ask)
-      taken.push(ask)
+      const grantedUs = toLedgerUs(purse, nowMs)
+      taken.push([ask, grantedUs])
+      decidedUs = Math.max(decidedUs, grantedUs)
     }
     let missing = rest.size
     let worst: Refusal | undefined
     let origin: Reply['origin'] = 'store'
-    let decidedUs = 0
     let grant: Grant | undefined
     let resolve: ((grant: Grant) => void) | undefined
 
     function finish(): void {
       if (worst === undefined) {
         const atMs = clock.now()
-        grant = { ok: true, origin, nowUs: decidedUs, atMs, levels: levelsOf(claim, atMs) }
+        const unsure = granted.filter(([, by]) => by === 'unsure').flatMap(([{ asks }]) => asks)
+        grant = { ok: true, origin, nowUs: decidedUs, atMs, levels: levelsOf(claim, atMs), unsure }
       } else {
-        for (const ask of taken) giveBack(ask, true)
-        for (const [waiter, by] of granted) {
+        for (const [ask, grantedUs] of taken) giveBack(ask, grantedUs)
+        for (const [waiter, by, nowUs] of granted) {
           const isCharged = by !== 'unsure' || waiter.fate === 'told'
           if (!isCharged) waiter.fate = 'void'
-          for (const ask of waiter.asks) giveBack(ask, isCharged)
+          for (const ask of waiter.asks) giveBack(ask, isCharged ? nowUs : undefined)
         }
         grant =
           worst.kind === 'unavailable'
@@ -290,9 +300,9 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         asks,
         done(no, by, nowUs) {
           missing -= 1
-          decidedUs = Math.max(decidedUs, nowUs)
+          if (by === 'store') decidedUs = Math.max(decidedUs, nowUs)
           if (no === undefined) {
-            granted.push([waiter, by])
+            granted.push([waiter, by, nowUs])
             if (by !== 'store') origin = by
           } else worst = worse(worst, no)
           if (missing === 0) finish()

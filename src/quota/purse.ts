@@ -341,7 +341,7 @@ export function toMoved(
   nowMs: number,
 ): Units {
   const { budget } = ask.account
-  const isSure = grant.origin !== 'unsure'
+  const isSure = !grant.unsure.includes(ask)
   let tokens = rate === undefined || usedTokens === undefined ? 0 : usedTokens - ask.tokens
   if (rate !== undefined && tokens < 0) {
     // By the interval of its time; since then it may have refilled by that or by a new one, whichever is quicker.

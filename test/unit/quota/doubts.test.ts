@@ -1,6 +1,7 @@
 // What becomes of visits that Redis did not answer in time: nothing is charged twice, and nothing comes back twice.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { toAccount } from '../../../src/quota/account.ts'
 import { createLeaseStore } from '../../../src/quota/leases.ts'
@@ -164,4 +165,109 @@ it('who is refused by another limit gets back what Redis charged, when it says s
   await replica.pass(3_000)
   expect(replica.standing(mine)).toMatchObject({ requests: 0, tokens: 0 })
   expect(replica.standing(all).micros).toBe(0)
+})
+
+it('what its own ledgers granted comes back whole, although another part was let in on a guess', async () => {
+  const replica = await createReplica()
+  const mine = agent({ tokens: perSecond(0.001, 100_000) })
+  const all = subject('gateway', 'g', { budget: DAY, tokens: perSecond(0.001, 100_000) })
+  // The agent's ledgers are being asked, so its part of the second goes later and alone.
+  replica.next('slow', 'answered', 'unanswered')
+  const first = claimOf(mine, 100)
+  const second = claimOf([mine, all], 8_000, 400_000)
+  const grants = [replica.store.take(first), replica.store.take(second)]
+  await nextTurn()
+  await replica.hear()
+  for (const [i, claim] of [first, second].entries()) {
+    const grant = await grants[i]
+    if (!grant?.ok) throw new Error('refused')
+    replica.store.settle([{ claim, grant, usedTokens: 0, usedMicros: 10 }])
+  }
+  await replica.pass(3_000)
+  expect(replica.standing(all)).toMatchObject({ tokens: 0, micros: 10 })
+  expect(replica.standing(mine).tokens).toBe(8_000)
+})
+
+it('money comes back to the day of Redis, whatever day it is here', async () => {
+  const replica = await createReplica()
+  const mine = agent({ budget: DAY })
+  const all = subject('gateway', 'g', { budget: DAY })
+  replica.next('slow', 'answered', 'unanswered', 'unanswered')
+  const first = claimOf(mine)
+  const own = replica.store.take(first)
+  const both = replica.store.take(claimOf([mine, all], 0, 400_000))
+  await nextTurn()
+  // The gateway has granted its part; then it was asked in vain, and this replica answered by its own clock.
+  expect((await replica.store.take(claimOf(all, 0, 1_000))).ok).toBe(false)
+  await replica.hear()
+  expect([(await own).ok, (await both).ok]).toEqual([true, false])
+  await replica.pass(3_000)
+  expect(replica.standing(all).micros).toBe(0)
+})
+
+const act = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ take: fc.nat(1_000) }) },
+  { weight: 4, arbitrary: fc.record({ end: fc.nat(50), cost: fc.nat(1_500) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      next: fc.constantFrom<Fate>('answered', 'slow', 'unanswered', 'late', 'lost'),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ hear: fc.constant(true) }) },
+  { weight: 1, arbitrary: fc.record({ pass: fc.integer({ min: 10, max: 300 }) }) },
+)
+
+it('what is spent is what was used, whatever became of the visits, and no slot is lost', async () => {
+  const budgets = fc.tuple(fc.boolean(), fc.boolean(), fc.boolean())
+  await fc.assert(
+    fc.asyncProperty(budgets, fc.array(act, { minLength: 20, maxLength: 80 }), async (has, acts) => {
+      const replica = await createReplica()
+      const limits = (at: number): Limits => ({
+        strict: false,
+        concurrency: 20,
+        budget: has[at] === true ? { micros: 1e9, period: 'day' } : undefined,
+      })
+      const accounts = [
+        agent(limits(0)),
+        toAccount({ kind: 'bearer', id: 'b', tag: 'a', limits: limits(1) }),
+        subject('gateway', 'g', limits(2)),
+      ]
+      const open: (readonly [Claim, Granted])[] = []
+      const takes: Promise<void>[] = []
+      let used = 0
+      const end = (at: number, cost: number): void => {
+        for (const [claim, grant] of open.splice(at % Math.max(open.length, 1), 1)) {
+          used += cost
+          replica.store.settle([{ claim, grant, usedTokens: 0, usedMicros: cost }])
+        }
+      }
+      const take = async (micros: number): Promise<void> => {
+        const claim = claimOf(accounts, 0, micros)
+        const grant = await replica.store.take(claim)
+        if (grant.ok) open.push([claim, grant])
+      }
+      for (const one of acts) {
+        if ('take' in one) takes.push(take(one.take))
+        else if ('end' in one) end(one.end, one.cost)
+        else if ('next' in one) replica.next(one.next)
+        else if ('hear' in one) await replica.hear()
+        else await replica.pass(one.pass)
+      }
+      const calm = async (): Promise<void> => {
+        for (let i = 0; i < 40; i += 1) {
+          await replica.hear()
+          await replica.pass(150)
+        }
+      }
+      await calm()
+      await Promise.all(takes)
+      while (open.length > 0) end(0, 7)
+      await calm()
+      for (const account of accounts)
+        expect(replica.standing(account).micros).toBe(account.budget === undefined ? 0 : used)
+      expect(replica.store.totals().slots).toBe(0)
+    }),
+    { numRuns: 200 },
+  )
 })
