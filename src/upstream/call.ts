@@ -300,7 +300,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const afterMs = hedge.afterMs ?? pace.p95(deployment.name)
     const second =
       afterMs !== undefined && (await isStillSilent(afterMs, first, race.won))
-        ? await beginSecond(candidate, walk, { ...job, leg: race.leg }, () => race.isWon)
+        ? await beginSecond(candidate, walk, { ...job, leg: race.leg, atOnce: true }, () => race.isWon)
         : undefined
     if (second === undefined) return { by: candidate, result: await first }
     const [one, two] = await Promise.all([first, second.result])
@@ -409,7 +409,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const { deployment } = candidate
     if (deployment.kind === 'reply') return { entry: 'go', key: undefined, hold: undefined }
     let taken = takePlace(candidate, job)
-    if (taken === undefined && candidate.tier.patienceMs > 0)
+    if (taken === undefined && candidate.tier.patienceMs > 0 && job.atOnce !== true)
       taken = await takePatiently(candidate, walk, job)
     if (taken === undefined) return skip(candidate, job, 'skipped:unavailable')
     const { key, entry } = taken
@@ -421,7 +421,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     let hold: Hold | Refusal | undefined
     try {
       // Whoever is asked for want of anybody else has waited once, and a probe holds up all others.
-      const waits = job.force !== true && entry !== 'probe'
+      const waits = job.force !== true && job.atOnce !== true && entry !== 'probe'
       const patience = waits ? { deadlineAt: job.plan.deadlineAt, signal: job.hands.signal } : undefined
       hold = await job.hands.gate.enter(deployment, job.request, patience)
     } catch (error) {
@@ -698,6 +698,8 @@ interface Job {
   readonly reply: Reply
   readonly hands: Hands
   readonly force?: boolean
+  /** Whoever cannot be asked now is not waited for. */
+  readonly atOnce?: boolean
   /** Makes a call one of several for the same answer. */
   readonly leg?: (attempt: Attempt) => Leg
   /** The shortest wait that a full limit of a provider named, in ms. */

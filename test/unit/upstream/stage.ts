@@ -16,6 +16,7 @@ import type {
   ModelRequest,
   Operation,
   Outcome,
+  Patience,
   Plan,
   Provider,
   Refusal,
@@ -451,7 +452,7 @@ export interface CallOptions {
   /** Values of keys by reference. */
   readonly secrets?: Readonly<Record<string, string>>
   /** What the gate answers; admits by default. */
-  readonly admit?: (deployment: Deployment) => Promise<Hold | Refusal | undefined>
+  readonly admit?: (deployment: Deployment, patience?: Patience) => Promise<Hold | Refusal | undefined>
   readonly world?: World
   /** What the other replicas say; nobody by default. */
   readonly hints?: Pick<Hints, 'mayProbe'>
@@ -499,9 +500,9 @@ export function createCallStage(options: CallOptions): CallStage {
   const request = makeRequest(options.body ?? { stream: true })
   const left = new AbortController()
   const gate: Gate = {
-    async enter(deployment) {
+    async enter(deployment, _, patience) {
       gateEvents.push({ enter: deployment.name })
-      return options.admit === undefined ? { id: deployment.name } : options.admit(deployment)
+      return options.admit === undefined ? { id: deployment.name } : options.admit(deployment, patience)
     },
     leave({ id }, usage, costMicros) {
       gateEvents.push({ leave: id, usage })
