@@ -227,7 +227,11 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     clock,
     random: Math.random,
     graceMs: () => failover().graceMs,
-    hints: { tell: (hint) => hints.tell(hint), probed: (deployment) => hints.probed(deployment) },
+    hints: {
+      // What a caller called a model may be anything, and others read it.
+      tell: (hint) => hints.tell(hint.model === undefined ? hint : { ...hint, model: scrub(hint.model) }),
+      probed: (deployment) => hints.probed(deployment),
+    },
     onChange: ({ to, ...change }) =>
       log[to === 'available' ? 'info' : 'warn'](
         { ...change, to },

@@ -226,8 +226,10 @@ export function createOperators(deps: OperatorsDeps): Operators {
         inflight,
         streams,
         overload,
-        deployments: deployments.map(({ sinceMs, ...one }) => ({
+        deployments: deployments.map(({ sinceMs, models, ...one }) => ({
           ...one,
+          // Names that callers chose.
+          ...(models && { models: models.map((each) => ({ ...each, model: scrub(each.model) })) }),
           since: sinceMs === undefined ? null : new Date(sinceMs).toISOString(),
           price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
         })),

@@ -337,10 +337,14 @@ export interface Failover {
   readonly retryBudget: number
 }
 
+/** Whose health a call depends on: a deployment by its name, and of `provider/*` also the model that is asked for. */
+export type Callee = string | { readonly deployment: string; readonly model: string }
+
 /** One place in a plan. */
 export interface Candidate {
   readonly tier: Tier
   readonly deployment: Deployment
+  readonly callee: Callee
   /** Why it must not be called, whatever its health; it keeps its place, so that the attempts tell of it. */
   readonly barred: Reason | undefined
   /** Why it is asked only when nobody else has answered. */

@@ -131,12 +131,12 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   function seePlace(
-    { tier, deployment, barred, doubt }: Candidate,
+    { tier, deployment, callee, barred, doubt }: Candidate,
     plan: Plan,
     full: Refusal | undefined,
   ): PlaceSeen {
     const { name, provider, kind } = deployment
-    const known = health.view().find((one) => one.deployment === name)
+    const known = health.look(callee)
     const parkedMs = provider === undefined ? 0 : keys.parkedMs(provider)
     const seen = { tier: tier.name, deployment: name, state: known?.state ?? 'available' }
     const why = (): string => {
@@ -150,7 +150,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       const { phase, reason, share } = known
       if (phase === 'probing') return `${reason}: one request at a time probes`
       if (phase === 'recovering') return `on its way back: ${Math.round(share * 100)} % of the traffic`
-      if (!health.isAvailable(name, plan.class)) return `${reason}: kept for others`
+      if (!health.isAvailable(callee, plan.class)) return `${reason}: kept for others`
       return share < 1 ? `${reason}: ${Math.round(share * 100)} % of the traffic` : 'available'
     }
     return { ...seen, reason: why() }
@@ -260,7 +260,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
           otherKey: keysLeft > 0 && deployment.provider !== undefined && keys.hasAnother(deployment.provider),
           attemptsLeft: plan.attempts - walk.calls,
           tiersLeft,
-          otherInTier: walk.othersInTier(candidate).some(({ name }) => health.isAvailable(name, plan.class)),
+          otherInTier: walk
+            .othersInTier(candidate)
+            .some(({ callee }) => health.isAvailable(callee, plan.class)),
           isAlone: !hasOther(candidate, walk, plan),
           patienceMs: tier.patienceMs,
           timeLeftMs: plan.deadlineAt - clock.now(),
@@ -326,7 +328,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         one.deployment !== deployment &&
         one.doubt === undefined &&
         !walk.hasTried(one) &&
-        health.isAvailable(one.deployment.name, job.plan.class),
+        health.isAvailable(one.callee, job.plan.class),
     )
     if (
       by === undefined ||
@@ -339,7 +341,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (entered === undefined) return undefined
     if (!isWon() && !job.hands.signal.aborted) return { by, result: callOnce(by, entered, walk, job) }
     // It has come meanwhile: nothing was asked.
-    health.released(by.deployment.name, entered.entry)
+    health.released(by.callee, entered.entry)
     if (entered.hold !== undefined) job.hands.gate.leave(entered.hold, undefined, 0)
     return undefined
   }
@@ -415,7 +417,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const { key, entry } = taken
     // Who has nobody else to ask does not wait for what another replica finds out.
     if (entry === 'probe' && job.force !== true && !(await hints.mayProbe(deployment.name))) {
-      health.released(deployment.name, entry)
+      health.released(candidate.callee, entry)
       return skip(candidate, job, 'skipped:unavailable')
     }
     let hold: Hold | Refusal | undefined
@@ -425,11 +427,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       const patience = waits ? { deadlineAt: job.plan.deadlineAt, signal: job.hands.signal } : undefined
       hold = await job.hands.gate.enter(deployment, job.request, patience)
     } catch (error) {
-      health.released(deployment.name, entry)
+      health.released(candidate.callee, entry)
       throw error
     }
     if (hold !== undefined && isRefusal(hold)) {
-      health.released(deployment.name, entry)
+      health.released(candidate.callee, entry)
       if (hold.kind === 'unavailable') walk.uncounted(candidate)
       job.limitWaitMs = Math.min(job.limitWaitMs, hold.waitMs)
       return skip(candidate, job, 'skipped:limit')
@@ -439,7 +441,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
 
   /** A key and the word of health; undefined while one of them is not to be had. */
   function takePlace(
-    { deployment }: Candidate,
+    { deployment, callee }: Candidate,
     { plan, request, hands, force }: Job,
   ): Pick<Entered, 'key' | 'entry'> | undefined {
     const { provider } = deployment
@@ -448,23 +450,25 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const isFirst = !hands.attempts.some(
       (one) => one.deployment === deployment.name && one.outcome !== 'skipped',
     )
-    const entry = health.enter(deployment.name, { class: plan.class, force })
+    const entry = health.enter(callee, { class: plan.class, force })
     if (entry === 'held') return undefined
     const key =
       provider === undefined ? undefined : keys.next(provider, isFirst ? request.cacheKey : undefined)
     if (key !== 'parked') return { key, entry }
-    health.released(deployment.name, entry)
+    health.released(callee, entry)
     return undefined
   }
 
   /** Who is held back is worth a wait within the tier's patience when nobody else of the tier can answer. */
   async function takePatiently(candidate: Candidate, walk: Walk, job: Job) {
-    const { tier, deployment } = candidate
+    const { tier } = candidate
     const untilMs = Math.min(clock.now() + tier.patienceMs, job.plan.deadlineAt - LEAST_TIME_MS)
     for (;;) {
-      const others = walk.othersInTier(candidate).some(({ name }) => health.isAvailable(name, job.plan.class))
+      const others = walk
+        .othersInTier(candidate)
+        .some(({ callee }) => health.isAvailable(callee, job.plan.class))
       // Where the hold is over, somebody else is probing: a short look, again and again.
-      const waitMs = Math.ceil(holdMs(deployment)) + PROBE_LOOK_MS
+      const waitMs = Math.ceil(holdMs(candidate)) + PROBE_LOOK_MS
       if (others || clock.now() + waitMs > untilMs || job.hands.signal.aborted) return undefined
       await pause(waitMs, job.hands.signal)
       const taken = takePlace(candidate, job)
@@ -473,8 +477,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** How long until a deployment can be asked, as far as health and keys know. */
-  function holdMs({ name, provider }: Deployment): number {
-    return Math.max(health.holdMs(name), provider === undefined ? 0 : keys.parkedMs(provider))
+  function holdMs({ callee, deployment: { provider } }: Candidate): number {
+    return Math.max(health.holdMs(callee), provider === undefined ? 0 : keys.parkedMs(provider))
   }
 
   function skip({ tier, deployment }: Candidate, { hands, request, force }: Job, reason: Reason): undefined {
@@ -530,13 +534,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       clock,
       timers,
       redact: deployment.provider === undefined ? undefined : keys.redact(deployment.provider),
-      onHead: (header) => noteQuota(deployment, entered.key, format.provider.quota(header, clock.wall())),
+      onHead: (header) => noteQuota(candidate, entered.key, format.provider.quota(header, clock.wall())),
       onCommit(firstTokenMs) {
         leg?.wins()
         attempt.firstTokenMs = firstTokenMs
         if (request.stream) pace.answered(deployment.name, firstTokenMs - attempt.startedMs)
         // It answers: whoever waits for this probe need not wait for the end of the answer.
-        entered.entry = health.answering(deployment.name, entered.entry)
+        entered.entry = health.answering(candidate.callee, entered.entry)
         attempt.outcome = 'answered'
         attempt.reason = '200'
         reply.header('x-sluice-tier', tier.name)
@@ -555,7 +559,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     result: Result,
     { hands, request, attempt }: Job & { attempt: Attempt },
   ): void {
-    const { deployment } = candidate
+    const { deployment, callee } = candidate
     if (deployment.kind === 'reply') return
     const { provider } = deployment
     const { entry, key, hold } = entered
@@ -564,25 +568,25 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     switch (result.outcome) {
       case 'answered': {
         const late = lateness(candidate, request, attempt)
-        if (late !== undefined) return health.late(deployment.name, entry, late)
-        return health.succeeded(deployment.name, entry)
+        if (late !== undefined) return health.late(callee, entry, late)
+        return health.succeeded(callee, entry)
       }
       // What the caller did says nothing of the provider, neither good nor bad.
       case 'refuse':
       case 'left':
-        return health.released(deployment.name, entry)
+        return health.released(callee, entry)
       case 'broken':
-        if (result.blameless) return health.released(deployment.name, entry)
-        return health.failed(deployment.name, entry, { reason: result.reason, retryAfterMs: undefined })
+        if (result.blameless) return health.released(callee, entry)
+        return health.failed(callee, entry, { reason: result.reason, retryAfterMs: undefined })
       case 'retry':
         if (result.blameless || isAboutRequest(result, deployment, request)) {
-          return health.released(deployment.name, entry)
+          return health.released(callee, entry)
         }
         if (key !== undefined && provider !== undefined && isKeyFault(result, deployment)) {
           if (parks(result)) keys.park(provider, key, parkMs(result))
-          return health.released(deployment.name, entry)
+          return health.released(callee, entry)
         }
-        return health.failed(deployment.name, entry, result)
+        return health.failed(callee, entry, result)
     }
   }
 
@@ -596,14 +600,14 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   function hasOther(candidate: Candidate, walk: Walk, plan: Plan): boolean {
     const attemptsLeft = plan.attempts - walk.calls
     const mayStay = mayCallAgain({ attemptsLeft, tiersLeft: walk.tiersBehind(candidate) })
-    return walk.behind(candidate).some(({ tier, deployment, doubt }) => {
+    return walk.behind(candidate).some(({ tier, deployment, callee, doubt }) => {
       if (doubt !== undefined) return false
       if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return false
       if (deployment.kind === 'reply') return false
       if (attemptsLeft <= 0 || (tier === candidate.tier && !mayStay)) return false
       const { provider } = deployment
       const hasKey = provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider)
-      return hasKey && health.isAvailable(deployment.name, plan.class)
+      return hasKey && health.isAvailable(callee, plan.class)
     })
   }
 
@@ -613,18 +617,18 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       (candidate) =>
         candidate.deployment.kind !== 'reply' &&
         !hasTried(candidate) &&
-        (candidate.doubt !== undefined || health.isReluctant(candidate.deployment.name)),
+        (candidate.doubt !== undefined || health.isReluctant(candidate.callee)),
     )
   }
 
   /** A provider with several keys has a quota for each, as far as is known: an empty one is left alone, and no more. */
   function noteQuota(
-    { name, provider }: Deployment,
+    { callee, deployment: { provider } }: Candidate,
     key: Key | undefined,
     left: QuotaLeft | undefined,
   ): void {
     if (left === undefined || provider === undefined) return
-    if (provider.keys.length < 2) health.quota(name, left)
+    if (provider.keys.length < 2) health.quota(callee, left)
     else if (key !== undefined && left.share === 0) keys.park(provider, key, left.resetMs)
   }
 
@@ -635,7 +639,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   function leastBadFirst({ candidates, hasTried }: Walk): readonly Candidate[] {
     return candidates
       .filter((candidate) => candidate.deployment.kind !== 'reply' && !hasTried(candidate))
-      .sort((a, b) => health.holdMs(a.deployment.name) - health.holdMs(b.deployment.name))
+      .sort((a, b) => health.holdMs(a.callee) - health.holdMs(b.callee))
   }
 
   /** `provider/*` goes by the name of the model that was asked for, which is the caller's text. */
@@ -687,7 +691,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
 
   /** The shortest hold among those that are held back; Infinity where nobody is. */
   function shortestHoldMs({ candidates }: Walk): number {
-    const holds = candidates.map(({ deployment }) => holdMs(deployment))
+    const holds = candidates.map(holdMs)
     return Math.min(...holds.filter((ms) => ms > 0))
   }
 }

@@ -18,7 +18,11 @@ export interface CheckHint {
   readonly reason: Reason | undefined
 }
 
-export type DeploymentHint = { readonly deployment: string } & (
+export type DeploymentHint = {
+  readonly deployment: string
+  /** Of `provider/*`: the one model that it is about. */
+  readonly model?: string
+} & (
   | {
       readonly kind: 'held'
       readonly trouble: Exclude<State, 'available'>
@@ -151,20 +155,21 @@ function toHint(text: string, replica: string): Hint | undefined {
     return undefined
   }
   if (!isObject(said)) return undefined
-  const { from, kind, provider, deployment, trouble, reason, ms, asked, share, resetMs } = said
+  const { from, kind, provider, deployment, model, trouble, reason, ms, asked, share, resetMs } = said
   if (from === replica) return undefined
   if (kind === 'checked') {
     return typeof provider === 'string' && (reason === undefined || typeof reason === 'string')
       ? { kind, provider, reason: reason as Reason | undefined }
       : undefined
   }
-  if (typeof deployment !== 'string') return undefined
+  if (typeof deployment !== 'string' || (model !== undefined && typeof model !== 'string')) return undefined
+  const about = model === undefined ? { deployment } : { deployment, model }
   switch (kind) {
     case 'held':
       return TROUBLES.includes(trouble) && typeof reason === 'string' && isBetween(ms, 0, HOLD_LIMIT_MS)
         ? {
             kind,
-            deployment,
+            ...about,
             trouble: trouble as Exclude<State, 'available'>,
             reason: reason as Reason,
             ms,
@@ -173,10 +178,10 @@ function toHint(text: string, replica: string): Hint | undefined {
         : undefined
     case 'suspect':
     case 'back':
-      return { kind, deployment }
+      return { kind, ...about }
     case 'quota':
       return isBetween(share, 0, 1) && isBetween(resetMs, 0, HOLD_LIMIT_MS)
-        ? { kind, deployment, share, resetMs }
+        ? { kind, ...about, share, resetMs }
         : undefined
   }
   return undefined

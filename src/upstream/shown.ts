@@ -37,11 +37,12 @@ export function worstOf(
   known: readonly DeploymentState[],
   told: readonly DeploymentState[],
 ): DeploymentState[] {
-  return known.map((own) =>
-    told
-      .filter(({ deployment }) => deployment === own.deployment)
-      .reduce((worst, one) => (isWorse(one, worst) ? one : worst), own),
-  )
+  return known.map((own) => {
+    const same = told.filter(({ deployment }) => deployment === own.deployment)
+    const worst = same.reduce((worse, one) => (isWorse(one, worse) ? one : worse), own)
+    const models = new Map(same.flatMap((one) => one.models ?? []).map((one) => [one.model, one]))
+    return models.size === 0 ? worst : { ...worst, models: [...models.values()] }
+  })
 }
 
 function isWorse(one: DeploymentState, than: DeploymentState): boolean {

@@ -38,7 +38,9 @@ function router(
 ): Router {
   return createRouter({
     snapshot: from,
-    health: { isAvailable: (name) => !held.includes(name) },
+    health: {
+      isAvailable: (callee) => !held.includes(typeof callee === 'string' ? callee : callee.deployment),
+    },
     pace: { load: (name) => loads[name] ?? 0 },
     random,
   })

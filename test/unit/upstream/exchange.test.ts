@@ -24,7 +24,13 @@ async function read(body: Readable): Promise<Buffer> {
 
 function toCandidate(use = 'p/m1', headers: Record<string, string> = {}): Candidate {
   const deployment = makeDeployment(use, {}, { headers })
-  return { deployment, tier: makeTier('t', [deployment]), barred: undefined, doubt: undefined }
+  return {
+    deployment,
+    tier: makeTier('t', [deployment]),
+    callee: deployment.name,
+    barred: undefined,
+    doubt: undefined,
+  }
 }
 
 function exchangeOf(request: ModelRequest, candidate = toCandidate(), key?: string) {

@@ -38,6 +38,9 @@ describe('hints', () => {
     { kind: 'suspect', deployment: 'p/m' },
     { kind: 'back', deployment: 'p/m' },
     { kind: 'quota', deployment: 'p/m', share: 0.05, resetMs: 1000 },
+    { ...HELD, deployment: 'p/*', model: 'm' },
+    { kind: 'back', deployment: 'p/*', model: 'm' },
+    { kind: 'quota', deployment: 'p/*', model: 'm', share: 0.05, resetMs: 1000 },
     { kind: 'checked', provider: 'p', reason: '503' },
     { kind: 'checked', provider: 'p', reason: undefined },
   ])('are understood by the others, and not by the one who said them: %j', async (hint) => {
@@ -64,6 +67,7 @@ describe('hints', () => {
     JSON.stringify({ ...HELD, trouble: 'available' }),
     JSON.stringify({ ...HELD, trouble: 'gone' }),
     JSON.stringify({ ...HELD, deployment: 5 }),
+    JSON.stringify({ ...HELD, model: 5 }),
     JSON.stringify({ kind: 'quota', deployment: 'p/m', share: 2, resetMs: 1 }),
     JSON.stringify({ kind: 'news', deployment: 'p/m' }),
     JSON.stringify({ kind: 'checked', deployment: 'p/m' }),

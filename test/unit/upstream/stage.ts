@@ -121,7 +121,13 @@ export function makePlan(tiers: readonly Tier[], over: Partial<Plan> = {}): Plan
     tiers: tiers.map((tier) => ({
       tier,
       candidates: tier.deployments.map(
-        (deployment): Candidate => ({ tier, deployment, barred: undefined, doubt: undefined }),
+        (deployment): Candidate => ({
+          tier,
+          deployment,
+          callee: deployment.name,
+          barred: undefined,
+          doubt: undefined,
+        }),
       ),
     })),
     attempts: Math.max(3, tiers.length),
@@ -373,7 +379,7 @@ export function createRun(options: RunOptions = {}): RunStage {
   const result = runAttempt({
     kind,
     exchange: createExchange({
-      candidate: { tier, deployment, barred: undefined, doubt: undefined },
+      candidate: { tier, deployment, callee: deployment.name, barred: undefined, doubt: undefined },
       request,
       format,
       key: undefined,

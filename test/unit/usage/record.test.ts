@@ -147,7 +147,13 @@ function makeTrail(over: Partial<Trail> = {}): Trail {
       source: 'provider',
     },
     costMicros: 1234,
-    answeredBy: { tier: second, deployment: makeDeployment('b/*'), barred: undefined, doubt: undefined },
+    answeredBy: {
+      tier: second,
+      deployment: makeDeployment('b/*'),
+      callee: 'b/*',
+      barred: undefined,
+      doubt: undefined,
+    },
     status: 200,
     ...over,
   }

@@ -117,7 +117,13 @@ function toExchange({
     ...asked.request,
   }
   return {
-    candidate: { tier: toTier(deployment), deployment, barred: undefined, doubt: undefined },
+    candidate: {
+      tier: toTier(deployment),
+      deployment,
+      callee: deployment.name,
+      barred: undefined,
+      doubt: undefined,
+    },
     request,
     model,
     path,
