@@ -177,7 +177,7 @@ describe('what comes back of a share', () => {
     const claim: Claim = { id: 'h', asks: [ask] }
     // Of four replicas: 50 units are taken, each of which this one's part takes four times as long to refill.
     const levels = { requests: undefined, tokens: 50 * 100_000 * 4, sharedBy: 4 }
-    const grant = { ok: true, origin: 'local', nowUs: 0, atMs: 0, levels: [levels] } as const
+    const grant = { ok: true, origin: 'local', unsure: [], nowUs: 0, atMs: 0, levels: [levels] } as const
     const settlement = { claim, grant, usedTokens: 0, usedMicros: 0 }
     const moved = (nowMs: number) => toMoved(settlement, { ask, rate: account.tokens, levels }, nowMs).tokens
     expect([moved(0), moved(1_000), moved(10_000)]).toEqual([-50, -40, 0])
