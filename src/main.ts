@@ -47,6 +47,7 @@ import {
   literalSecretsOf,
   referencesOf,
   secretAges,
+  secretsShown,
   verifySecrets,
 } from './secrets/keyring.ts'
 import { resolveRedis, verifyRedis } from './secrets/redis-access.ts'
@@ -492,6 +493,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     overload,
     phase,
     version: VERSION,
+    startedMs: clock.wall(),
+    secrets: () => secretsShown(keyring, clock.wall()),
     collect: async () => (await exporter.collect()).resourceMetrics,
     scrub,
   })

@@ -11,7 +11,7 @@ import type { Meter } from './quota/meter.ts'
 import { type LeasesShown, leasesAdded, leasesShown, redisShown } from './quota/shown.ts'
 import type { Question } from './types.ts'
 import type { Health } from './upstream/health.ts'
-import { type DeploymentState, deploymentStates, toPriceShown, worstOf } from './upstream/shown.ts'
+import { type DeploymentState, deploymentStates, toOrder, toPriceShown, worstOf } from './upstream/shown.ts'
 import type { Figures } from './usage/figures.ts'
 import { isMetrics, joinWorkers, metricsOf } from './usage/merge.ts'
 import type { Fleet } from './workers/fleet.ts'
@@ -39,9 +39,21 @@ export interface OperatorsDeps {
   readonly overload: Overload
   readonly phase: { readonly now: string }
   readonly version: string
+  /** Unix ms. */
+  readonly startedMs: number
+  readonly secrets: () => readonly SecretShown[]
   /** The metrics of this process. */
   readonly collect: () => Promise<ResourceMetrics>
   readonly scrub: (text: string) => string
+}
+
+/** Where a secret comes from and since when; never what it is. */
+export interface SecretShown {
+  readonly secret: string
+  /** Undefined before it was read for the first time. */
+  readonly ageSeconds: number | undefined
+  /** Why it could not be read the last time. */
+  readonly problem: string | undefined
 }
 
 /** How a process stands, as it tells its primary. */
@@ -100,6 +112,8 @@ export function createOperators(deps: OperatorsDeps): Operators {
     overload,
     phase,
     version,
+    startedMs,
+    secrets,
     collect,
     scrub,
   } = deps
@@ -217,21 +231,25 @@ export function createOperators(deps: OperatorsDeps): Operators {
       const standing = await lookAtLimits(agent)
       if (standing === undefined) return undefined
       const { shown, ...totals } = standing
+      const { snapshot } = gateway()
       return {
         version,
         phase: phase.now,
-        source: gateway().snapshot.source,
+        source: snapshot.source,
+        startedAt: new Date(startedMs).toISOString(),
         limits,
         ...workers(),
         inflight,
         streams,
         overload,
+        ...toOrder(snapshot),
+        secrets: secrets().map(({ problem, ...one }) => ({ ...one, problem: problem && scrub(problem) })),
         deployments: deployments.map(({ sinceMs, models, ...one }) => ({
           ...one,
           // Names that callers chose.
           ...(models && { models: models.map((each) => ({ ...each, model: scrub(each.model) })) }),
           since: sinceMs === undefined ? null : new Date(sinceMs).toISOString(),
-          price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
+          price: toPriceShown(snapshot.deployments.get(one.deployment)),
         })),
         ...shown,
         ...totals,

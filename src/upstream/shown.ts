@@ -50,6 +50,26 @@ function isWorse(one: DeploymentState, than: DeploymentState): boolean {
   return by > 0 || (by === 0 && one.sinceMs !== undefined && one.holdMs >= than.holdMs)
 }
 
+/** Who stands where: the tiers of each route, and the deployments of each tier that a route names. */
+export function toOrder({ routes }: Pick<Snapshot, 'routes'>) {
+  const tiers = new Map([...routes.values()].flatMap((route) => route.tiers.map((tier) => [tier.name, tier])))
+  return {
+    routes: [...routes.values()].map(({ name, tiers: through }) => ({
+      route: name,
+      tiers: through.map((tier) => tier.name),
+    })),
+    tiers: [...tiers.values()].map(({ name, deployments, balance }) => ({
+      tier: name,
+      balance,
+      deployments: deployments.map((one) => ({
+        deployment: one.name,
+        isReply: one.kind === 'reply',
+        weight: one.weight,
+      })),
+    })),
+  }
+}
+
 /** US dollars per million tokens; one that the caller names has the price of the name. */
 export function toPriceShown(deployment: Deployment | undefined) {
   if (deployment?.price !== undefined) {

@@ -236,12 +236,30 @@ describe('POST /explain', () => {
   })
 })
 
+const runCommand = (at: TestGateway, ...words: string[]) =>
+  spawnSync(NODE, [MAIN, ...words], {
+    encoding: 'utf8',
+    env: { PATH: process.env.PATH, SLUICE_ADMIN_URL: at.adminUrl, SLUICE_ADMIN_TOKEN: at.adminToken },
+  })
+
+describe('sluice status', () => {
+  it('prints where each tier is and why, and the same for a program', async () => {
+    const gateway = await open()
+    stage.one.script(rateLimited(20))
+    await createCaller(gateway.baseUrl, batch.bearer).chat()
+    const shown = runCommand(gateway, 'status')
+    expect([shown.status, shown.stderr]).toEqual([0, ''])
+    expect(shown.stdout).toMatch(/^sluice \d+\.\d+\.\d+ ready, up [\d.]+ s, on .*sluice\.yaml\n/)
+    expect(shown.stdout).toMatch(/t1 {4}p1\/m1 .*unavailable {2}429: left alone for [\d.]+ s {2}[\d.]+ s/)
+    expect(shown.stdout).toMatch(/m .*t1 → t2/)
+    expect(shown.stdout).not.toContain(gateway.adminToken)
+    const told: unknown = JSON.parse(runCommand(gateway, 'status', '--json').stdout)
+    expect(told).toMatchObject({ phase: 'ready', tiers: [{ tier: 't1' }, {}, {}], overload: { cap: null } })
+  })
+})
+
 describe('sluice explain', () => {
-  const run = (at: TestGateway, ...words: string[]) =>
-    spawnSync(NODE, [MAIN, 'explain', ...words], {
-      encoding: 'utf8',
-      env: { PATH: process.env.PATH, SLUICE_ADMIN_URL: at.adminUrl, SLUICE_ADMIN_TOKEN: at.adminToken },
-    })
+  const run = (at: TestGateway, ...words: string[]) => runCommand(at, 'explain', ...words)
 
   it('prints a table for a person and JSON for a program', async () => {
     const gateway = await open()
