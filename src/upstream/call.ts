@@ -6,6 +6,7 @@ import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Format, QuotaLeft } from '../formats/format.ts'
 import type {
   Attempt,
+  Callee,
   Candidate,
   Clock,
   Deployment,
@@ -137,7 +138,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   ): PlaceSeen {
     const { name, provider, kind } = deployment
     const known = health.look(callee)
-    const parkedMs = provider === undefined ? 0 : keys.parkedMs(provider)
+    const parkedMs = provider === undefined ? 0 : keys.parkedMs(provider, modelOf(callee))
     const seen = { tier: tier.name, deployment: name, state: known?.state ?? 'available' }
     const why = (): string => {
       if (barred !== undefined) return barred
@@ -257,7 +258,10 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         { ...failure, key: keyFault },
         {
           retriesLeft,
-          otherKey: keysLeft > 0 && deployment.provider !== undefined && keys.hasAnother(deployment.provider),
+          otherKey:
+            keysLeft > 0 &&
+            deployment.provider !== undefined &&
+            keys.hasAnother(deployment.provider, modelOf(candidate.callee)),
           attemptsLeft: plan.attempts - walk.calls,
           tiersLeft,
           otherInTier: walk
@@ -445,7 +449,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     { plan, request, hands, force }: Job,
   ): Pick<Entered, 'key' | 'entry'> | undefined {
     const { provider } = deployment
-    if (provider !== undefined && keys.parkedMs(provider) > 0) return undefined
+    const model = modelOf(callee)
+    if (provider !== undefined && keys.parkedMs(provider, model) > 0) return undefined
     // A second call goes to the next key, whatever the first one's was.
     const isFirst = !hands.attempts.some(
       (one) => one.deployment === deployment.name && one.outcome !== 'skipped',
@@ -453,7 +458,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const entry = health.enter(callee, { class: plan.class, force })
     if (entry === 'held') return undefined
     const key =
-      provider === undefined ? undefined : keys.next(provider, isFirst ? request.cacheKey : undefined)
+      provider === undefined ? undefined : keys.next(provider, isFirst ? request.cacheKey : undefined, model)
     if (key !== 'parked') return { key, entry }
     health.released(callee, entry)
     return undefined
@@ -478,7 +483,10 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
 
   /** How long until a deployment can be asked, as far as health and keys know. */
   function holdMs({ callee, deployment: { provider } }: Candidate): number {
-    return Math.max(health.holdMs(callee), provider === undefined ? 0 : keys.parkedMs(provider))
+    return Math.max(
+      health.holdMs(callee),
+      provider === undefined ? 0 : keys.parkedMs(provider, modelOf(callee)),
+    )
   }
 
   function skip({ tier, deployment }: Candidate, { hands, request, force }: Job, reason: Reason): undefined {
@@ -583,7 +591,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
           return health.released(callee, entry)
         }
         if (key !== undefined && provider !== undefined && isKeyFault(result, deployment)) {
-          if (parks(result)) keys.park(provider, key, parkMs(result))
+          const ms = parkMs(result)
+          if (result.park) keys.park(provider, key, ms)
+          else if (parks(result)) keys.limit(provider, key, { model: modelOf(callee), ms })
           return health.released(callee, entry)
         }
         return health.failed(callee, entry, result)
@@ -606,7 +616,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       if (deployment.kind === 'reply') return false
       if (attemptsLeft <= 0 || (tier === candidate.tier && !mayStay)) return false
       const { provider } = deployment
-      const hasKey = provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider)
+      const hasKey =
+        provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider, modelOf(callee))
       return hasKey && health.isAvailable(callee, plan.class)
     })
   }
@@ -629,7 +640,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   ): void {
     if (left === undefined || provider === undefined) return
     if (provider.keys.length < 2) health.quota(callee, left)
-    else if (key !== undefined && left.share === 0) keys.park(provider, key, left.resetMs)
+    else if (key !== undefined && left.share === 0)
+      keys.limit(provider, key, { model: modelOf(callee), ms: left.resetMs })
   }
 
   /**
@@ -731,6 +743,11 @@ function toMark({ tier, called }: Attempt): string {
 function capBehind(said: string | undefined, plan: Plan, request: ModelRequest): number | undefined {
   const cap = plan.maxOutputTokens ?? request.maxOutputTokens
   return cap === undefined ? undefined : Math.max(cap - Math.ceil((said?.length ?? 0) / 4), 1)
+}
+
+/** Of `provider/*`: the model that is asked for, which has limits of its own. */
+function modelOf(callee: Callee): string | undefined {
+  return typeof callee === 'string' ? undefined : callee.model
 }
 
 // --- what it used ----------------------------------------------------------------------------------------------

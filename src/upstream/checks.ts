@@ -216,10 +216,8 @@ export function createChecks(deps: ChecksDeps): Checks {
     learn({ provider, reason }) {
       const check = checks.get(provider)
       if (check === undefined) return
-      const isTroubled = isOfTheWay(check.last)
-      if (!isOfTheWay(reason) && !isTroubled) return note(check, reason)
+      if (!isOfTheWay(reason) && !isOfTheWay(check.last)) return note(check, reason)
       // Another's way is not ours: each looks for himself, and not all at once.
-      if (isOfTheWay(reason) && isTroubled) return
       check.isOwn = true
       if (!check.isBusy) set(check, AGAIN_MS * random())
     },

@@ -62,6 +62,20 @@ describe('a model that is over its rate', () => {
     expect(await ask(caller, 'busy')).toBe('t1:p1/busy=200')
   })
 
+  it('is so with every key that was refused for it, and the keys go on with others', async () => {
+    const config = configuration({ providers: { p1: { apiKey: ['env:PROVIDER_KEY', 'env:SECOND_KEY'] } } })
+    const env = { PROVIDER_KEY: KEY, SECOND_KEY: `${KEY}-2` }
+    const { baseUrl } = await stage.start({ config, policies, env })
+    const caller = createCaller(baseUrl, bearer.bearer)
+    one.script((request) => (request.body.includes('"busy"') ? rateLimited(60) : answer()))
+    expect(await ask(caller, 'busy')).toBe('t1:p1/busy=429, t1:p1/busy=429, t2:p2/busy=200')
+    expect(await ask(caller, 'busy')).toBe('t1:p1/busy=skipped:unavailable, t2:p2/busy=200')
+    expect(callsOf(one, 'busy')).toBe(2)
+    for (let i = 0; i < 4; i += 1) expect(await ask(caller, 'free')).toBe('t1:p1/free=200')
+    const used = one.requests.slice(2).map((request) => request.header('authorization'))
+    expect(new Set(used).size).toBe(2)
+  })
+
   it('is no name in a metric, and no place for a secret', async () => {
     const { at, caller } = await open()
     one.script(rateLimited(60))

@@ -278,9 +278,11 @@ describe('a good check', () => {
     ['a rate limit that says when it ends', () => (replica: Replica) => fail(replica, '429', 1, 60_000)],
     ['a rate limit that does not', () => (replica: Replica) => fail(replica, '429')],
     ['silence', () => (replica: Replica) => fail(replica, 'first_token', 1)],
-  ])('does not shorten %s', async (_, make) => {
+  ])('does not shorten %s, not even one behind a failed one', async (_, make) => {
     const replica = create({ check: { everyMs: 1_000 } })
+    replica.answer = 503
     await replica.time.advanceAsync(600)
+    replica.answer = 200
     make()(replica)
     const holdMs = replica.health.holdMs(NAME)
     await replica.time.advanceAsync(holdMs - 1)
@@ -402,6 +404,11 @@ describe('replicas', () => {
     for (const replica of replicas) replica.answer = REFUSED
     await time.advanceAsync(20_000)
     expect(replicas.map(({ health }) => health.enter(NAME))).toEqual(['held', 'held', 'held'])
+    // Each looks for himself every 10 s, no more for hearing of it, and one of them tells.
+    const [made, told] = [asked(replicas), replicas.flatMap((one) => one.told).length]
+    await time.advanceAsync(60_000)
+    expect(asked(replicas) - made).toBeLessThanOrEqual(3 * 7)
+    expect(replicas.flatMap((one) => one.told).length - told).toBeLessThanOrEqual(7)
   })
 })
 
