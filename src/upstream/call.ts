@@ -170,7 +170,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       const outcome = await tryCandidate(candidate, walk, forced)
       if (outcome !== undefined) return outcome
     }
-    return job.hands.signal.aborted ? left(job.hands.signal) : failed(toFailure(walk, job), walk.usedInVain)
+    const { usedInVain } = walk
+    const { signal } = job.hands
+    return signal.aborted ? left(signal, usedInVain) : failed(toFailure(walk, job), usedInVain)
   }
 
   async function tryAll(candidates: readonly Candidate[], walk: Walk, job: Job): Promise<Ended | undefined> {
@@ -193,7 +195,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     let retriesLeft = tier.retries
     let keysLeft = (deployment.provider?.keys.length ?? 0) - 1
     for (;;) {
-      if (hands.signal.aborted) return left(hands.signal)
+      if (hands.signal.aborted) return left(hands.signal, walk.usedInVain)
       if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return failed(tooLate(), walk.usedInVain)
       if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return undefined
       const tiersLeft = walk.tiersBehind(candidate)
@@ -212,11 +214,12 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         case 'answered':
           return { answeredBy: by, usage: result.usage, error: undefined }
         case 'left':
+          if (result.usage === undefined) return left(hands.signal, walk.usedInVain)
           return left(hands.signal, result.usage, by)
         case 'refuse':
           // Whoever does not take it as it was put for him hides nothing of what went wrong before.
           if (walk.broken !== undefined) return undefined
-          return failed(toPassedError(result))
+          return failed(toPassedError(result), walk.usedInVain)
         case 'broken': {
           const error = toBrokenError(result.reason, plan, clock.now())
           const broken = { answeredBy: by, usage: result.usage, error }

@@ -924,6 +924,26 @@ describe('money', () => {
   })
 
   it.each([
+    ['leaves before the next is reached', async (stage: CallStage) => stage.leave()],
+    [
+      'is refused by the next',
+      async (stage: CallStage) => answerStatus(await stage.nth(1), 400, { error: { message: 'no' } }),
+    ],
+  ])('of a call that we cut is told with its tokens when the caller %s', async (_, end) => {
+    const stage = createCallStage({ plan: makePlan([spend.tier, first]) })
+    ;(await stage.nth(0)).started()
+    await stage.time.advanceAsync(spend.tier.firstTokenMs)
+    await stage.nth(1)
+    await end(stage)
+    const tokens = Math.ceil(stage.request.textBytes / 4)
+    expect(await stage.over()).toMatchObject({
+      answeredBy: undefined,
+      usage: { inputTokens: tokens, outputTokens: 0 },
+      costMicros: tokens * 2,
+    })
+  })
+
+  it.each([
     ['refused', (call: ScriptedCall) => call.failed(withCode('ECONNREFUSED'))],
     ['a 503', says(503)],
   ])('of a call that was %s is nothing', async (_, end) => {
