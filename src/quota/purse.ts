@@ -153,6 +153,8 @@ const READY_MS = 1_000
 /** A refusal is remembered at most this long, one for slots shorter: nobody knows when they come back. */
 const DENIED_MS = 1_000
 const DENIED_SLOTS_MS = 100
+/** Visits that were never answered are one question to the ledgers for so long, well within what those remember. */
+const DOUBT_MS = HEARD_US / 2000
 /** How long an account that does nothing stays known. */
 const IDLE_MS = 2_000
 /** What the ledgers said so lately is good enough for somebody who only looks. */
@@ -581,7 +583,9 @@ export function noteDoubt(
   }: { readonly generation: number; readonly sentMs: number; readonly kept: Units },
 ): void {
   if (purse.account.budget === undefined) return
-  const { doubt } = purse
+  // Of a visit so long ago the ledger may know nothing any more, although it knows of a later one: what may have been
+  // given back by it is not given back again.
+  const doubt = purse.doubt !== undefined && sentMs - purse.doubt.sentMs > DOUBT_MS ? undefined : purse.doubt
   const told = moved.micros + owed.micros
   const before = (doubt?.startUs === movedStartUs ? doubt.told : doubt?.charged) ?? 0
   purse.doubt = {
