@@ -339,7 +339,14 @@ export function toMoved(
     ask,
     rate,
     levels,
-  }: { readonly ask: Ask; readonly rate: Rate | undefined; readonly levels: Levels | undefined },
+    sharedBy,
+  }: {
+    readonly ask: Ask
+    readonly rate: Rate | undefined
+    readonly levels: Levels | undefined
+    /** Among how many replicas the limit is shared now. */
+    readonly sharedBy: number
+  },
   nowMs: number,
 ): Units {
   const { budget } = ask.account
@@ -348,8 +355,11 @@ export function toMoved(
   if (rate !== undefined && tokens < 0) {
     // By the interval of its time; since then it may have refilled by that or by a new one, whichever is quicker.
     const { intervalUs } = ask.account.tokens ?? rate
-    const refilled = (Math.max(nowMs - grant.atMs, 0) * 1000) / Math.min(intervalUs, rate.intervalUs)
-    const least = Math.max(Math.floor((levels?.tokens ?? 0) / intervalUs - refilled), 0)
+    const { tokens: levelUs = 0, sharedBy: sharedThen = 1 } = levels ?? {}
+    const elapsedUs = Math.max(nowMs - grant.atMs, 0) * 1000
+    // A share is so much slower; the whole is what refilled as soon as it is not shared any more.
+    const refilled = elapsedUs / (Math.min(intervalUs, rate.intervalUs) * Math.min(sharedThen, sharedBy))
+    const least = Math.max(Math.floor(levelUs / (intervalUs * sharedThen) - refilled), 0)
     tokens = isSure ? -Math.min(-tokens, least) : 0
   }
   let micros = budget === undefined || usedMicros === undefined ? 0 : usedMicros - ask.micros
