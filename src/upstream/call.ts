@@ -409,7 +409,12 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     try {
       // Whoever is asked for want of anybody else has waited once, and a probe holds up all others.
       const waits = job.force !== true && job.atOnce !== true && entry !== 'probe'
-      const patience = waits ? { deadlineAt: job.plan.deadlineAt, signal: job.hands.signal } : undefined
+      const { plan, hands } = job
+      // Whoever stands behind is left half of the time.
+      const deadlineAt = hasFallback(candidate, walk, plan)
+        ? (clock.now() + plan.deadlineAt) / 2
+        : plan.deadlineAt
+      const patience = waits ? { deadlineAt, signal: hands.signal } : undefined
       hold = await job.hands.gate.enter(deployment, job.request, patience)
     } catch (error) {
       health.released(deployment.name, entry)

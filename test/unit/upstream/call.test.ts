@@ -680,6 +680,20 @@ describe('the gate of a deployment', () => {
     expect((await play(stage, {})).error).toMatchObject({ code: 'upstream_failed' })
   })
 
+  it('is waited for no longer than leaves half of the time to whoever stands behind', async () => {
+    const waits: (number | undefined)[] = []
+    const stage = createCallStage({
+      plan: makePlan([first, second], { deadlineAt: START_MS + 1_000 }),
+      async admit({ name }, patience) {
+        waits.push(patience?.deadlineAt)
+        return name === 'a/one' ? full : { id: name }
+      },
+    })
+    answerWell(await stage.nth(0))
+    await stage.over()
+    expect(waits).toEqual([START_MS + 500, START_MS + 1_000])
+  })
+
   it.each<[string, string, Record<string, Refusal>]>([
     ['limits_unavailable', 'of all', { 'a/one': uncounted, 'b/two': uncounted }],
     ['upstream_failed', 'of one, the other being full', { 'a/one': uncounted, 'b/two': full }],
