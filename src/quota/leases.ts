@@ -679,7 +679,12 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
           const purse = keptOf(account)
           const moved = toMoved(
             settlement,
-            { ask, rate: purse.account.tokens, levels: settlement.grant.levels[i] },
+            {
+              ask,
+              rate: purse.account.tokens,
+              levels: settlement.grant.levels[i],
+              sharedBy: purse.sharedBy,
+            },
             nowMs,
           )
           const moves = !isNothing(moved)

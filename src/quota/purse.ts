@@ -153,6 +153,8 @@ const READY_MS = 1_000
 /** A refusal is remembered at most this long, one for slots shorter: nobody knows when they come back. */
 const DENIED_MS = 1_000
 const DENIED_SLOTS_MS = 100
+/** Visits that were never answered are one question to the ledgers for so long, well within what those remember. */
+const DOUBT_MS = HEARD_US / 2000
 /** How long an account that does nothing stays known. */
 const IDLE_MS = 2_000
 /** What the ledgers said so lately is good enough for somebody who only looks. */
@@ -337,7 +339,14 @@ export function toMoved(
     ask,
     rate,
     levels,
-  }: { readonly ask: Ask; readonly rate: Rate | undefined; readonly levels: Levels | undefined },
+    sharedBy,
+  }: {
+    readonly ask: Ask
+    readonly rate: Rate | undefined
+    readonly levels: Levels | undefined
+    /** Among how many replicas the limit is shared now. */
+    readonly sharedBy: number
+  },
   nowMs: number,
 ): Units {
   const { budget } = ask.account
@@ -346,10 +355,11 @@ export function toMoved(
   if (rate !== undefined && tokens < 0) {
     // By the interval of its time; since then it may have refilled by that or by a new one, whichever is quicker.
     const { intervalUs } = ask.account.tokens ?? rate
-    const refilled = (Math.max(nowMs - grant.atMs, 0) * 1000) / Math.min(intervalUs, rate.intervalUs)
-    // What was told of a share is in the time of the share.
-    const told = (levels?.tokens ?? 0) / (intervalUs * (levels?.sharedBy ?? 1))
-    const least = Math.max(Math.floor(told - refilled), 0)
+    const { tokens: levelUs = 0, sharedBy: sharedThen = 1 } = levels ?? {}
+    const elapsedUs = Math.max(nowMs - grant.atMs, 0) * 1000
+    // A share is so much slower; the whole is what refilled as soon as it is not shared any more.
+    const refilled = elapsedUs / (Math.min(intervalUs, rate.intervalUs) * Math.min(sharedThen, sharedBy))
+    const least = Math.max(Math.floor(levelUs / (intervalUs * sharedThen) - refilled), 0)
     tokens = isSure ? -Math.min(-tokens, least) : 0
   }
   let micros = budget === undefined || usedMicros === undefined ? 0 : usedMicros - ask.micros
@@ -583,7 +593,9 @@ export function noteDoubt(
   }: { readonly generation: number; readonly sentMs: number; readonly kept: Units },
 ): void {
   if (purse.account.budget === undefined) return
-  const { doubt } = purse
+  // Of a visit so long ago the ledger may know nothing any more, although it knows of a later one: what may have been
+  // given back by it is not given back again.
+  const doubt = purse.doubt !== undefined && sentMs - purse.doubt.sentMs > DOUBT_MS ? undefined : purse.doubt
   const told = moved.micros + owed.micros
   const before = (doubt?.startUs === movedStartUs ? doubt.told : doubt?.charged) ?? 0
   purse.doubt = {

@@ -182,7 +182,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       const outcome = await tryCandidate(candidate, walk, forced)
       if (outcome !== undefined) return outcome
     }
-    return job.hands.signal.aborted ? left(job.hands.signal) : failed(toFailure(walk, job), walk.usedInVain)
+    const { usedInVain } = walk
+    const { signal } = job.hands
+    return signal.aborted ? left(signal, usedInVain) : failed(toFailure(walk, job), usedInVain)
   }
 
   async function tryAll(candidates: readonly Candidate[], walk: Walk, job: Job): Promise<Ended | undefined> {
@@ -205,7 +207,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     let retriesLeft = tier.retries
     let keysLeft = (deployment.provider?.keys.length ?? 0) - 1
     for (;;) {
-      if (hands.signal.aborted) return left(hands.signal)
+      if (hands.signal.aborted) return left(hands.signal, walk.usedInVain)
       if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return failed(tooLate(), walk.usedInVain)
       if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return undefined
       // What has never begun so soon will not now; the provider would work for nobody.
@@ -229,11 +231,12 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         case 'answered':
           return { answeredBy: by, usage: result.usage, error: undefined }
         case 'left':
+          if (result.usage === undefined) return left(hands.signal, walk.usedInVain)
           return left(hands.signal, result.usage, by)
         case 'refuse':
           // Whoever does not take it as it was put for him hides nothing of what went wrong before.
           if (walk.broken !== undefined) return undefined
-          return failed(toPassedError(result))
+          return failed(toPassedError(result), walk.usedInVain)
         case 'broken': {
           const error = toBrokenError(result.reason, plan, clock.now())
           const broken = { answeredBy: by, usage: result.usage, error }
@@ -428,7 +431,12 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     try {
       // Whoever is asked for want of anybody else has waited once, and a probe holds up all others.
       const waits = job.force !== true && job.atOnce !== true && entry !== 'probe'
-      const patience = waits ? { deadlineAt: job.plan.deadlineAt, signal: job.hands.signal } : undefined
+      const { plan, hands } = job
+      // Whoever stands behind is left half of the time.
+      const deadlineAt = hasFallback(candidate, walk, plan)
+        ? (clock.now() + plan.deadlineAt) / 2
+        : plan.deadlineAt
+      const patience = waits ? { deadlineAt, signal: hands.signal } : undefined
       hold = await job.hands.gate.enter(deployment, job.request, patience)
     } catch (error) {
       health.released(candidate.callee, entry)

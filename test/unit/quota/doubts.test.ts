@@ -1,4 +1,5 @@
-// What becomes of visits that Redis did not answer in time: nothing is charged twice, and nothing comes back twice.
+// What becomes of visits that Redis did not answer in time, or was not asked: nothing is charged twice, and nothing comes
+// back twice.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import fc from 'fast-check'
@@ -24,11 +25,13 @@ const MIDNIGHT_US = Date.UTC(2027, 0, 2) * 1000
 const DAY = { micros: 1_000_000, period: 'day' } as const
 
 /** A replica whose Redis does what it is told. `untilMidnightMs` is where its clock stands. */
-async function createReplica(untilMidnightMs = 3_600_000) {
+async function createReplica(untilMidnightMs = 3_600_000, replicas = 1) {
   const time = createManualClock()
   const ledgers = createMemoryAuthority({ clock: time.clock, epochUs: MIDNIGHT_US - untilMidnightMs * 1000 })
   const fates: Fate[] = []
   const late: (() => void)[] = []
+  let isAway = false
+  let onConnection = (_: boolean): void => {}
   const timers: Timers = {
     after(ms, run) {
       const handle = time.timers.set(ms, run)
@@ -50,9 +53,14 @@ async function createReplica(untilMidnightMs = 3_600_000) {
         return failure
       })
     },
-    heartbeat: async () => 1,
+    async heartbeat() {
+      if (isAway) throw new StoreFailure('disconnected', 'away', false)
+      return 1
+    },
     connect: async () => true,
-    onConnection() {},
+    onConnection(listener) {
+      onConnection = listener
+    },
     trips: 0,
     async close() {},
   }
@@ -60,7 +68,7 @@ async function createReplica(untilMidnightMs = 3_600_000) {
     redis,
     shadow: createMemoryAuthority({ clock: time.clock }),
     onOutage: 'local',
-    replicas: 1,
+    replicas,
     timers,
     log: { info() {}, warn() {} },
     random: () => 0.5,
@@ -71,6 +79,21 @@ async function createReplica(untilMidnightMs = 3_600_000) {
     store,
     /** What becomes of the next visits. */
     next: (...list: Fate[]) => void fates.push(...list),
+    /** All are answered from now on, but those of which it is told otherwise. */
+    recover: () => void fates.splice(0),
+    /** Redis is killed, or there again. */
+    away(now: boolean) {
+      isAway = now
+      onConnection(!now)
+    },
+    /** Somebody else takes so many tokens. */
+    drain(account: Account, tokens: number) {
+      const claims = [[{ at: 0, requests: 0, tokens, micros: 0 }]]
+      ledgers.visitOf(
+        { generation: 1, reports: [idleReport(account)], claims },
+        { replica: 'other', fleet: 1 },
+      )
+    },
     /** The answers that are missing come now, in their order. */
     async hear() {
       for (const one of late.splice(0)) one()
@@ -203,6 +226,41 @@ it('money comes back to the day of Redis, whatever day it is here', async () => 
   expect([(await own).ok, (await both).ok]).toEqual([true, false])
   await replica.pass(3_000)
   expect(replica.standing(all).micros).toBe(0)
+})
+
+it('money comes back once, although Redis has forgotten the first of the visits that it did not answer', async () => {
+  const replica = await createReplica()
+  const account = agent({ budget: DAY })
+  const old = claimOf(account, 0, 400_000)
+  const grant = await granted(replica, old)
+  await granted(replica, claimOf(account, 0, 300_000))
+  // A minute without a word, and the first one that is heard is not answered either.
+  replica.next('unanswered', ...Array.from({ length: 5_000 }, (): Fate => 'lost'))
+  replica.store.settle([{ claim: old, grant, usedTokens: 0, usedMicros: 0 }])
+  await replica.pass(61_500)
+  // (Others who come by forget what is over.)
+  expect(replica.standing(account).micros).toBe(300_000)
+  replica.recover()
+  replica.next('unanswered')
+  await replica.pass(5_000)
+  expect(replica.standing(account).micros).toBe(300_000)
+})
+
+it('tokens that were reserved on a share come back as far as they did not leak from it', async () => {
+  const replica = await createReplica(3_600_000, 4)
+  const account = agent({ tokens: perSecond(100, 40_000) })
+  replica.away(true)
+  const claim = claimOf(account, 8_000)
+  const grant = await granted(replica, claim)
+  // A share refills a quarter as quickly: of eight thousand a quarter is gone.
+  await replica.pass(80_000)
+  replica.store.settle([{ claim, grant, usedTokens: 100, usedMicros: 0 }])
+  replica.drain(account, 40_000)
+  replica.away(false)
+  await replica.pass(1_000)
+  const { tokens } = replica.standing(account)
+  expect(tokens).toBeGreaterThanOrEqual(40_000 - 100)
+  expect(tokens).toBeLessThanOrEqual(40_000)
 })
 
 const act = fc.oneof(

@@ -5,7 +5,6 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { toAccount } from '../../../src/quota/account.ts'
 import { emptyLedger, NO_UNITS, type Units, visit } from '../../../src/quota/ledger.ts'
-import { toMoved } from '../../../src/quota/purse.ts'
 import type { Claim, Grant } from '../../../src/quota/store.ts'
 import type { Limits, Subject } from '../../../src/types.ts'
 import { agentSubject, claimOn, idleReport, manualClock, memoryStore, perSecond } from './fixtures.ts'
@@ -167,20 +166,6 @@ describe('what comes back', () => {
     end(store, claim, grant, 500)
     // 9,000 less 500 come back, and ten have refilled.
     expect(await drain(store, agent, 1)).toBe(9_510)
-  })
-})
-
-describe('what comes back of a share', () => {
-  it('is no more than the share can have held', () => {
-    const account = toAccount(agentSubject('a', { tokens: perSecond(10, 1_000) }))
-    const ask = { account, requests: 1, tokens: 200, micros: 0 }
-    const claim: Claim = { id: 'h', asks: [ask] }
-    // Of four replicas: 50 units are taken, each of which this one's part takes four times as long to refill.
-    const levels = { requests: undefined, tokens: 50 * 100_000 * 4, sharedBy: 4 }
-    const grant = { ok: true, origin: 'local', unsure: [], nowUs: 0, atMs: 0, levels: [levels] } as const
-    const settlement = { claim, grant, usedTokens: 0, usedMicros: 0 }
-    const moved = (nowMs: number) => toMoved(settlement, { ask, rate: account.tokens, levels }, nowMs).tokens
-    expect([moved(0), moved(1_000), moved(10_000)]).toEqual([-50, -40, 0])
   })
 })
 
