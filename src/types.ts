@@ -35,7 +35,9 @@ export interface Arrival {
   readonly end: (cause: Error) => void
   /** Address of the caller behind trusted proxies; for the log only, never for a decision. */
   readonly address: string
+  /** W3C Trace Context as it came; nobody has looked at it. */
   readonly traceparent: string | undefined
+  readonly tracestate: string | undefined
   /** The body, still on its way. */
   readonly body: BodySource
 }

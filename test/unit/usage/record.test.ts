@@ -72,6 +72,7 @@ function makeArrival(): Arrival {
     end: () => {},
     address: '10.1.2.3',
     traceparent: undefined,
+    tracestate: undefined,
     body: { read: () => Promise.reject(new Error('read')), release: () => {}, stop: () => {} },
   }
 }
