@@ -70,6 +70,7 @@ import { createRetryBudget } from './upstream/retry-budget.ts'
 import type { Timers } from './upstream/timers.ts'
 import { createTransport } from './upstream/transport.ts'
 import { START, VENDORS } from './upstream/vendors.ts'
+import { createExemplars } from './usage/exemplars.ts'
 import { createFigures } from './usage/figures.ts'
 import { createLines } from './usage/lines.ts'
 import { createInstruments, VIEWS } from './usage/metrics.ts'
@@ -272,6 +273,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const epochUs = Math.floor((clock.wall() - clock.now()) * 1000)
   const ledgers = createMemoryAuthority({ clock, epochUs, maxLedgers: servers && SHADOWS })
   const figures = createFigures()
+  const exemplars = createExemplars({ clock })
   const places = createPlaces(clock)
   const replica = randomBytes(6).toString('hex')
   if (link === undefined && snapshot.listen.workers > 1) {
@@ -369,7 +371,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     },
     quota,
     revocations,
-    usage: createRecorder({ log, instruments, clock, describe }),
+    usage: createRecorder({ log, instruments, exemplars, clock, describe }),
     scrub,
     userAgent: `sluice/${VERSION}`,
   }
@@ -466,6 +468,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     fleet,
     workers: snapshot.listen.workers,
     figures,
+    exemplars,
     backing: limits,
     quota,
     health,

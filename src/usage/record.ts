@@ -4,7 +4,8 @@
 import { withoutBearer } from '../config/bearer.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Arrival, Attempt, Clock, Trail } from '../types.ts'
-import type { Instruments } from './metrics.ts'
+import type { Exemplars } from './exemplars.ts'
+import { type Instruments, METRICS } from './metrics.ts'
 
 /** The part of pino that is used. */
 export interface RequestLog {
@@ -29,12 +30,13 @@ export interface EarlyRefusal {
 interface Deps {
   readonly log: RequestLog
   readonly instruments: Instruments
+  readonly exemplars: Pick<Exemplars, 'note'>
   readonly clock: Clock
   /** An error as text without secrets. */
   readonly describe: (error: unknown) => string
 }
 
-export function createRecorder({ log, instruments, clock, describe }: Deps): Recorder {
+export function createRecorder({ log, instruments, exemplars, clock, describe }: Deps): Recorder {
   return {
     record(arrival, trail) {
       const endedMs = clock.now()
@@ -71,12 +73,17 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
     const tier = answeredBy?.tier.name ?? ''
     const code = toCode(trail)
     instruments.requests.add(1, { agent, route, operation, status: String(trail.status ?? 0), code })
-    instruments.requestSeconds.record((endedMs - arrival.startedMs) / 1000, { route, tier, stream })
+    const took = { value: (endedMs - arrival.startedMs) / 1000, labels: { route, tier, stream } }
+    const id = { requestId: arrival.id, traceId: undefined }
+    instruments.requestSeconds.record(took.value, took.labels)
+    exemplars.note(METRICS.requestSeconds, took, id)
     instruments.overheadSeconds.record(overheadMs(arrival, attempts, endedMs) / 1000, { operation })
     for (let i = 0; i < attempts.length; i += 1) {
       const attempt = attempts[i] as Attempt
       const { deployment, outcome, reason } = attempt
-      instruments.attempts.add(1, { tier: attempt.tier, deployment, outcome, reason })
+      const called = { value: 1, labels: { tier: attempt.tier, deployment, outcome, reason } }
+      instruments.attempts.add(1, called.labels)
+      exemplars.note(METRICS.attempts, called, id)
       if (outcome !== 'skipped') {
         instruments.attemptSeconds.record((attempt.endedMs - attempt.startedMs) / 1000, { deployment })
       }
@@ -84,11 +91,15 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
       else if (attempt.costMicros > 0) instruments.cost.add(toUsd(attempt.costMicros), { agent, deployment })
       const next = attempts[i + 1]
       if (next !== undefined && next.tier !== attempt.tier) {
-        instruments.failovers.add(1, { route, from: attempt.tier, to: next.tier, reason })
+        const moved = { value: 1, labels: { route, from: attempt.tier, to: next.tier, reason } }
+        instruments.failovers.add(1, moved.labels)
+        exemplars.note(METRICS.failovers, moved, id)
       }
       if (attempt.firstTokenMs !== undefined && request?.stream === true) {
-        const seconds = (attempt.firstTokenMs - arrival.startedMs) / 1000
-        instruments.firstTokenSeconds.record(seconds, { route, tier: attempt.tier, deployment })
+        const value = (attempt.firstTokenMs - arrival.startedMs) / 1000
+        const first = { value, labels: { route, tier: attempt.tier, deployment } }
+        instruments.firstTokenSeconds.record(value, first.labels)
+        exemplars.note(METRICS.firstTokenSeconds, first, id)
       }
     }
     if (trail.error instanceof GatewayError && trail.error.limit !== undefined)

@@ -2,6 +2,7 @@ import { createNoopMeter } from '@opentelemetry/api'
 import { describe, expect, it } from 'vitest'
 import { GatewayError } from '../../../src/errors.ts'
 import type { Arrival, Attempt, Caller, Trail } from '../../../src/types.ts'
+import { createExemplars } from '../../../src/usage/exemplars.ts'
 import { createInstruments, type Instruments, METRICS } from '../../../src/usage/metrics.ts'
 import { createRecorder, type RequestLog } from '../../../src/usage/record.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
@@ -44,6 +45,7 @@ function createBook() {
 function createStage(over: { instruments?: Instruments; log?: RequestLog } = {}) {
   const { book, instruments } = createBook()
   const time = createManualClock({ nowMs: 1000 })
+  const exemplars = createExemplars(time)
   const lines: { level: string; fields: Readonly<Record<string, unknown>>; message: string }[] = []
   const log: RequestLog = over.log ?? {
     info: (fields, message) => void lines.push({ level: 'info', fields, message }),
@@ -52,10 +54,11 @@ function createStage(over: { instruments?: Instruments; log?: RequestLog } = {})
   const recorder = createRecorder({
     log,
     instruments: over.instruments ?? instruments,
+    exemplars,
     clock: time.clock,
     describe: (error) => `described: ${error instanceof Error ? error.message : 'none'}`,
   })
-  return { recorder, book, lines, time }
+  return { recorder, book, lines, time, exemplars }
 }
 
 const PROMPT = 'a prompt that nobody may read'
@@ -260,6 +263,24 @@ describe('the record of a request', () => {
         expect(Object.keys(labels).sort()).toEqual([...METRICS[name].labels].sort())
       }
     }
+  })
+
+  it('remembers the request behind a series by its id, and what it can be found by', () => {
+    const { recorder, exemplars } = createStage()
+    recorder.record(makeArrival(), makeTrail())
+    const all = exemplars.all()
+    expect(all.map(({ metric, value }) => `${metric} ${value}`)).toEqual([
+      'sluice_request_duration_seconds 0',
+      'sluice_attempts_total 1',
+      'sluice_failovers_total 1',
+      'sluice_attempts_total 1',
+      'sluice_first_token_seconds 0.32',
+    ])
+    expect(all.every(({ requestId }) => requestId === 'req_1')).toBe(true)
+    expect(JSON.stringify(all)).not.toContain(CHOSEN)
+    // Again and again is no more.
+    recorder.record({ ...makeArrival(), id: 'req_2' }, makeTrail())
+    expect(exemplars.all().map(({ requestId }) => requestId)).toEqual(Array(5).fill('req_2'))
   })
 
   it('counts the money of each deployment for its agent', () => {
