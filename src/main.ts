@@ -74,6 +74,7 @@ import { createExemplars } from './usage/exemplars.ts'
 import { createFigures } from './usage/figures.ts'
 import { createLines } from './usage/lines.ts'
 import { createInstruments, VIEWS } from './usage/metrics.ts'
+import { readOtlpSettings } from './usage/otlp-settings.ts'
 import { createRecorder } from './usage/record.ts'
 import { createFleet, type Fleet } from './workers/fleet.ts'
 import { isWorker, openLink } from './workers/link.ts'
@@ -87,6 +88,8 @@ const EXPIRY_MS = 500
 const END_MS = 5000
 /** How long a worker may take to hear what another one found out. */
 const HINT_MS = 1000
+/** What a collector gets of a drain, at most. */
+const LAST_EXPORT_MS = 1000
 /** A signal this soon after the first is its echo: a group gets it, and npm in that group passes its own on. */
 const ECHO_MS = 1000
 
@@ -250,11 +253,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     secrets: () => secretAges(keyring, clock.wall()),
   })
 
+  const telemetry = readOtlpSettings(process.env, VERSION)
   const secrets = await keyring.reload()
   if (secrets.problems.length > 0)
     return cannotStart(secrets.problems.map(({ path, message }) => `${path}: ${message}`))
   teach([snapshot])
-  warn(snapshot.warnings)
+  warn([...snapshot.warnings, ...telemetry.warnings])
 
   const access = snapshot.redis && (await resolveRedis(snapshot.redis, keyring.value, surroundings(snapshot)))
   if (access !== undefined && access.servers === undefined)
@@ -275,7 +279,21 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const figures = createFigures()
   const exemplars = createExemplars({ clock })
   const places = createPlaces(clock)
-  const replica = randomBytes(6).toString('hex')
+  const randomHex = (count: number) => randomBytes(count).toString('hex')
+  const replica = randomHex(6)
+  const otlp =
+    telemetry.tracesUrl === undefined && telemetry.metricsUrl === undefined
+      ? undefined
+      : (await import('./usage/otlp.ts')).createOtlp(telemetry, {
+          version: VERSION,
+          instance: replica,
+          randomHex,
+          scrub,
+          describe,
+          log,
+          clock,
+          timers,
+        })
   if (link === undefined && snapshot.listen.workers > 1) {
     fleet = createFleet({
       count: snapshot.listen.workers,
@@ -371,7 +389,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     },
     quota,
     revocations,
-    usage: createRecorder({ log, instruments, exemplars, clock, describe }),
+    usage: createRecorder({ log, instruments, exemplars, clock, traces: otlp?.traces, describe }),
     scrub,
     userAgent: `sluice/${VERSION}`,
   }
@@ -478,6 +496,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     collect: async () => (await exporter.collect()).resourceMetrics,
     scrub,
   })
+  if (link === undefined) otlp?.sendMetrics(operators.collect)
   const admin = createAdmin({
     phase,
     token: () => {
@@ -552,7 +571,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   back.closeAllConnections()
   sweep.stop()
   expiry.stop()
-  await Promise.all([store.close(), shared?.close()])
+  await Promise.all([store.close(), shared?.close(), otlp?.close(LAST_EXPORT_MS)])
   await transport.close()
   await provider.shutdown()
   log[news]('stopped')
@@ -564,7 +583,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   /** Tells the scrubber every value that text may hold: of the keyring, of these configurations, and of this run. */
   function teach(snapshots: readonly Snapshot[]): void {
     const literals = snapshots.flatMap((one) => literalSecretsOf(one))
-    scrubber.setSecrets([...keyring.values(), ...literals, ...(bearer === undefined ? [] : [bearer])])
+    const own = bearer === undefined ? [] : [bearer]
+    scrubber.setSecrets([...keyring.values(), ...literals, ...telemetry.secrets, ...own])
   }
 
   function warn(warnings: readonly string[]): void {

@@ -79,6 +79,8 @@ export interface Operators {
   explainHere(question: Readonly<Record<string, unknown>>): Promise<object | undefined>
   /** Workers that serve, and of how many; nothing where there are none. */
   workers(): { readonly workers?: { readonly live: number; readonly of: number } }
+  /** The metrics of the whole gateway. */
+  collect(): Promise<ResourceMetrics>
   /** Prometheus text, or OpenMetrics where the header `accept` asks for it. */
   metrics(accept: string | undefined): Promise<{ readonly type: string; readonly text: string }>
   /** What `/ready` tells besides yes and no. */
@@ -180,6 +182,12 @@ export function createOperators(deps: OperatorsDeps): Operators {
     }
   }
 
+  async function collectAll(): Promise<ResourceMetrics> {
+    const { metrics } = await look({ metrics: true })
+    const here = await collect()
+    return metrics === undefined ? here : joinWorkers(here, [metrics])
+  }
+
   function workers() {
     return fleet === undefined ? {} : { workers: { live: fleet.live, of: deps.workers } }
   }
@@ -190,10 +198,10 @@ export function createOperators(deps: OperatorsDeps): Operators {
     workers,
     deployments: () => whole ?? deploymentStates(gateway().snapshot, health),
 
+    collect: collectAll,
+
     async metrics(accept) {
-      const { metrics } = await look({ metrics: true })
-      const here = await collect()
-      const all = metrics === undefined ? here : joinWorkers(here, [metrics])
+      const all = await collectAll()
       return wantsOpenMetrics(accept)
         ? { type: OPEN_METRICS_TYPE, text: scrub(toOpenMetrics(metricsOf(all), exemplars.all())) }
         : { type: METRICS_TYPE, text: scrub(serializer.serialize(all)) }

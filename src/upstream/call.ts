@@ -17,6 +17,7 @@ import type {
   Reason,
   Refusal,
   Reply,
+  Trace,
   Usage,
 } from '../types.ts'
 import {
@@ -78,6 +79,7 @@ export interface Hands {
   /** Filled in as attempts are made. */
   readonly attempts: Attempt[]
   readonly signal: AbortSignal
+  readonly trace?: Trace | undefined
 }
 
 export interface UpstreamDeps {
@@ -366,6 +368,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       endedMs: 0,
       firstTokenMs: undefined,
       costMicros: 0,
+      spanId: hands.trace?.nextSpanId(),
     }
     if (job.force === true) forgetSkip(candidate, hands.attempts)
     hands.attempts.push(attempt)
@@ -507,6 +510,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         key: entered.key,
         maxOutputTokens: edits === undefined ? plan.maxOutputTokens : capBehind(said, plan, request),
         userAgent: deps.userAgent,
+        traceHeaders: hands.trace?.headers(attempt.spanId),
         edits,
       }),
       format,

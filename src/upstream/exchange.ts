@@ -14,6 +14,8 @@ export interface ExchangeParts {
   readonly key: Key | undefined
   readonly maxOutputTokens: number | undefined
   readonly userAgent: string
+  /** Trace context, where there is one: name, value, name, value. */
+  readonly traceHeaders?: readonly string[] | undefined
   /** More places where the body changes, in the order in which they stand. */
   readonly edits?: readonly Edit[] | undefined
 }
@@ -40,7 +42,7 @@ export function createExchange(parts: ExchangeParts): Exchange {
 }
 
 function toHeaders(
-  { candidate, request, format, userAgent }: ExchangeParts,
+  { candidate, request, format, userAgent, traceHeaders }: ExchangeParts,
   bytes: number,
   key: Key | undefined,
 ): string[] {
@@ -59,6 +61,7 @@ function toHeaders(
   ]
   if (key !== undefined) headers.push(...format.provider.credential(key.value))
   const configured = candidate.deployment.provider?.headers
+  if (traceHeaders !== undefined && configured?.traceparent === undefined) headers.push(...traceHeaders)
   if (configured !== undefined)
     for (const name of Object.keys(configured)) headers.push(name, configured[name] as string)
   return headers

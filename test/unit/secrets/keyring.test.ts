@@ -167,7 +167,14 @@ describe('a keyring', () => {
 
 function provider(name: string, keys: string[]): [string, Provider] {
   const limits = { strict: false }
-  const rest = { baseUrl: '', headers: {}, allowFields: new Set<string>(), limits, simulate: undefined }
+  const rest = {
+    tracedAs: 'openai',
+    baseUrl: '',
+    headers: {},
+    allowFields: new Set<string>(),
+    limits,
+    simulate: undefined,
+  }
   return [name, { name, format: 'openai', kind: 'http', keys, ...rest }]
 }
 

@@ -5,6 +5,7 @@ import type { Arrival, Attempt, Caller, Trail } from '../../../src/types.ts'
 import { createExemplars } from '../../../src/usage/exemplars.ts'
 import { createInstruments, type Instruments, METRICS } from '../../../src/usage/metrics.ts'
 import { createRecorder, type RequestLog } from '../../../src/usage/record.ts'
+import type { Traces } from '../../../src/usage/traces.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
 import { makeDeployment, makeRequest, makeRoute, makeTier, NO_LIMITS } from '../upstream/stage.ts'
 import { IDLE_GAUGES } from './fixtures.ts'
@@ -42,7 +43,7 @@ function createBook() {
   return { book, instruments }
 }
 
-function createStage(over: { instruments?: Instruments; log?: RequestLog } = {}) {
+function createStage(over: { instruments?: Instruments; log?: RequestLog; traces?: Traces } = {}) {
   const { book, instruments } = createBook()
   const time = createManualClock({ nowMs: 1000 })
   const exemplars = createExemplars(time)
@@ -55,6 +56,7 @@ function createStage(over: { instruments?: Instruments; log?: RequestLog } = {})
     log,
     instruments: over.instruments ?? instruments,
     exemplars,
+    traces: over.traces,
     clock: time.clock,
     describe: (error) => `described: ${error instanceof Error ? error.message : 'none'}`,
   })
@@ -281,6 +283,45 @@ describe('the record of a request', () => {
     // Again and again is no more.
     recorder.record({ ...makeArrival(), id: 'req_2' }, makeTrail())
     expect(exemplars.all().map(({ requestId }) => requestId)).toEqual(Array(5).fill('req_2'))
+  })
+
+  it('names the trace in the log, and as an exemplar where it is recorded', () => {
+    const traced = (isSampled: boolean) => ({
+      id: 'ab'.repeat(16),
+      spanId: 'cd'.repeat(8),
+      parentSpanId: undefined,
+      isSampled,
+      state: undefined,
+      nextSpanId: () => undefined,
+      headers: () => [],
+    })
+    for (const isSampled of [false, true]) {
+      const { recorder, lines, exemplars } = createStage()
+      recorder.record(makeArrival(), makeTrail({ trace: traced(isSampled) }))
+      expect(lines[0]?.fields).toMatchObject({ id: 'req_1', trace: 'ab'.repeat(16) })
+      expect(exemplars.all()[0]?.traceId).toBe(isSampled ? 'ab'.repeat(16) : undefined)
+    }
+  })
+
+  it('records a trace only where one is sampled, and neither log nor metrics fall with it', () => {
+    const recorded: string[] = []
+    const traces = {
+      begin: (): never => {
+        throw new Error('no ids')
+      },
+      record: (arrival: Arrival) => {
+        recorded.push(arrival.id)
+        throw new Error('no spans')
+      },
+    }
+    const { recorder, lines } = createStage({ traces })
+    expect(recorder.begin(makeArrival())).toBeUndefined()
+    recorder.record(makeArrival(), makeTrail())
+    expect(recorded).toEqual([])
+    recorder.record(makeArrival(), makeTrail({ trace: { isSampled: true } as never }))
+    expect(recorded).toEqual(['req_1'])
+    expect(lines.filter(({ message }) => message === 'request')).toHaveLength(2)
+    expect(createStage().recorder.begin(makeArrival())).toBeUndefined()
   })
 
   it('counts the money of each deployment for its agent', () => {
