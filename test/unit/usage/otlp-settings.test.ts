@@ -84,7 +84,7 @@ describe('the variables of the specification', () => {
       scheduledDelayMillis: 5000,
       exportTimeoutMillis: 30_000,
       maxQueueSize: 2048,
-      maxExportBatchSize: 512,
+      maxExportBatchSize: 256,
     })
     expect(read({ OTEL_BSP_MAX_QUEUE_SIZE: '100', OTEL_BSP_SCHEDULE_DELAY: '0' })).toMatchObject({
       batch: { maxQueueSize: 100, maxExportBatchSize: 100, scheduledDelayMillis: 5000 },
