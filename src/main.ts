@@ -456,6 +456,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
         replica: replicaOf(id),
         fleet: Math.max(fleet.live, 1),
       })
+    if (question.kind === 'figures') return void operators?.note(id, question.look)
     if (question.kind !== 'begin') return answerHint(question, id, { places, pass: passHint })
     const sources = reader.sourcesOf(gateway().snapshot)
     const { workers, host } = snapshot.listen
@@ -571,6 +572,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   back.closeAllConnections()
   sweep.stop()
   expiry.stop()
+  // A worker's last words, so that no sum over all workers falls behind what happened.
+  await link?.ask({ kind: 'figures', look: await operators.lookHere({ metrics: true }) }).catch(() => {})
   await Promise.all([store.close(), shared?.close(), otlp?.close(LAST_EXPORT_MS)])
   await transport.close()
   await provider.shutdown()

@@ -79,6 +79,8 @@ export interface Operators {
   explainHere(question: Readonly<Record<string, unknown>>): Promise<object | undefined>
   /** Workers that serve, and of how many; nothing where there are none. */
   workers(): { readonly workers?: { readonly live: number; readonly of: number } }
+  /** Takes in how a worker stands, as it told. */
+  note(id: number, answer: unknown): Look | undefined
   /** The metrics of the whole gateway. */
   collect(): Promise<ResourceMetrics>
   /** Prometheus text, or OpenMetrics where the header `accept` asks for it. */
@@ -128,16 +130,21 @@ export function createOperators(deps: OperatorsDeps): Operators {
     return { ...own(), metrics: metricsOf(await collect()), exemplars: exemplars.all() }
   }
 
+  function note(id: number, answer: unknown): Look | undefined {
+    if (!isLook(answer)) return undefined
+    if (answer.metrics !== undefined) figures.note(id, answer.metrics)
+    if (answer.exemplars !== undefined) exemplars.learn(answer.exemplars)
+    return answer
+  }
+
   /** How this gateway stands: of one process, or of all workers together. */
   async function look({ metrics = false } = {}): Promise<Look> {
     const here = own()
     if (fleet === undefined) return here
     const looks: Look[] = []
     for (const { id, answer } of await fleet.ask({ kind: 'look', metrics }, LOOK_MS)) {
-      if (!isLook(answer)) continue
-      looks.push(answer)
-      if (answer.metrics !== undefined) figures.note(id, answer.metrics)
-      if (answer.exemplars !== undefined) exemplars.learn(answer.exemplars)
+      const told = note(id, answer)
+      if (told !== undefined) looks.push(told)
     }
     const told = looks.flatMap(({ deployments }) => deployments)
     whole = worstOf(here.deployments, told)
@@ -198,6 +205,7 @@ export function createOperators(deps: OperatorsDeps): Operators {
     workers,
     deployments: () => whole ?? deploymentStates(gateway().snapshot, health),
 
+    note,
     collect: collectAll,
 
     async metrics(accept) {

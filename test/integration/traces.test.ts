@@ -203,7 +203,7 @@ describe('without a collector', () => {
 })
 
 describe('with workers', () => {
-  it('each sends its spans, the drain included, and metrics and exemplars are those of all', async () => {
+  it('metrics and exemplars are those of all, at the operators port and at the collector', async () => {
     const scene = await createScene({
       config: { listen: { workers: 2 } },
       env: { OTEL_BSP_SCHEDULE_DELAY: '60000', OTEL_METRIC_EXPORT_INTERVAL: '200' },
@@ -220,7 +220,17 @@ describe('with workers', () => {
     expect(requests.map(({ value }) => value)).toEqual([6])
     expect(requests[0]?.resource['service.name']).toBe('sluice')
     expect(scene.collector.spans).toHaveLength(0)
+  })
+
+  it('nothing is lost of what they counted and recorded last', async () => {
+    const scene = await createScene({
+      config: { listen: { workers: 2 } },
+      env: { OTEL_BSP_SCHEDULE_DELAY: '60000' },
+    })
+    for (let i = 0; i < 6; i += 1) expect((await ask(scene, { connection: 'close' })).status).toBe(200)
     expect(await scene.gateway.stop()).toBe(0)
+    const requests = scene.collector.points.filter(({ metric }) => metric === 'sluice_requests_total')
+    expect(requests.map(({ value }) => value)).toEqual([6])
     expect(scene.collector.spans).toHaveLength(6 * 3)
     expect(scene.collector.faults).toEqual([])
   })
