@@ -106,6 +106,7 @@ const toArrival = (id: number): Arrival => ({
   end: () => {},
   address: '127.0.0.1',
   traceparent: undefined,
+  tracestate: undefined,
   body: { read: () => Promise.reject(new Error('not here')), release: () => {}, stop: () => {} },
 })
 const open = Array.from({ length: 10_000 }, (_, id) => toArrival(id))

@@ -105,7 +105,7 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
 
   /** The path of a request: one line, one room. */
   async function handle(arrival: Arrival, reply: Reply): Promise<void> {
-    const trail: Trail = { attempts: [] }
+    const trail: Trail = { attempts: [], trace: usage.begin(arrival) }
     let hold: Hold | undefined
     counts.inflight += 1
     try {
@@ -129,6 +129,7 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
         gate: quota.gate,
         attempts: trail.attempts,
         signal,
+        trace: trail.trace,
       })
       trail.answeredBy = outcome.answeredBy
       trail.usage = outcome.usage // a stream that broke still used tokens

@@ -75,9 +75,11 @@ import { createRetryBudget } from './upstream/retry-budget.ts'
 import type { Timers } from './upstream/timers.ts'
 import { createTransport } from './upstream/transport.ts'
 import { START, VENDORS } from './upstream/vendors.ts'
+import { createExemplars } from './usage/exemplars.ts'
 import { createFigures } from './usage/figures.ts'
 import { createLines } from './usage/lines.ts'
 import { createInstruments, VIEWS } from './usage/metrics.ts'
+import { readOtlpSettings } from './usage/otlp-settings.ts'
 import { createRecorder } from './usage/record.ts'
 import { createFleet, type Fleet } from './workers/fleet.ts'
 import { isWorker, openLink } from './workers/link.ts'
@@ -91,6 +93,8 @@ const EXPIRY_MS = 500
 const END_MS = 5000
 /** How long a worker may take to hear what another one found out. */
 const HINT_MS = 1000
+/** What a collector gets of a drain, at most. */
+const LAST_EXPORT_MS = 1000
 /** A signal this soon after the first is its echo: a group gets it, and npm in that group passes its own on. */
 const ECHO_MS = 1000
 
@@ -258,11 +262,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     secrets: () => secretAges(keyring, clock.wall()),
   })
 
+  const telemetry = readOtlpSettings(process.env, VERSION)
   const secrets = await keyring.reload()
   if (secrets.problems.length > 0)
     return cannotStart(secrets.problems.map(({ path, message }) => `${path}: ${message}`))
   teach([snapshot])
-  warn(snapshot.warnings)
+  warn([...snapshot.warnings, ...telemetry.warnings])
 
   const access = snapshot.redis && (await resolveRedis(snapshot.redis, keyring.value, surroundings(snapshot)))
   if (access !== undefined && access.servers === undefined)
@@ -281,8 +286,23 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const epochUs = Math.floor((clock.wall() - clock.now()) * 1000)
   const ledgers = createMemoryAuthority({ clock, epochUs, maxLedgers: servers && SHADOWS })
   const figures = createFigures()
+  const exemplars = createExemplars({ clock })
   const places = createPlaces(clock)
-  const replica = randomBytes(6).toString('hex')
+  const randomHex = (count: number) => randomBytes(count).toString('hex')
+  const replica = randomHex(6)
+  const otlp =
+    telemetry.tracesUrl === undefined && telemetry.metricsUrl === undefined
+      ? undefined
+      : (await import('./usage/otlp.ts')).createOtlp(telemetry, {
+          version: VERSION,
+          instance: replica,
+          randomHex,
+          scrub,
+          describe,
+          log,
+          clock,
+          timers,
+        })
   if (link === undefined && snapshot.listen.workers > 1) {
     fleet = createFleet({
       count: snapshot.listen.workers,
@@ -385,7 +405,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     },
     quota,
     revocations,
-    usage: createRecorder({ log, instruments, clock, describe }),
+    usage: createRecorder({ log, instruments, exemplars, clock, traces: otlp?.traces, describe }),
     scrub,
     userAgent: `sluice/${VERSION}`,
   }
@@ -456,6 +476,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
         replica: replicaOf(id),
         fleet: Math.max(fleet.live, 1),
       })
+    if (question.kind === 'figures') return void operators?.note(id, question.look)
     if (question.kind !== 'begin') return answerHint(question, id, { places, pass: passHint })
     const sources = reader.sourcesOf(gateway().snapshot)
     const { workers, host } = snapshot.listen
@@ -486,6 +507,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     fleet,
     workers: snapshot.listen.workers,
     figures,
+    exemplars,
     backing: limits,
     quota,
     health,
@@ -498,6 +520,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     collect: async () => (await exporter.collect()).resourceMetrics,
     scrub,
   })
+  if (link === undefined) otlp?.sendMetrics(operators.collect)
   const admin = createAdmin({
     phase,
     token: () => {
@@ -573,7 +596,9 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   back.closeAllConnections()
   for (const one of [sweep, expiry, pulse]) one.stop()
   checks?.close()
-  await Promise.all([store.close(), shared?.close()])
+  // A worker's last words, so that no sum over all workers falls behind what happened.
+  await link?.ask({ kind: 'figures', look: await operators.lookHere({ metrics: true }) }).catch(() => {})
+  await Promise.all([store.close(), shared?.close(), otlp?.close(LAST_EXPORT_MS)])
   await transport.close()
   await provider.shutdown()
   log[news]('stopped')
@@ -585,7 +610,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   /** Tells the scrubber every value that text may hold: of the keyring, of these configurations, and of this run. */
   function teach(snapshots: readonly Snapshot[]): void {
     const literals = snapshots.flatMap((one) => literalSecretsOf(one))
-    scrubber.setSecrets([...keyring.values(), ...literals, ...(bearer === undefined ? [] : [bearer])])
+    const own = bearer === undefined ? [] : [bearer]
+    scrubber.setSecrets([...keyring.values(), ...literals, ...telemetry.secrets, ...own])
   }
 
   function warn(warnings: readonly string[]): void {

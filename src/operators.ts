@@ -12,8 +12,10 @@ import { type LeasesShown, leasesAdded, leasesShown, redisShown } from './quota/
 import type { Question } from './types.ts'
 import type { Health } from './upstream/health.ts'
 import { type DeploymentState, deploymentStates, toOrder, toPriceShown, worstOf } from './upstream/shown.ts'
+import { type Exemplar, type Exemplars, isExemplars } from './usage/exemplars.ts'
 import type { Figures } from './usage/figures.ts'
 import { isMetrics, joinWorkers, metricsOf } from './usage/merge.ts'
+import { OPEN_METRICS_TYPE, toOpenMetrics, wantsOpenMetrics } from './usage/openmetrics.ts'
 import type { Fleet } from './workers/fleet.ts'
 
 export interface OperatorsDeps {
@@ -31,6 +33,8 @@ export interface OperatorsDeps {
   readonly workers: number
   /** What the workers count, those that are gone included. */
   readonly figures: Figures
+  /** Of this process; of a primary also what its workers told. */
+  readonly exemplars: Exemplars
   readonly backing: Backing
   readonly quota: Pick<Meter, 'openHolds' | 'waiting'>
   readonly health: Health
@@ -65,6 +69,7 @@ export interface Look {
   readonly replicas: number
   readonly deployments: readonly DeploymentState[]
   readonly metrics: readonly MetricData[] | undefined
+  readonly exemplars: readonly Exemplar[] | undefined
 }
 
 /** How limits stand, as one process sees it. */
@@ -89,8 +94,12 @@ export interface Operators {
   explainHere(question: Readonly<Record<string, unknown>>): Promise<object | undefined>
   /** Workers that serve, and of how many; nothing where there are none. */
   workers(): { readonly workers?: { readonly live: number; readonly of: number } }
-  /** Prometheus text. */
-  metrics(): Promise<string>
+  /** Takes in how a worker stands, as it told. */
+  note(id: number, answer: unknown): Look | undefined
+  /** The metrics of the whole gateway. */
+  collect(): Promise<ResourceMetrics>
+  /** Prometheus text, or OpenMetrics where the header `accept` asks for it. */
+  metrics(accept: string | undefined): Promise<{ readonly type: string; readonly text: string }>
   /** What `/ready` tells besides yes and no. */
   readiness(): Promise<Readonly<Record<string, unknown>>>
   /** What `/status` tells, of everything or with the limits of one agent; undefined when there is no such agent. */
@@ -99,12 +108,14 @@ export interface Operators {
 
 /** How long the workers have for a word on how they stand. */
 const LOOK_MS = 1000
+const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
 export function createOperators(deps: OperatorsDeps): Operators {
   const {
     gateway,
     fleet,
     figures,
+    exemplars,
     backing,
     quota,
     health,
@@ -129,11 +140,20 @@ export function createOperators(deps: OperatorsDeps): Operators {
       replicas: backing.replicas,
       deployments: deploymentStates(gateway().snapshot, health),
       metrics: undefined,
+      exemplars: undefined,
     }
   }
 
   async function lookHere({ metrics }: { metrics: boolean }): Promise<Look> {
-    return { ...own(), metrics: metrics ? metricsOf(await collect()) : undefined }
+    if (!metrics) return own()
+    return { ...own(), metrics: metricsOf(await collect()), exemplars: exemplars.all() }
+  }
+
+  function note(id: number, answer: unknown): Look | undefined {
+    if (!isLook(answer)) return undefined
+    if (answer.metrics !== undefined) figures.note(id, answer.metrics)
+    if (answer.exemplars !== undefined) exemplars.learn(answer.exemplars)
+    return answer
   }
 
   /** How this gateway stands: of one process, or of all workers together. */
@@ -142,9 +162,8 @@ export function createOperators(deps: OperatorsDeps): Operators {
     if (fleet === undefined) return here
     const looks: Look[] = []
     for (const { id, answer } of await fleet.ask({ kind: 'look', metrics }, LOOK_MS)) {
-      if (!isLook(answer)) continue
-      looks.push(answer)
-      if (answer.metrics !== undefined) figures.note(id, answer.metrics)
+      const told = note(id, answer)
+      if (told !== undefined) looks.push(told)
     }
     const told = looks.flatMap(({ deployments }) => deployments)
     whole = worstOf(here.deployments, told)
@@ -156,6 +175,7 @@ export function createOperators(deps: OperatorsDeps): Operators {
       replicas: looks[0]?.replicas ?? here.replicas,
       deployments: whole,
       metrics: figures.all(),
+      exemplars: undefined,
     }
   }
 
@@ -189,6 +209,12 @@ export function createOperators(deps: OperatorsDeps): Operators {
     }
   }
 
+  async function collectAll(): Promise<ResourceMetrics> {
+    const { metrics } = await look({ metrics: true })
+    const here = await collect()
+    return metrics === undefined ? here : joinWorkers(here, [metrics])
+  }
+
   function workers() {
     return fleet === undefined ? {} : { workers: { live: fleet.live, of: deps.workers } }
   }
@@ -199,10 +225,14 @@ export function createOperators(deps: OperatorsDeps): Operators {
     workers,
     deployments: () => whole ?? deploymentStates(gateway().snapshot, health),
 
-    async metrics() {
-      const { metrics } = await look({ metrics: true })
-      const here = await collect()
-      return scrub(serializer.serialize(metrics === undefined ? here : joinWorkers(here, [metrics])))
+    note,
+    collect: collectAll,
+
+    async metrics(accept) {
+      const all = await collectAll()
+      return wantsOpenMetrics(accept)
+        ? { type: OPEN_METRICS_TYPE, text: scrub(toOpenMetrics(metricsOf(all), exemplars.all())) }
+        : { type: METRICS_TYPE, text: scrub(serializer.serialize(all)) }
     },
 
     async explain(question) {
@@ -264,7 +294,8 @@ function isLook(value: unknown): value is Look {
   return (
     isObject(value) &&
     Array.isArray(value.deployments) &&
-    (value.metrics === undefined || isMetrics(value.metrics))
+    (value.metrics === undefined || isMetrics(value.metrics)) &&
+    (value.exemplars === undefined || isExemplars(value.exemplars))
   )
 }
 

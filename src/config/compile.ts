@@ -221,6 +221,7 @@ function toProvider(name: string, written: ProviderFile, vendors: Vendors): Prov
     name,
     format: vendor.wireFormat,
     kind: vendor.kind,
+    tracedAs: vendor.tracedAs,
     baseUrl: simulated ? '' : (written.baseUrl ?? vendor.baseUrl?.replace(/\/+$/, '') ?? ''),
     keys: simulated ? [] : toKeys(written.apiKey),
     headers: Object.fromEntries(

@@ -18,6 +18,7 @@ import type {
   Reason,
   Refusal,
   Reply,
+  Trace,
   Usage,
 } from '../types.ts'
 import {
@@ -82,6 +83,7 @@ export interface Hands {
   /** Filled in as attempts are made. */
   readonly attempts: Attempt[]
   readonly signal: AbortSignal
+  readonly trace?: Trace | undefined
 }
 
 export interface UpstreamDeps {
@@ -386,6 +388,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       endedMs: 0,
       firstTokenMs: undefined,
       costMicros: 0,
+      spanId: hands.trace?.nextSpanId(),
     }
     if (job.force === true) forgetSkip(candidate, hands.attempts)
     hands.attempts.push(attempt)
@@ -538,6 +541,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         key: entered.key,
         maxOutputTokens: edits === undefined ? plan.maxOutputTokens : capBehind(said, plan, request),
         userAgent: deps.userAgent,
+        traceHeaders: hands.trace?.headers(attempt.spanId),
         edits,
       }),
       format,

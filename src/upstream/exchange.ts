@@ -14,6 +14,8 @@ export interface ExchangeParts {
   readonly key: Key | undefined
   readonly maxOutputTokens: number | undefined
   readonly userAgent: string
+  /** Trace context, where there is one: name, value, name, value. */
+  readonly traceHeaders?: readonly string[] | undefined
   /** More places where the body changes, in the order in which they stand. */
   readonly edits?: readonly Edit[] | undefined
 }
@@ -40,7 +42,7 @@ export function createExchange(parts: ExchangeParts): Exchange {
 }
 
 function toHeaders(
-  { candidate, request, format, userAgent }: ExchangeParts,
+  { candidate, request, format, userAgent, traceHeaders }: ExchangeParts,
   bytes: number,
   key: Key | undefined,
 ): string[] {
@@ -53,6 +55,8 @@ function toHeaders(
     request.stream ? 'text/event-stream' : 'application/json',
   ]
   addOwnHeaders(headers, { provider: candidate.deployment.provider, format, key, userAgent })
+  if (traceHeaders !== undefined && candidate.deployment.provider?.headers.traceparent === undefined)
+    headers.push(...traceHeaders)
   return headers
 }
 

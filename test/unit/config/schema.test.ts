@@ -38,6 +38,7 @@ test('fills in every default of the contract', () => {
     name: 'local',
     format: 'openai',
     kind: 'http',
+    tracedAs: 'openai',
     baseUrl: 'http://127.0.0.1:8080/v1',
     keys: [],
     headers: {},
@@ -361,8 +362,13 @@ test.each([
 
 test('asks for a base URL only where the format has none of its own', () => {
   const vendors = {
-    ours: { baseUrl: undefined, wireFormat: 'openai', kind: 'http' as const },
-    theirs: { baseUrl: 'https://api.example/v1/', wireFormat: 'openai', kind: 'http' as const },
+    ours: { baseUrl: undefined, wireFormat: 'openai', kind: 'http' as const, tracedAs: 'x' },
+    theirs: {
+      baseUrl: 'https://api.example/v1/',
+      wireFormat: 'openai',
+      kind: 'http' as const,
+      tracedAs: 'x',
+    },
   }
   const validated = (format: string) =>
     validate({

@@ -52,6 +52,7 @@ function deployment(own: Partial<Limits>, provider: Partial<Limits>): Deployment
       name: 'google',
       format: 'openai',
       kind: 'http',
+      tracedAs: 'openai',
       baseUrl: 'http://127.0.0.1:1',
       keys: [],
       headers: {},

@@ -282,6 +282,7 @@ function toArrival(over: Partial<Arrival>): Arrival {
     end: () => {},
     address: '127.0.0.1',
     traceparent: undefined,
+    tracestate: undefined,
     body: { read: () => Promise.reject(new Error('not here')), release: () => {}, stop: () => {} },
     ...over,
   }

@@ -168,6 +168,7 @@ describe('a keyring', () => {
 function provider(name: string, keys: string[]): [string, Provider] {
   const limits = { strict: false }
   const rest = {
+    tracedAs: 'openai',
     baseUrl: '',
     headers: {},
     allowFields: new Set<string>(),

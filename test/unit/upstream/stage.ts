@@ -47,6 +47,7 @@ export function makeProvider(name: string, over: Partial<Provider> = {}): Provid
     name,
     format: 'openai',
     kind: 'http',
+    tracedAs: 'openai',
     baseUrl: `http://${name}.invalid/v1`,
     keys: [],
     headers: {},

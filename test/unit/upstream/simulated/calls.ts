@@ -146,6 +146,7 @@ function toDeployment(
     name,
     format: 'openai',
     kind: 'simulated',
+    tracedAs: 'simulated',
     baseUrl: '',
     keys: [],
     headers: {},
