@@ -58,6 +58,14 @@ export const NGINX: Wanted = {
   says: 'nginx version',
 }
 
+export const SYSTEMD_ANALYZE: Wanted = {
+  program: 'systemd-analyze',
+  package: 'systemd',
+  unpacked: ['systemd'],
+  ask: '--version',
+  says: 'systemd',
+}
+
 const CACHE = resolve(import.meta.dirname, '../../node_modules/.cache/sluice')
 const POLICY = '/usr/sbin/policy-rc.d'
 

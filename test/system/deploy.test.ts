@@ -2,10 +2,11 @@
 // systemd. Needs Go, and builds for a minute or three the first time.
 
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
+import { ensureBinary, SYSTEMD_ANALYZE } from '../support/debian-binary.ts'
 import { mountFiles } from '../support/kubernetes-mount.ts'
 import { temporaryFolder } from '../support/run-folder.ts'
 import { isRecord } from '../support/scripted-provider.ts'
@@ -155,6 +156,20 @@ it('the Dockerfile is one that BuildKit reads without a warning, and copies only
     command.split(' ').slice(1, -1),
   )
   for (const path of copied ?? []) expect(existsSync(join(ROOT, path)), path).toBe(true)
+})
+
+it('the unit is one that systemd takes without a word, and gives the process little to do harm with', () => {
+  const { path, env } = ensureBinary(SYSTEMD_ANALYZE, (line) => process.stderr.write(`${line}\n`))
+  const unit = join(FOLDER, 'sluice.service')
+  const text = readFileSync(join(DEPLOY, 'systemd/sluice.service'), 'utf8')
+  writeFileSync(unit, text.replace('/opt/sluice/node_modules/.bin/node', process.execPath))
+  const ask = (...args: readonly string[]) =>
+    spawnSync(path, args, { encoding: 'utf8', env: { ...process.env, ...env, LC_ALL: 'C.UTF-8' } })
+  const verified = ask('verify', unit)
+  expect([verified.status, verified.stdout + verified.stderr]).toEqual([0, ''])
+  const judged = ask('security', '--offline=true', '--no-pager', unit)
+  const exposure = /exposure level for sluice\.service: ([\d.]+)/.exec(judged.stdout)?.[1]
+  expect(Number(exposure)).toBeLessThan(2)
 })
 
 function seconds(text: string): number {
