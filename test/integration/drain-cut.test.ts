@@ -1,5 +1,6 @@
 // What the end of a drain leaves behind: nothing that somebody is not told of, nothing taken, nothing unsaid.
 
+import { connect } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
 import { createCaller, eventually } from '../support/caller.ts'
 import { agentPolicy, makeBearer, simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
@@ -126,4 +127,37 @@ test('a drain gives back what was on lease and writes a line for every request, 
   } finally {
     await redis.stop()
   }
+})
+
+test('a connection whose answer ends behind the notice is closed with it: what a balancer sends next is not answered', async () => {
+  provider = await createScriptedProvider()
+  provider.script(answer({ pieces: Array.from({ length: 10 }, (_, i) => `${i} `), everyMs: 100 }))
+  gateway = await startGateway({ config: simpleConfig({ provider: provider.url }) })
+  const body = JSON.stringify({ model: 'm', stream: true, messages: [{ role: 'user', content: 'hi' }] })
+  const head = [
+    'POST /v1/chat/completions HTTP/1.1',
+    'host: sluice',
+    `authorization: Bearer ${gateway.bearer}`,
+    'content-type: application/json',
+    `content-length: ${body.length}`,
+  ]
+  const request = `${head.join('\r\n')}\r\n\r\n${body}`
+  const socket = connect(gateway.port, '127.0.0.1')
+  let text = ''
+  let ended: Promise<number | null> | undefined
+  await new Promise<void>((closed) => {
+    socket.on('error', () => {}).on('close', () => closed())
+    socket.on('data', (bytes) => {
+      text += bytes.toString()
+      if (text.includes('"0 "')) ended ??= gateway?.stop()
+      // In the moment in which the answer is whole, as a balancer does that has more to ask.
+      if (text.endsWith('\r\n0\r\n\r\n')) socket.write(request)
+    })
+    socket.write(request)
+  })
+  expect(await ended).toBe(0)
+  expect(text.toLowerCase()).not.toContain('connection: close')
+  expect(text).toContain('data: [DONE]')
+  expect(text.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200'])
+  expect(provider.calls).toBe(1)
 })
