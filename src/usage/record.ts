@@ -91,6 +91,7 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
         instruments.firstTokenSeconds.record(seconds, { route, tier: attempt.tier, deployment })
       }
     }
+    if (tier !== '' && tier !== trail.route?.tiers[0]?.name) instruments.degraded.add(1, { route, tier })
     if (trail.error instanceof GatewayError && trail.error.limit !== undefined)
       instruments.refusals.add(1, { agent, limit: trail.error.limit })
     if (usage !== undefined && answeredBy !== undefined) {
