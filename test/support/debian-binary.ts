@@ -50,6 +50,15 @@ export const HAPROXY: Wanted = {
   says: 'HAProxy',
 }
 
+/** promtool lies beside it. */
+export const PROMETHEUS: Wanted = {
+  program: 'prometheus',
+  package: 'prometheus',
+  unpacked: ['prometheus'],
+  ask: '--version',
+  says: 'prometheus, version',
+}
+
 const CACHE = resolve(import.meta.dirname, '../../node_modules/.cache/sluice')
 const POLICY = '/usr/sbin/policy-rc.d'
 
