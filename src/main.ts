@@ -39,6 +39,7 @@ import { NOTHING_IN_HAND } from './quota/leases.ts'
 import { createMemoryAuthority } from './quota/memory.ts'
 import { createMeter, type Meter as QuotaMeter } from './quota/meter.ts'
 import { SHADOWS } from './quota/outage.ts'
+import { budgetsShown } from './quota/shown.ts'
 import { systemTimers } from './quota/store.ts'
 import { createReload, watchedPaths } from './reload.ts'
 import { describeError } from './secrets/describe-error.ts'
@@ -256,6 +257,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     redisFleet: () => limits?.outage?.fleet,
     redisRoundTrips: () => limits?.redis?.trips ?? 0,
     limits: () => limits?.store.totals() ?? NOTHING_IN_HAND,
+    budgets: () => budgetsShown(limits?.store.spent() ?? [], (current.gateway?.snapshot ?? snapshot).agents),
     openHolds: () => quota?.openHolds() ?? 0,
     waiting: () => quota?.waiting() ?? 0,
     deployments: () => operators?.deployments() ?? [],

@@ -69,6 +69,17 @@ export interface LeaseStore extends Store {
   view(): readonly InHand[]
   /** Sums over all accounts, for gauges. */
   totals(): Totals
+  /** What agents with a budget have spent, as the ledgers last told; those known longest are forgotten first. */
+  spent(): readonly Spent[]
+}
+
+/** What one agent has spent. */
+export interface Spent {
+  readonly agent: string
+  readonly micros: number
+  /** The clock of the ledgers when they told, and now; µs. */
+  readonly toldUs: number
+  readonly nowUs: number
 }
 
 export interface Totals {
@@ -98,6 +109,8 @@ const LEAST_SWEPT = 256
 const CLAIMS_AT_ONCE = 256
 /** Accounts of one tag that one visit is about, beside those of its claims: a report holds up Redis for about 30 µs. */
 const DIRTY_AT_ONCE = 64
+/** Agents of which is known what they have spent, beside those that call now. */
+const MOST_SPENT = 2_000
 /** What is owed is told in so many visits at once. */
 const VISITS_AT_ONCE = 512
 /** Accounts that one look asks for at most, how many of them at a time, and for how long: it must not hold up Redis. */
@@ -153,6 +166,8 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
   const terms = { leases, closing: false, authority }
   const groups = new Map<string, Group>()
   const purses = new Map<string, Purse>()
+  /** Of accounts whose purse is forgotten, by key. */
+  const lastSpent = new Map<string, Spent & { readonly toldMs: number }>()
   /** Those of which something is due within the second. */
   const lively = new Set<Purse>()
   let round = purses.values()
@@ -662,7 +677,15 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     if (purses.size > 0) sweepLater()
   }
 
-  function forget({ account, group }: Purse): void {
+  function forget(purse: Purse): void {
+    const { account, group } = purse
+    const spent = spentOf(purse, purse.toldMs)
+    if (spent !== undefined) {
+      lastSpent.delete(account.key)
+      lastSpent.set(account.key, { ...spent, toldMs: purse.toldMs })
+      const [longest] = lastSpent.size > MOST_SPENT ? lastSpent.keys() : []
+      if (longest !== undefined) lastSpent.delete(longest)
+    }
     purses.delete(account.key)
     group.purses.delete(account.key)
     if (group.purses.size === 0 && !group.visiting) groups.delete(group.tag)
@@ -715,6 +738,19 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       return { purses: purses.size, leased, slots, owed }
     },
 
+    spent() {
+      const nowMs = clock.now()
+      const known: Spent[] = []
+      for (const [key, { toldMs, ...spent }] of lastSpent) {
+        if (!purses.has(key)) known.push({ ...spent, nowUs: spent.toldUs + (nowMs - toldMs) * 1000 })
+      }
+      for (const purse of purses.values()) {
+        const spent = spentOf(purse, nowMs)
+        if (spent !== undefined) known.push(spent)
+      }
+      return known
+    },
+
     async close() {
       terms.closing = true
       cancelSweep?.()
@@ -733,5 +769,18 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       }
       await authority.close()
     },
+  }
+}
+
+/** Undefined where there is no budget of an agent, or the ledgers did not tell. */
+function spentOf(purse: Purse, nowMs: number): Spent | undefined {
+  const { account, standing, toldBy, toldUs } = purse
+  if (account.subject.kind !== 'agent' || account.budget === undefined) return undefined
+  if (standing === undefined || toldBy !== 'ledgers') return undefined
+  return {
+    agent: account.subject.id,
+    micros: standing.spentMicros,
+    toldUs,
+    nowUs: toLedgerUs(purse, nowMs),
   }
 }

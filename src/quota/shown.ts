@@ -2,10 +2,11 @@
 // by leases.ts.
 
 import type { ErrorCode } from '../errors.ts'
-import type { Rate, Refusal, Subject } from '../types.ts'
+import type { Agent, Rate, Refusal, Subject } from '../types.ts'
 import { toShare } from './account.ts'
 import type { Backing } from './backing.ts'
 import { remaining, waitForUs } from './bucket.ts'
+import type { Spent } from './leases.ts'
 import { periodOf } from './period.ts'
 import { type Account, type Ask, CONCURRENCY_WAIT_US, type InHand } from './store.ts'
 
@@ -199,4 +200,17 @@ export function leasesAdded(list: readonly LeasesShown[]): LeasesShown {
     slots: add(({ slots }) => slots),
     owed: { requests: add(({ owed }) => owed.requests), tokens: add(({ owed }) => owed.tokens) },
   }
+}
+
+/** What agents have used of their budgets, 0..1 and more with debt. Of another period nothing is known any more. */
+export function budgetsShown(
+  spent: readonly Spent[],
+  agents: ReadonlyMap<string, Pick<Agent, 'limits'>>,
+): { readonly agent: string; readonly used: number }[] {
+  return spent.flatMap(({ agent, micros, toldUs, nowUs }) => {
+    const budget = agents.get(agent)?.limits.budget
+    if (budget === undefined || budget.micros === 0 || toldUs < periodOf(budget.period, nowUs).startUs)
+      return []
+    return [{ agent, used: micros / budget.micros }]
+  })
 }

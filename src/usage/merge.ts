@@ -20,6 +20,8 @@ const OF_THE_PRIMARY: ReadonlySet<string> = new Set(
 )
 /** The least of all is told: good only when it is good everywhere; what all see alike. */
 const LEAST: ReadonlySet<string> = new Set([METRICS.redisUp.name, METRICS.redisFleet.name])
+/** Each was told at its own time, and what is told only grows: the highest is the latest. */
+const MOST: ReadonlySet<string> = new Set([METRICS.budgetUsed.name])
 
 /** What the workers counted beside what the primary says of itself and of the whole. */
 export function joinWorkers(
@@ -55,7 +57,7 @@ export function addUp(lists: readonly (readonly MetricData[])[]): MetricData[] {
 }
 
 function join(a: MetricData, b: MetricData): MetricData {
-  const add = LEAST.has(a.descriptor.name) ? Math.min : (x: number, y: number) => x + y
+  const add = additionOf(a.descriptor.name)
   if (a.dataPointType === DataPointType.SUM && b.dataPointType === DataPointType.SUM)
     return { ...a, dataPoints: joinPoints(a.dataPoints, b.dataPoints, add) }
   if (a.dataPointType === DataPointType.GAUGE && b.dataPointType === DataPointType.GAUGE)
@@ -63,6 +65,11 @@ function join(a: MetricData, b: MetricData): MetricData {
   if (a.dataPointType === DataPointType.HISTOGRAM && b.dataPointType === DataPointType.HISTOGRAM)
     return { ...a, dataPoints: joinPoints(a.dataPoints, b.dataPoints, addHistograms) }
   return a
+}
+
+function additionOf(name: string): (x: number, y: number) => number {
+  if (LEAST.has(name)) return Math.min
+  return MOST.has(name) ? Math.max : (x, y) => x + y
 }
 
 function joinPoints<T>(

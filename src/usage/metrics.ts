@@ -55,6 +55,12 @@ export const METRICS = {
     labels: ['route', 'from', 'to', 'reason'],
     description: 'Moves of a request from one tier to the next.',
   },
+  degraded: {
+    name: 'sluice_degraded_total',
+    kind: 'counter',
+    labels: ['route', 'tier'],
+    description: 'Answers by another tier than the first of their route.',
+  },
   deploymentState: {
     name: 'sluice_deployment_state',
     kind: 'gauge',
@@ -117,6 +123,13 @@ export const METRICS = {
     labels: ['kind'],
     description:
       'Admitted here while Redis was away and still to be charged there, over all limits: requests, tokens.',
+  },
+  budgetUsed: {
+    name: 'sluice_limit_budget_used_ratio',
+    kind: 'gauge',
+    labels: ['agent'],
+    description:
+      'Part of its budget that an agent has used in the present day or month, as last told here; what is reserved or on lease counts. The highest of all replicas is the latest.',
   },
   redisRoundTrips: {
     name: 'sluice_redis_round_trips_total',
@@ -189,6 +202,7 @@ export interface Instruments {
   readonly attempts: Counter<Catalogue['attempts']>
   readonly attemptSeconds: Histogram<Catalogue['attemptSeconds']>
   readonly failovers: Counter<Catalogue['failovers']>
+  readonly degraded: Counter<Catalogue['degraded']>
   readonly tokens: Counter<Catalogue['tokens']>
   readonly cost: Counter<Catalogue['cost']>
   readonly unpriced: Counter<Catalogue['unpriced']>
@@ -214,6 +228,8 @@ export interface Gauges {
     readonly slots: number
     readonly owed: { readonly requests: number; readonly tokens: number }
   }
+  /** Of agents that have one and called in its present period. */
+  readonly budgets: () => readonly { readonly agent: string; readonly used: number }[]
   readonly openHolds: () => number
   readonly waiting: () => number
   readonly deployments: () => readonly { readonly deployment: string; readonly state: string }[]
@@ -264,6 +280,22 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
   })
 
   const agents = new Set<string>()
+  function agentLabel(agent: string): string {
+    if (agents.has(agent)) return agent
+    if (agents.size >= MAX_AGENTS) return 'other'
+    agents.add(agent)
+    return agent
+  }
+  observe(METRICS.budgetUsed, (see) => {
+    // Of those that share a label the highest is told: it is whom an alert is for.
+    const most = new Map<string, number>()
+    for (const { agent, used } of gauges.budgets()) {
+      const label = agentLabel(agent)
+      most.set(label, Math.max(used, most.get(label) ?? 0))
+    }
+    for (const [agent, used] of most) see(used, { agent })
+  })
+
   return {
     requests: counter(METRICS.requests),
     requestSeconds: histogram(METRICS.requestSeconds),
@@ -272,17 +304,13 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
     attempts: counter(METRICS.attempts),
     attemptSeconds: histogram(METRICS.attemptSeconds),
     failovers: counter(METRICS.failovers),
+    degraded: counter(METRICS.degraded),
     tokens: counter(METRICS.tokens),
     cost: counter(METRICS.cost),
     unpriced: counter(METRICS.unpriced),
     refusals: counter(METRICS.refusals),
     revocations: counter(METRICS.revocations),
     secretLoads: counter(METRICS.secretLoads),
-    agentLabel(agent) {
-      if (agents.has(agent)) return agent
-      if (agents.size >= MAX_AGENTS) return 'other'
-      agents.add(agent)
-      return agent
-    },
+    agentLabel,
   }
 }

@@ -110,6 +110,7 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
         exemplars.note(METRICS.firstTokenSeconds, first, id)
       }
     }
+    if (tier !== '' && tier !== trail.route?.tiers[0]?.name) instruments.degraded.add(1, { route, tier })
     if (trail.error instanceof GatewayError && trail.error.limit !== undefined)
       instruments.refusals.add(1, { agent, limit: trail.error.limit })
     if (usage !== undefined && answeredBy !== undefined) {

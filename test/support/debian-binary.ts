@@ -66,6 +66,15 @@ export const SYSTEMD_ANALYZE: Wanted = {
   says: 'systemd',
 }
 
+/** promtool lies beside it. */
+export const PROMETHEUS: Wanted = {
+  program: 'prometheus',
+  package: 'prometheus',
+  unpacked: ['prometheus'],
+  ask: '--version',
+  says: 'prometheus, version',
+}
+
 const CACHE = resolve(import.meta.dirname, '../../node_modules/.cache/sluice')
 const POLICY = '/usr/sbin/policy-rc.d'
 

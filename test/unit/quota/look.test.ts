@@ -5,7 +5,7 @@ import { toAccount } from '../../../src/quota/account.ts'
 import { createLeaseStore } from '../../../src/quota/leases.ts'
 import { NO_UNITS } from '../../../src/quota/ledger.ts'
 import { createMeter } from '../../../src/quota/meter.ts'
-import { toForeseen, toShown } from '../../../src/quota/shown.ts'
+import { budgetsShown, toForeseen, toShown } from '../../../src/quota/shown.ts'
 import { type Ask, type InHand, type Levels, systemTimers } from '../../../src/quota/store.ts'
 import type { Subject } from '../../../src/types.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
@@ -127,6 +127,28 @@ describe('a look', () => {
     const { spentUsd, leftUsd } = (await shown(two, subject)).budget ?? {}
     expect(spentUsd).toBeCloseTo(spent / 1e6 + leasedHereUsd, 9)
     expect(leftUsd).toBeCloseTo(1000 - spent / 1e6 - leasedHereUsd, 9)
+  })
+
+  it('knows what an agent has spent of its budget behind its last call, to the end of the period', async () => {
+    const { replicas, time } = createFleet(1)
+    const [one] = replicas as [Replica]
+    const budget = { micros: 10_000, period: 'day' } as const
+    const subject = agentSubject('a', { budget })
+    const agents = new Map([['a', { limits: subject.limits }]])
+    const used = () => budgetsShown(one.store.spent(), agents)
+    expect(used()).toEqual([])
+    const claim = claimOn([subject])
+    const paid = { ...claim, asks: claim.asks.map((ask) => ({ ...ask, micros: 6_000 })) }
+    one.end(paid, await one.take(paid), { tokens: 0 })
+    await time.advanceAsync(10_000)
+    expect(one.store.totals().purses).toBe(0)
+    expect(used()).toEqual([{ agent: 'a', used: 0.6 }])
+    // By the budget that is in force, not by that of the call.
+    const doubled = { limits: { ...subject.limits, budget: { ...budget, micros: 20_000 } } }
+    expect(budgetsShown(one.store.spent(), new Map([['a', doubled]]))).toEqual([{ agent: 'a', used: 0.3 }])
+    expect(budgetsShown(one.store.spent(), new Map())).toEqual([])
+    await time.advanceAsync(86_400_000)
+    expect(used()).toEqual([])
   })
 
   it('shows debt as nothing left, and how long it takes', async () => {

@@ -10,6 +10,7 @@ export const IDLE_GAUGES: Gauges = {
   redisRoundTrips: () => 0,
   redisFleet: () => undefined,
   limits: () => ({ leased: 0, slots: 0, owed: { requests: 0, tokens: 0 } }),
+  budgets: () => [],
   openHolds: () => 0,
   waiting: () => 0,
   deployments: () => [],

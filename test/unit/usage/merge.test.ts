@@ -57,19 +57,21 @@ describe('the metrics of several processes', () => {
     expect(text.match(/# TYPE sluice_requests_total counter/g)).toHaveLength(1)
   })
 
-  it('have of a gauge what it means: a sum, the least, or what the primary says', async () => {
+  it('have of a gauge what it means: a sum, the least, the most, or what the primary says', async () => {
     const secrets = () => [{ secret: 'env:K', ageSeconds: 5 }]
     const state = (name: string) => () => [{ deployment: 'p/m', state: name }]
     const primary = createProcess({ secrets, deployments: state('unavailable') })
     const up = createProcess({
       inflight: () => 2,
       redisUp: () => true,
+      budgets: () => [{ agent: 'a', used: 0.5 }],
       secrets,
       deployments: state('available'),
     })
     const down = createProcess({
       inflight: () => 3,
       redisUp: () => false,
+      budgets: () => [{ agent: 'a', used: 0.75 }],
       secrets,
       deployments: state('unavailable'),
     })
@@ -80,6 +82,7 @@ describe('the metrics of several processes', () => {
     )
     expect(text).toContain('sluice_inflight 5')
     expect(text).toContain('sluice_redis_up 0')
+    expect(text).toContain('sluice_limit_budget_used_ratio{agent="a"} 0.75')
     expect(text).toContain('sluice_secret_age_seconds{secret="env:K"} 5')
     expect(text).toContain('sluice_revocations_total{source="file"} 1')
     expect(text.match(/sluice_deployment_state\{.*/g)).toEqual([

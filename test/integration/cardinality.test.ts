@@ -1,0 +1,3 @@
+import { proveCardinality } from '../support/cardinality-suite.ts'
+
+proveCardinality('short')
