@@ -4,6 +4,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { PrometheusExporter } from '@opentelemetry/exporter-prometheus'
 import { MeterProvider } from '@opentelemetry/sdk-metrics'
 import pino from 'pino'
@@ -90,6 +91,8 @@ const VERSION = readVersion()
 const WATCH_MS = 300
 /** Open requests of an expired bearer are looked for this often. */
 const EXPIRY_MS = 500
+/** More workers are for those who ask for them: each takes 70 MB, and the primary counts for all of them. */
+const MOST_CORES = 16
 /** How long the workers have to end behind their drain. */
 const END_MS = 5000
 /** How long a worker may take to hear what another one found out. */
@@ -305,9 +308,10 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
           clock,
           timers,
         })
-  if (link === undefined && snapshot.listen.workers > 1) {
+  const workers = snapshot.listen.workers === 'auto' ? coresOfThis() : snapshot.listen.workers
+  if (link === undefined && workers > 1) {
     fleet = createFleet({
-      count: snapshot.listen.workers,
+      count: workers,
       clock,
       timers,
       log,
@@ -481,8 +485,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     if (question.kind === 'figures') return void operators?.note(id, question.look)
     if (question.kind !== 'begin') return answerHint(question, id, { places, pass: passHint })
     const sources = reader.sourcesOf(gateway().snapshot)
-    const { workers, host } = snapshot.listen
-    return { path: configPath, sources, workers, host, port: workersPort }
+    return { path: configPath, sources, workers, host: snapshot.listen.host, port: workersPort }
   }
 
   function passHint(text: string): void {
@@ -507,7 +510,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   operators = createOperators({
     gateway,
     fleet,
-    workers: snapshot.listen.workers,
+    workers,
     figures,
     exemplars,
     backing: limits,
@@ -556,11 +559,11 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   try {
     if (fleet === undefined) await listen(front, snapshot.listen)
     else if (workersPort === 0) workersPort = await freePort(snapshot.listen.host)
-    const workers = await fleet?.start()
-    if (workers !== undefined && 'reasons' in workers) return await cannotStart(workers.reasons)
+    const serving = await fleet?.start()
+    if (serving !== undefined && 'reasons' in serving) return await cannotStart(serving.reasons)
     if (link === undefined) await listen(back, snapshot.admin)
     const { host } = snapshot.listen
-    const [port, adminPort] = [workers?.port ?? portOf(front), portOf(back)]
+    const [port, adminPort] = [serving?.port ?? portOf(front), portOf(back)]
     isListening = true
     phase.now = 'ready'
     started.resolve()
@@ -636,6 +639,11 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
 /** What references to secrets are resolved in. */
 function surroundings({ secrets }: Snapshot): Surroundings {
   return { env: process.env, uid: process.getuid?.() ?? 0, groupReadable: secrets.groupReadable }
+}
+
+/** How many workers `auto` is. Node looks at the affinity and at the quota of the cgroup (libuv since 1.49). */
+function coresOfThis(): number {
+  return Math.min(availableParallelism(), MOST_CORES)
 }
 
 /** Name of a worker in the ledgers. */

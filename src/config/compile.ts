@@ -77,8 +77,7 @@ export function compile({ source, policiesPath, config, agents, vendors, warning
     listen: {
       host: config.listen.host,
       port: config.listen.port,
-      // Its worth shows with the measurements of many cores; until then one process is the safe choice.
-      workers: config.listen.workers === 'auto' ? 1 : config.listen.workers,
+      workers: config.listen.workers,
       trustedProxies: config.listen.trustedProxies,
       maxBodyBytes: config.listen.maxBody,
       bodyBudgetBytes: config.listen.bodyBudget,

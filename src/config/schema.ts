@@ -214,7 +214,7 @@ const listen = z.strictObject({
     .union([z.literal('auto', { error: 'must be auto or a whole number' }), z.int().min(1).max(MOST_WORKERS)])
     .default('auto')
     .describe(
-      `Processes that share the port and every limit, under one that has the port for operators; a process that ends is replaced. \`auto\` is 1 in this version. \`bodyBudget\` and \`maxConnections\` are of all together. Changes with a restart.`,
+      `Processes that share the port and every limit, under one that has the port for operators; a process that ends is replaced. \`auto\` is one for each core that this process may use (affinity and quota of the container are seen), 16 at most, and 1 in a start without a file. \`bodyBudget\` and \`maxConnections\` are of all together. Changes with a restart.`,
     ),
   trustedProxies: z
     .array(leaf(parseNetwork, { title: 'address range', type: 'string', examples: ['10.0.0.0/8'] }))

@@ -46,8 +46,8 @@ export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' |
 export interface Listen {
   readonly host: string
   readonly port: number
-  /** Processes that answer agents. */
-  readonly workers: number
+  /** Processes that answer agents; `auto` is one for each core. */
+  readonly workers: number | 'auto'
   /** CIDR ranges whose `x-forwarded-for` is believed. */
   readonly trustedProxies: readonly string[]
   readonly maxBodyBytes: number

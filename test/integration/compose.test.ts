@@ -14,8 +14,6 @@ import { exited, spawnTracked, temporaryFolder } from '../support/run-folder.ts'
 import { isRecord } from '../support/scripted-provider.ts'
 
 const DEPLOY = resolve(import.meta.dirname, '../../deploy')
-/** In this folder too, and tested where they are made. */
-const DASHBOARDS = /^\.\/(?:prometheus|grafana)\b/
 const NODE = resolve(DEPLOY, '../node_modules/.bin/node')
 
 const file = record(parse(readFileSync(join(DEPLOY, 'compose.yaml'), 'utf8'), { merge: true }))
@@ -89,7 +87,6 @@ it('every file that is mounted is there, and nothing is published beyond this ma
     const { volumes = [], ports = [] } = record(service)
     for (const volume of strings(volumes)) {
       const [source = ''] = volume.split(':')
-      if (DASHBOARDS.test(source)) continue
       if (source.startsWith('.')) expect(existsSync(join(DEPLOY, source)), `${name}: ${source}`).toBe(true)
       else expect(record(file.volumes)).toHaveProperty(source)
     }
@@ -98,6 +95,16 @@ it('every file that is mounted is there, and nothing is published beyond this ma
   }
   const dockerfile = join(DEPLOY, '..', String(record(record(services.sluice1).build).dockerfile))
   expect(dirname(dockerfile)).toBe(DEPLOY)
+})
+
+it('Grafana looks for its dashboards where they are mounted, and for a Prometheus that is there', () => {
+  const provisioned = (path: string) =>
+    record(parse(readFileSync(join(DEPLOY, 'grafana/provisioning', path), 'utf8')))
+  const [provider] = Object.values(provisioned('dashboards/sluice.yml').providers as object)
+  const mounts = strings(record(services.grafana).volumes).map((volume) => volume.split(':').slice(0, 2))
+  expect(mounts).toContainEqual(['./grafana/dashboards', provider.options.path])
+  const [source] = Object.values(provisioned('datasources/prometheus.yml').datasources as object)
+  expect(services).toHaveProperty(new URL(source.url).hostname)
 })
 
 it('a gateway has the time that it is configured to need', () => {

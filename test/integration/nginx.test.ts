@@ -12,9 +12,9 @@ import { answer, createScriptedProvider, type ScriptedProvider } from '../suppor
 
 it('two gateways are restarted under load: no request fails and no stream is cut', async () => {
   const told = await restartAll({
-    ...{ gateways: 2, rounds: 1, perSecond: 40, streams: 6, pieces: 20, drainNotice: '1500ms' },
+    ...{ gateways: 2, rounds: 1, perSecond: 40, streams: 6, pieces: 20, drainNotice: '2500ms' },
     balancer: async (ports) => {
-      // Everything shorter by the same, so that both stay below the notice.
+      // Shorter, and still below the notice: nginx counts `fail_timeout` in whole seconds, so that 1s is up to two.
       const instead = {
         keepalive_timeout: ['4s', '1s'],
         'max_fails=3': ['fail_timeout=2s', 'fail_timeout=1s'],

@@ -2,9 +2,11 @@
 // without Redis and with it; a worker may die, a configuration change and the whole stop without a caller of another
 // worker noticing. Admissions are counted at the provider, processes in /proc.
 
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { connect } from 'node:net'
+import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { makeAgents } from '../support/agents.ts'
@@ -483,6 +485,24 @@ describe('what operators see', () => {
 })
 
 describe('a start with workers', () => {
+  it('has one for each core that it may use by itself, and is one process on one core', async () => {
+    const auto = (at: TestGateway) => childrenOf(at.pid).length
+    const cores = Math.min(availableParallelism(), 16)
+    const many = await start({ listen: { workers: 'auto' } })
+    expect(auto(many)).toBe(cores === 1 ? 0 : cores)
+    // What this process may use its children may.
+    const restrict = (cpus: string) =>
+      spawnSync('taskset', ['-cp', cpus, String(process.pid)], { encoding: 'utf8' })
+    const all = /current affinity list: (\S+)/.exec(restrict('0').stdout)?.[1] ?? ''
+    try {
+      const one = await start({ listen: { workers: 'auto' } })
+      expect(auto(one)).toBe(0)
+      expect((await as(one, 'free').chat()).status).toBe(200)
+    } finally {
+      restrict(all)
+    }
+  })
+
   it('shares listen.maxConnections among them', async () => {
     const at = await start({ listen: { workers: 2, maxConnections: 6 } })
     const open = Array.from({ length: 14 }, () => connect({ port: at.port, host: '127.0.0.1' }))

@@ -314,7 +314,8 @@ function withDefaults(
   adminPort: number,
 ): Record<string, unknown> {
   const defaults = {
-    listen: { host: '127.0.0.1', port, drain: '5s', drainNotice: '0s' },
+    // One process, whatever the machine has: those that test several ask for them.
+    listen: { host: '127.0.0.1', port, workers: 1, drain: '5s', drainNotice: '0s' },
     admin: { host: '127.0.0.1', port: adminPort, token: 'env:SLUICE_ADMIN_TOKEN' },
     policies: './policies',
   }

@@ -19,7 +19,7 @@ test('fills in every default of the contract', () => {
   expect(snapshot.listen).toEqual({
     host: '0.0.0.0',
     port: 7456,
-    workers: 1,
+    workers: 'auto',
     trustedProxies: [],
     maxBodyBytes: 32 * 1024 * 1024,
     bodyBudgetBytes: 512 * 1024 * 1024,
@@ -210,11 +210,11 @@ test('takes what stands for the present behaviour of a key that is to come', () 
 })
 
 test.each([
-  [undefined, 1],
-  ['auto', 1],
+  [undefined, 'auto'],
+  ['auto', 'auto'],
   [1, 1],
   [8, 8],
-])('takes %j as the number of workers for %i', (workers, count) => {
+] as const)('takes %j as the number of workers for %j', (workers, count) => {
   expect(good(at(GOOD, ['listen'], { workers })).listen.workers).toBe(count)
 })
 
