@@ -73,6 +73,7 @@ import { createTransport } from './upstream/transport.ts'
 import { START, VENDORS } from './upstream/vendors.ts'
 import { createFigures } from './usage/figures.ts'
 import { createLines } from './usage/lines.ts'
+import { withoutPast } from './usage/merge.ts'
 import { createInstruments, VIEWS } from './usage/metrics.ts'
 import { createRecorder } from './usage/record.ts'
 import { createFleet, type Fleet } from './workers/fleet.ts'
@@ -474,7 +475,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     counts,
     phase,
     version: VERSION,
-    collect: async () => (await exporter.collect()).resourceMetrics,
+    collect: async () => withoutPast((await exporter.collect()).resourceMetrics, instruments.isOfNow),
     scrub,
   })
   const admin = createAdmin({
