@@ -9,6 +9,7 @@ import { formats } from '../src/formats/index.ts'
 import { createRedact } from '../src/formats/stage.ts'
 import { readHead } from '../src/http/head.ts'
 import { ENDPOINTS } from '../src/http/operations.ts'
+import { createOverload } from '../src/http/overload.ts'
 import { readRequest } from '../src/http/request.ts'
 import { createIdentity } from '../src/identity/identify.ts'
 import { createRevocations } from '../src/identity/revocations.ts'
@@ -51,6 +52,12 @@ const clock = { now: () => performance.now(), wall: () => Date.now() }
 const revocations = createRevocations({ clock, log: { info: () => {} }, count: () => {} })
 revocations.use(snapshot)
 const identity = createIdentity({ snapshot, revocations })
+const overload = createOverload({
+  loop: { read: () => ({ delayMs: 0, busyShare: 0, intake: 0 }) },
+  clock,
+  random: Math.random,
+  log: { info: () => {}, warn: () => {} },
+})
 const policy = createPolicy({ operations: snapshot.operations })
 const router = createRouter({
   snapshot,
@@ -99,6 +106,7 @@ const toArrival = (id: number): Arrival => ({
   end: () => {},
   address: '127.0.0.1',
   traceparent: undefined,
+  tracestate: undefined,
   body: { read: () => Promise.reject(new Error('not here')), release: () => {}, stop: () => {} },
 })
 const open = Array.from({ length: 10_000 }, (_, id) => toArrival(id))
@@ -129,6 +137,10 @@ const steps: Record<string, () => unknown> = {
     identity.enter(arrival)
   },
   'look for expired, 10,000 open': () => revocations.check(),
+  'let in and out (overload)': () => {
+    overload.enter(caller)
+    overload.leave(caller)
+  },
   'scan 1.5 KB': () => scanObject(small),
   'scan 19 KB': () => scanObject(large),
   'read the request, 1.5 KB': () => readRequest(endpoint, small, new Set()),

@@ -29,7 +29,8 @@ export const ERRORS = {
   upstream_failed: 'Every attempt failed; the message lists tier, deployment and reason of each.',
   upstream_incomplete:
     'The answer broke off after it had begun: the last event of the stream, never a status.',
-  overloaded: 'The gateway holds as much as it can.',
+  overloaded:
+    'The gateway has more to do than it can, and sheds `batch` agents first; or it holds as many bodies as it may.',
   draining: 'The gateway is shutting down.',
   limits_unavailable: 'Redis is away, and the gateway was told to deny in that case, or money is limited.',
   deadline_exceeded: "The caller's, the agent's or the gateway's deadline passed.",

@@ -6,6 +6,7 @@ import { GatewayError } from './errors.ts'
 import { formats } from './formats/index.ts'
 import { ERROR_SHAPES } from './http/error-body.ts'
 import type { Phase } from './http/listen.ts'
+import type { Overload } from './http/overload.ts'
 import { createHttp, type Http } from './http/room.ts'
 import { createIdentity, type Identity } from './identity/identify.ts'
 import type { Revocations } from './identity/revocations.ts'
@@ -65,6 +66,7 @@ export interface LimitsShown {
 export interface Stores extends Omit<UpstreamDeps, 'formats'> {
   readonly clock: Clock
   readonly phase: Phase
+  readonly overload: Overload
   readonly quota: Meter
   readonly revocations: Revocations
   readonly usage: Recorder
@@ -76,6 +78,7 @@ export function buildGateway(snapshot: Snapshot, stores: Stores): Gateway {
   return createGateway(snapshot, {
     http: createHttp({ snapshot, phase: stores.phase }),
     identity: createIdentity({ snapshot, revocations: stores.revocations }),
+    overload: stores.overload,
     policy: createPolicy({ operations: snapshot.operations }),
     quota: stores.quota,
     route: createRouter({ snapshot, health: stores.health, pace: stores.pace, random: stores.random }),
@@ -88,6 +91,7 @@ export function buildGateway(snapshot: Snapshot, stores: Stores): Gateway {
 interface Rooms {
   readonly http: Http
   readonly identity: Identity
+  readonly overload: Overload
   readonly policy: Policy
   readonly quota: Meter
   readonly route: Router
@@ -97,15 +101,16 @@ interface Rooms {
 }
 
 function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
-  const { http, identity, policy, quota, route, upstream, usage, counts } = rooms
+  const { http, identity, overload, policy, quota, route, upstream, usage, counts } = rooms
 
   /** The path of a request: one line, one room. */
   async function handle(arrival: Arrival, reply: Reply): Promise<void> {
-    const trail: Trail = { attempts: [] }
+    const trail: Trail = { attempts: [], trace: usage.begin(arrival) }
     let hold: Hold | undefined
     counts.inflight += 1
     try {
       const caller = (trail.caller = identity.enter(arrival))
+      overload.enter(caller)
       const request = (trail.request = http.readRequest(arrival, await http.readBody(arrival)))
       const decision = (trail.decision = policy.decide(caller, request))
       if (!decision.allow) throw toRefusal(request)
@@ -124,6 +129,7 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
         gate: quota.gate,
         attempts: trail.attempts,
         signal,
+        trace: trail.trace,
       })
       trail.answeredBy = outcome.answeredBy
       trail.usage = outcome.usage // a stream that broke still used tokens
@@ -137,6 +143,7 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
       if (hold !== undefined) quota.settle(hold, trail.usage, trail.costMicros) // batched, never throws
       arrival.body.release()
       identity.leave(arrival)
+      if (trail.caller !== undefined) overload.leave(trail.caller)
       counts.inflight -= 1
       trail.status = reply.status || CALLER_LEFT
       usage.record(arrival, trail) // never throws
@@ -198,9 +205,11 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
       const target = route.find(request)
       const limits = await quota.look([...caller.subjects, ...route.subjects(target)])
       const plan = route.plan(target, request, decision, Number.POSITIVE_INFINITY)
-      const full = isFull(limits)
-      const refusal = full === undefined ? upstream.refusal(plan, request) : undefined
-      const code = full ?? refusal?.code
+      const places = plan.tiers.flatMap(({ candidates }) => candidates.map(({ deployment }) => deployment))
+      const full = await quota.foresee(places, request, { caller, decision })
+      const own = isFull(limits)
+      const refusal = own === undefined ? upstream.refusal(plan, request) : undefined
+      const code = own ?? refusal?.code
       return {
         allow: true,
         status: code === undefined ? 200 : ERROR_SHAPES[code].status,
@@ -209,7 +218,7 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
         ...(refusal && { message: refusal.message }),
         route: target.name,
         limits,
-        plan: upstream.foresee(plan),
+        plan: upstream.foresee(plan, full),
       }
     } catch (error) {
       if (!(error instanceof GatewayError)) throw error

@@ -19,12 +19,15 @@ import { formatProblem } from './config/problems.ts'
 import { createReader, isSources } from './config/reader.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import { createWorkerReader, readBegin } from './config/worker-reader.ts'
+import { formats } from './formats/index.ts'
 import { buildGateway, type Gateway, type Stores } from './gateway.ts'
 import { createApp } from './http/app.ts'
 import { answersOf, drain, LAST_WORDS_MS } from './http/drain.ts'
 import { toErrorResponse } from './http/error-body.ts'
 import { createIds } from './http/ids.ts'
 import { createFrontDoor, createSweep, type FrontDoorDeps, type Phase, toBlockList } from './http/listen.ts'
+import { watchLoop } from './http/loop.ts'
+import { createOverload, OVERLOAD_EVERY_MS } from './http/overload.ts'
 import { freePort, listen, portOf } from './http/port.ts'
 import { createRevocations } from './identity/revocations.ts'
 import { createSharedRevocations } from './identity/shared-revocations.ts'
@@ -45,6 +48,7 @@ import {
   literalSecretsOf,
   referencesOf,
   secretAges,
+  secretsShown,
   verifySecrets,
 } from './secrets/keyring.ts'
 import { resolveRedis, verifyRedis } from './secrets/redis-access.ts'
@@ -53,6 +57,7 @@ import { createScrubber } from './secrets/scrubber.ts'
 import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
 import type { Clock } from './types.ts'
+import { type Checks, createChecks } from './upstream/checks.ts'
 import { createHealth } from './upstream/health.ts'
 import { createHedges } from './upstream/hedges.ts'
 import {
@@ -71,10 +76,12 @@ import { createRetryBudget } from './upstream/retry-budget.ts'
 import type { Timers } from './upstream/timers.ts'
 import { createTransport } from './upstream/transport.ts'
 import { START, VENDORS } from './upstream/vendors.ts'
+import { createExemplars } from './usage/exemplars.ts'
 import { createFigures } from './usage/figures.ts'
 import { createLines } from './usage/lines.ts'
 import { withoutPast } from './usage/merge.ts'
 import { createInstruments, VIEWS } from './usage/metrics.ts'
+import { readOtlpSettings } from './usage/otlp-settings.ts'
 import { createRecorder } from './usage/record.ts'
 import { createFleet, type Fleet } from './workers/fleet.ts'
 import { isWorker, openLink } from './workers/link.ts'
@@ -88,6 +95,8 @@ const EXPIRY_MS = 500
 const END_MS = 5000
 /** How long a worker may take to hear what another one found out. */
 const HINT_MS = 1000
+/** What a collector gets of a drain, at most. */
+const LAST_EXPORT_MS = 1000
 /** A signal this soon after the first is its echo: a group gets it, and npm in that group passes its own on. */
 const ECHO_MS = 1000
 
@@ -225,7 +234,11 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     clock,
     random: Math.random,
     graceMs: () => failover().graceMs,
-    hints: { tell: (hint) => hints.tell(hint), probed: (deployment) => hints.probed(deployment) },
+    hints: {
+      // What a caller called a model may be anything, and others read it.
+      tell: (hint) => hints.tell(hint.model === undefined ? hint : { ...hint, model: scrub(hint.model) }),
+      probed: (deployment) => hints.probed(deployment),
+    },
     onChange: ({ to, ...change }) =>
       log[to === 'available' ? 'info' : 'warn'](
         { ...change, to },
@@ -252,11 +265,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     secrets: () => secretAges(keyring, clock.wall()),
   })
 
+  const telemetry = readOtlpSettings(process.env, VERSION)
   const secrets = await keyring.reload()
   if (secrets.problems.length > 0)
     return cannotStart(secrets.problems.map(({ path, message }) => `${path}: ${message}`))
   teach([snapshot])
-  warn(snapshot.warnings)
+  warn([...snapshot.warnings, ...telemetry.warnings])
 
   const access = snapshot.redis && (await resolveRedis(snapshot.redis, keyring.value, surroundings(snapshot)))
   if (access !== undefined && access.servers === undefined)
@@ -275,8 +289,23 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const epochUs = Math.floor((clock.wall() - clock.now()) * 1000)
   const ledgers = createMemoryAuthority({ clock, epochUs, maxLedgers: servers && SHADOWS })
   const figures = createFigures()
+  const exemplars = createExemplars({ clock })
   const places = createPlaces(clock)
-  const replica = randomBytes(6).toString('hex')
+  const randomHex = (count: number) => randomBytes(count).toString('hex')
+  const replica = randomHex(6)
+  const otlp =
+    telemetry.tracesUrl === undefined && telemetry.metricsUrl === undefined
+      ? undefined
+      : (await import('./usage/otlp.ts')).createOtlp(telemetry, {
+          version: VERSION,
+          instance: replica,
+          randomHex,
+          scrub,
+          describe,
+          log,
+          clock,
+          timers,
+        })
   if (link === undefined && snapshot.listen.workers > 1) {
     fleet = createFleet({
       count: snapshot.listen.workers,
@@ -331,6 +360,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       log,
     })
   await Promise.all([limits.outage?.start(), shared?.start()])
+  let checks: Checks | undefined
   // The primary has no traffic of its own to learn from; it passes on what its workers say.
   const carrier = shares ? createRedisCarrier(shares, replica) : link && createLinkCarrier(link.ask)
   if (carrier !== undefined && fleet === undefined) {
@@ -340,7 +370,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       timers,
       replica,
       learn: (hint) => {
-        if (gateway().snapshot.deployments.has(hint.deployment)) health.learn(hint)
+        if (hint.kind === 'checked') checks?.learn(hint)
+        else if (gateway().snapshot.deployments.has(hint.deployment)) health.learn(hint)
       },
     })
     shares?.subscribe(HINTS_CHANNEL, { message: heardHints.hear })
@@ -349,9 +380,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const phase: { now: Phase['now'] } = { now: 'starting' }
   let isListening = false
   const nextId = createIds('req_', randomBytes)
+  const loop = watchLoop()
+  const overload = createOverload({ loop, clock, random: Math.random, log })
+  const pulse = createSweep(clock, OVERLOAD_EVERY_MS)
+  pulse.add(overload)
   const stores: Stores = {
     clock,
     phase,
+    overload,
     counts,
     health,
     timers,
@@ -372,12 +408,13 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     },
     quota,
     revocations,
-    usage: createRecorder({ log, instruments, clock, describe }),
+    usage: createRecorder({ log, instruments, exemplars, clock, traces: otlp?.traces, describe }),
     scrub,
     userAgent: `sluice/${VERSION}`,
   }
   current.gateway = buildGateway(snapshot, stores)
   const gateway = () => current.gateway as Gateway
+  if (fleet === undefined) checks = createChecks({ ...stores, hints, get: transport.get, formats, log })
 
   const sweep = createSweep(clock)
   const onFault = stores.usage.refused
@@ -406,6 +443,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       startedSeconds: Math.floor(clock.wall() / 1000),
     }),
   })
+  // Those of a worker its primary takes in.
+  if (link === undefined) front.on('connection', loop.connected)
 
   const reload = createReload({
     reader,
@@ -415,6 +454,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       current.gateway = buildGateway(next, stores)
       revocations.use(next)
       trusted = toBlockList(next.listen.trustedProxies)
+      checks?.use(next)
       front.maxConnections = next.listen.maxConnections
       log.level = next.log.level
     },
@@ -439,6 +479,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
         replica: replicaOf(id),
         fleet: Math.max(fleet.live, 1),
       })
+    if (question.kind === 'figures') return void operators?.note(id, question.look)
     if (question.kind !== 'begin') return answerHint(question, id, { places, pass: passHint })
     const sources = reader.sourcesOf(gateway().snapshot)
     const { workers, host } = snapshot.listen
@@ -469,15 +510,20 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     fleet,
     workers: snapshot.listen.workers,
     figures,
+    exemplars,
     backing: limits,
     quota,
     health,
     counts,
+    overload,
     phase,
     version: VERSION,
+    startedMs: clock.wall(),
+    secrets: () => secretsShown(keyring, clock.wall()),
     collect: async () => withoutPast((await exporter.collect()).resourceMetrics, instruments.isOfNow),
     scrub,
   })
+  if (link === undefined) otlp?.sendMetrics(operators.collect)
   const admin = createAdmin({
     phase,
     token: () => {
@@ -536,6 +582,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     return cannotStart([scrub(error instanceof Error ? error.message : String(error))])
   }
 
+  checks?.use(gateway().snapshot)
   if (link === undefined) onHangup = () => void reload({ secretsOnly: false })
   const signal = await stop
 
@@ -550,9 +597,11 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   await drain({ server: front, unsent, active, counts, clock, wait, log }, drainMs)
   back.close()
   back.closeAllConnections()
-  sweep.stop()
-  expiry.stop()
-  await Promise.all([store.close(), shared?.close()])
+  for (const one of [sweep, expiry, pulse]) one.stop()
+  checks?.close()
+  // A worker's last words, so that no sum over all workers falls behind what happened.
+  await link?.ask({ kind: 'figures', look: await operators.lookHere({ metrics: true }) }).catch(() => {})
+  await Promise.all([store.close(), shared?.close(), otlp?.close(LAST_EXPORT_MS)])
   await transport.close()
   await provider.shutdown()
   log[news]('stopped')
@@ -564,7 +613,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   /** Tells the scrubber every value that text may hold: of the keyring, of these configurations, and of this run. */
   function teach(snapshots: readonly Snapshot[]): void {
     const literals = snapshots.flatMap((one) => literalSecretsOf(one))
-    scrubber.setSecrets([...keyring.values(), ...literals, ...(bearer === undefined ? [] : [bearer])])
+    const own = bearer === undefined ? [] : [bearer]
+    scrubber.setSecrets([...keyring.values(), ...literals, ...telemetry.secrets, ...own])
   }
 
   function warn(warnings: readonly string[]): void {

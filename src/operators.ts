@@ -5,14 +5,17 @@ import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
 import type { MetricData, ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { isObject } from './bytes/json-value.ts'
 import type { Snapshot } from './config/snapshot.ts'
+import { type Overload, type OverloadShown, worstOverload } from './http/overload.ts'
 import type { Backing } from './quota/backing.ts'
 import type { Meter } from './quota/meter.ts'
 import { type LeasesShown, leasesAdded, leasesShown, redisShown } from './quota/shown.ts'
 import type { Question } from './types.ts'
 import type { Health } from './upstream/health.ts'
-import { type DeploymentState, deploymentStates, toPriceShown, worstOf } from './upstream/shown.ts'
+import { type DeploymentState, deploymentStates, toOrder, toPriceShown, worstOf } from './upstream/shown.ts'
+import { type Exemplar, type Exemplars, isExemplars } from './usage/exemplars.ts'
 import type { Figures } from './usage/figures.ts'
 import { isMetrics, joinWorkers, metricsOf } from './usage/merge.ts'
+import { OPEN_METRICS_TYPE, toOpenMetrics, wantsOpenMetrics } from './usage/openmetrics.ts'
 import type { Fleet } from './workers/fleet.ts'
 
 export interface OperatorsDeps {
@@ -30,26 +33,43 @@ export interface OperatorsDeps {
   readonly workers: number
   /** What the workers count, those that are gone included. */
   readonly figures: Figures
+  /** Of this process; of a primary also what its workers told. */
+  readonly exemplars: Exemplars
   readonly backing: Backing
   readonly quota: Pick<Meter, 'openHolds' | 'waiting'>
   readonly health: Health
   /** Requests and streams under way here. */
   readonly counts: { readonly inflight: number; readonly streams: number }
+  readonly overload: Overload
   readonly phase: { readonly now: string }
   readonly version: string
+  /** Unix ms. */
+  readonly startedMs: number
+  readonly secrets: () => readonly SecretShown[]
   /** The metrics of this process. */
   readonly collect: () => Promise<ResourceMetrics>
   readonly scrub: (text: string) => string
+}
+
+/** Where a secret comes from and since when; never what it is. */
+export interface SecretShown {
+  readonly secret: string
+  /** Undefined before it was read for the first time. */
+  readonly ageSeconds: number | undefined
+  /** Why it could not be read the last time. */
+  readonly problem: string | undefined
 }
 
 /** How a process stands, as it tells its primary. */
 export interface Look {
   readonly inflight: number
   readonly streams: number
+  readonly overload: OverloadShown
   readonly limits: Backing['decides']
   readonly replicas: number
   readonly deployments: readonly DeploymentState[]
   readonly metrics: readonly MetricData[] | undefined
+  readonly exemplars: readonly Exemplar[] | undefined
 }
 
 /** How limits stand, as one process sees it. */
@@ -74,8 +94,12 @@ export interface Operators {
   explainHere(question: Readonly<Record<string, unknown>>): Promise<object | undefined>
   /** Workers that serve, and of how many; nothing where there are none. */
   workers(): { readonly workers?: { readonly live: number; readonly of: number } }
-  /** Prometheus text. */
-  metrics(): Promise<string>
+  /** Takes in how a worker stands, as it told. */
+  note(id: number, answer: unknown): Look | undefined
+  /** The metrics of the whole gateway. */
+  collect(): Promise<ResourceMetrics>
+  /** Prometheus text, or OpenMetrics where the header `accept` asks for it. */
+  metrics(accept: string | undefined): Promise<{ readonly type: string; readonly text: string }>
   /** What `/ready` tells besides yes and no. */
   readiness(): Promise<Readonly<Record<string, unknown>>>
   /** What `/status` tells, of everything or with the limits of one agent; undefined when there is no such agent. */
@@ -84,9 +108,26 @@ export interface Operators {
 
 /** How long the workers have for a word on how they stand. */
 const LOOK_MS = 1000
+const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
 export function createOperators(deps: OperatorsDeps): Operators {
-  const { gateway, fleet, figures, backing, quota, health, counts, phase, version, collect, scrub } = deps
+  const {
+    gateway,
+    fleet,
+    figures,
+    exemplars,
+    backing,
+    quota,
+    health,
+    counts,
+    overload,
+    phase,
+    version,
+    startedMs,
+    secrets,
+    collect,
+    scrub,
+  } = deps
   const serializer = new PrometheusSerializer(undefined, false, undefined, true, true)
   /** The state of each deployment as the workers last told it. */
   let whole: readonly DeploymentState[] | undefined
@@ -94,15 +135,25 @@ export function createOperators(deps: OperatorsDeps): Operators {
   function own(): Look {
     return {
       ...counts,
+      overload: overload.shown(),
       limits: backing.decides,
       replicas: backing.replicas,
       deployments: deploymentStates(gateway().snapshot, health),
       metrics: undefined,
+      exemplars: undefined,
     }
   }
 
   async function lookHere({ metrics }: { metrics: boolean }): Promise<Look> {
-    return { ...own(), metrics: metrics ? metricsOf(await collect()) : undefined }
+    if (!metrics) return own()
+    return { ...own(), metrics: metricsOf(await collect()), exemplars: exemplars.all() }
+  }
+
+  function note(id: number, answer: unknown): Look | undefined {
+    if (!isLook(answer)) return undefined
+    if (answer.metrics !== undefined) figures.note(id, answer.metrics)
+    if (answer.exemplars !== undefined) exemplars.learn(answer.exemplars)
+    return answer
   }
 
   /** How this gateway stands: of one process, or of all workers together. */
@@ -111,19 +162,20 @@ export function createOperators(deps: OperatorsDeps): Operators {
     if (fleet === undefined) return here
     const looks: Look[] = []
     for (const { id, answer } of await fleet.ask({ kind: 'look', metrics }, LOOK_MS)) {
-      if (!isLook(answer)) continue
-      looks.push(answer)
-      if (answer.metrics !== undefined) figures.note(id, answer.metrics)
+      const told = note(id, answer)
+      if (told !== undefined) looks.push(told)
     }
     const told = looks.flatMap(({ deployments }) => deployments)
     whole = worstOf(here.deployments, told)
     return {
       inflight: looks.reduce((sum, { inflight }) => sum + inflight, 0),
       streams: looks.reduce((sum, { streams }) => sum + streams, 0),
+      overload: worstOverload(looks.map((one) => one.overload)) ?? here.overload,
       limits: looks.find(({ limits }) => limits === 'outage')?.limits ?? looks[0]?.limits ?? here.limits,
       replicas: looks[0]?.replicas ?? here.replicas,
       deployments: whole,
       metrics: figures.all(),
+      exemplars: undefined,
     }
   }
 
@@ -157,6 +209,12 @@ export function createOperators(deps: OperatorsDeps): Operators {
     }
   }
 
+  async function collectAll(): Promise<ResourceMetrics> {
+    const { metrics } = await look({ metrics: true })
+    const here = await collect()
+    return metrics === undefined ? here : joinWorkers(here, [metrics])
+  }
+
   function workers() {
     return fleet === undefined ? {} : { workers: { live: fleet.live, of: deps.workers } }
   }
@@ -167,10 +225,14 @@ export function createOperators(deps: OperatorsDeps): Operators {
     workers,
     deployments: () => whole ?? deploymentStates(gateway().snapshot, health),
 
-    async metrics() {
-      const { metrics } = await look({ metrics: true })
-      const here = await collect()
-      return scrub(serializer.serialize(metrics === undefined ? here : joinWorkers(here, [metrics])))
+    note,
+    collect: collectAll,
+
+    async metrics(accept) {
+      const all = await collectAll()
+      return wantsOpenMetrics(accept)
+        ? { type: OPEN_METRICS_TYPE, text: scrub(toOpenMetrics(metricsOf(all), exemplars.all())) }
+        : { type: METRICS_TYPE, text: scrub(serializer.serialize(all)) }
     },
 
     async explain(question) {
@@ -195,22 +257,29 @@ export function createOperators(deps: OperatorsDeps): Operators {
     },
 
     async status({ agent }) {
-      const { inflight, streams, limits, deployments } = await look()
+      const { inflight, streams, overload, limits, deployments } = await look()
       const standing = await lookAtLimits(agent)
       if (standing === undefined) return undefined
       const { shown, ...totals } = standing
+      const { snapshot } = gateway()
       return {
         version,
         phase: phase.now,
-        source: gateway().snapshot.source,
+        source: snapshot.source,
+        startedAt: new Date(startedMs).toISOString(),
         limits,
         ...workers(),
         inflight,
         streams,
-        deployments: deployments.map(({ sinceMs, ...one }) => ({
+        overload,
+        ...toOrder(snapshot),
+        secrets: secrets().map(({ problem, ...one }) => ({ ...one, problem: problem && scrub(problem) })),
+        deployments: deployments.map(({ sinceMs, models, ...one }) => ({
           ...one,
+          // Names that callers chose.
+          ...(models && { models: models.map((each) => ({ ...each, model: scrub(each.model) })) }),
           since: sinceMs === undefined ? null : new Date(sinceMs).toISOString(),
-          price: toPriceShown(gateway().snapshot.deployments.get(one.deployment)),
+          price: toPriceShown(snapshot.deployments.get(one.deployment)),
         })),
         ...shown,
         ...totals,
@@ -225,7 +294,8 @@ function isLook(value: unknown): value is Look {
   return (
     isObject(value) &&
     Array.isArray(value.deployments) &&
-    (value.metrics === undefined || isMetrics(value.metrics))
+    (value.metrics === undefined || isMetrics(value.metrics)) &&
+    (value.exemplars === undefined || isExemplars(value.exemplars))
   )
 }
 

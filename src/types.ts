@@ -35,7 +35,9 @@ export interface Arrival {
   readonly end: (cause: Error) => void
   /** Address of the caller behind trusted proxies; for the log only, never for a decision. */
   readonly address: string
+  /** W3C Trace Context as it came; nobody has looked at it. */
   readonly traceparent: string | undefined
+  readonly tracestate: string | undefined
   /** The body, still on its way. */
   readonly body: BodySource
 }
@@ -201,6 +203,8 @@ export interface Provider {
   readonly format: string
   /** How it is called: over HTTP, or the built-in simulated model. */
   readonly kind: 'http' | 'simulated'
+  /** What OpenTelemetry's conventions call its vendor, or the one whose format it speaks. */
+  readonly tracedAs: string
   /** Origin and base path, without a trailing slash; '' for `simulated`. */
   readonly baseUrl: string
   /** References of its keys, in the order written; none for an open local server. */
@@ -210,7 +214,15 @@ export interface Provider {
   /** Restricted request fields that this provider may be sent. */
   readonly allowFields: ReadonlySet<string>
   readonly limits: Limits
+  /** How it is asked whether it is well; undefined where it is not. */
+  readonly health: HealthCheck | undefined
   readonly simulate: Simulate | undefined
+}
+
+export interface HealthCheck {
+  /** Below `baseUrl`, with its leading slash. */
+  readonly path: string
+  readonly everyMs: number
 }
 
 /** Pace and faults of a simulated provider. */
@@ -329,10 +341,14 @@ export interface Failover {
   readonly retryBudget: number
 }
 
+/** Whose health a call depends on: a deployment by its name, and of `provider/*` also the model that is asked for. */
+export type Callee = string | { readonly deployment: string; readonly model: string }
+
 /** One place in a plan. */
 export interface Candidate {
   readonly tier: Tier
   readonly deployment: Deployment
+  readonly callee: Callee
   /** Why it must not be called, whatever its health; it keeps its place, so that the attempts tell of it. */
   readonly barred: Reason | undefined
   /** Why it is asked only when nobody else has answered. */
@@ -420,6 +436,26 @@ export type Reason = (typeof REASONS)[number] | `${number}`
  */
 export type AttemptOutcome = 'answered' | 'retry' | 'refuse' | 'broken' | 'left' | 'skipped'
 
+/**
+ * Where a request stands in a trace: ids of W3C Trace Context. There is none while nobody collects traces. Made by
+ * `usage`; `upstream` passes it on.
+ */
+export interface Trace {
+  /** 32 hex digits: the caller's where it sent a valid one. */
+  readonly id: string
+  /** Of the span of the request, 16 hex digits; where nothing is recorded, of whatever span its calls stand under. */
+  readonly spanId: string
+  readonly parentSpanId: string | undefined
+  /** Spans of it are recorded and sent. */
+  readonly isSampled: boolean
+  /** `tracestate` as it came, undefined when there was none that is valid. */
+  readonly state: string | undefined
+  /** Draws the id of the span of one call; undefined where none is recorded. */
+  nextSpanId(): string | undefined
+  /** Header lines for whoever is called in that span: name, value, name, value. */
+  headers(spanId: string | undefined): readonly string[]
+}
+
 /** One call to one deployment, or the reason there was none. */
 export interface Attempt {
   readonly tier: string
@@ -437,6 +473,8 @@ export interface Attempt {
   firstTokenMs: number | undefined
   /** Cost of what it used, in millionths of a US dollar; 0 for nothing, undefined for tokens without a price. */
   costMicros: number | undefined
+  /** Of its span, where one is recorded. */
+  readonly spanId?: string | undefined
 }
 
 /** Tokens of one request, as the provider counted them, or as counted from the deltas. */
@@ -469,6 +507,7 @@ export interface Outcome {
 
 /** What is kept of a request for its record. The one mutable thing; read only by `usage`, nobody decides from it. */
 export interface Trail {
+  readonly trace?: Trace | undefined
   caller?: Caller
   request?: ModelRequest
   decision?: Decision

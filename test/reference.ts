@@ -4,6 +4,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { referenceFiles } from '../src/config/reference.ts'
 import { errorTable } from '../src/http/error-reference.ts'
 import { VENDORS } from '../src/upstream/vendors.ts'
+import { EXEMPLIFIED } from '../src/usage/exemplars.ts'
 import { METRICS } from '../src/usage/metrics.ts'
 import { DASHBOARDS } from './support/dashboards.ts'
 import { faultTable } from './support/fault-matrix.ts'
@@ -45,6 +46,11 @@ function metricsPage(): string {
     '',
     'Prometheus text at `GET /metrics` on the admin port. Histograms are in seconds, from 1 ms to 10 min. Agents beyond',
     '2,000 fold into `other`; a name that is not configured never becomes a label.',
+    '',
+    'A scraper that asks for OpenMetrics, as Prometheus does, gets OpenMetrics 1.0, and with it exemplars: of each bucket and',
+    `series of ${EXEMPLIFIED.map(({ name }) => `\`${name}\``).join(', ')}`,
+    'the last request, as `trace_id` (where it is recorded in a trace) and `request_id`, the `id` of',
+    'its log line.',
     '',
     '| metric | kind | labels | meaning |',
     '|---|---|---|---|',

@@ -13,7 +13,7 @@ export interface AdminDeps {
   readonly phase: { readonly now: string }
   /** The admin token as it is now; undefined when none is set. */
   readonly token: () => string | undefined
-  readonly metrics: () => Promise<string>
+  readonly metrics: MetricsPage
   /** What `/ready` tells an operator besides yes and no. */
   readonly readiness: () => Told | Promise<Told>
   /** Of everything, or with the limits of one agent; undefined when there is no such agent. */
@@ -24,6 +24,9 @@ export interface AdminDeps {
   /** An error as an answer, in the shape of the agents' side. */
   readonly fail: (error: unknown) => Response
 }
+
+/** The metrics as text, in the format that the header `accept` asks for. */
+type MetricsPage = (accept: string | undefined) => Promise<{ readonly type: string; readonly text: string }>
 
 type Told = Readonly<Record<string, unknown>>
 
@@ -37,7 +40,10 @@ export interface ReloadAnswer {
 
 export function createAdmin(deps: AdminDeps): Hono {
   const app = new Hono()
-  app.get('/metrics', async (c) => c.text(await deps.metrics(), 200, { 'content-type': METRICS_TYPE }))
+  app.get('/metrics', async (c) => {
+    const { type, text } = await deps.metrics(c.req.header('accept'))
+    return c.text(text, 200, { 'content-type': type, vary: 'accept' })
+  })
   app.get('/health', (c) => c.json({ status: 'ok' }))
   app.get('/ready', async (c) => {
     const more = await deps.readiness()
@@ -128,8 +134,6 @@ const METHODS = [
   ['/reload', 'POST'],
   ['/explain', 'POST'],
 ] as const
-
-const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
 /** Equal in constant time, whatever their lengths. */
 function same(a: string, b: string): boolean {

@@ -5,10 +5,11 @@ import { Command, CommanderError } from 'commander'
 import { listBearers, newBearer } from './bearers.ts'
 import { check } from './check.ts'
 import { explain } from './explain.ts'
-import { DONE, type Hands, type Io, NOT_SO, WRONG_USAGE } from './io.ts'
+import { DONE, type Hands, type Io, WRONG_USAGE } from './io.ts'
 import { showLimits } from './limits.ts'
 import { reload } from './reload.ts'
 import { findConfiguration } from './source.ts'
+import { showStatus } from './status.ts'
 
 export type { Hands, Io } from './io.ts'
 
@@ -83,6 +84,18 @@ function createProgram(io: Io, hands: Hands, ended: (code: number) => void): Com
     .action(async (options) => ended(await listBearers(options, io, hands)))
 
   program
+    .command('status')
+    .description(
+      'show tiers and deployments of the running gateway, agents near a limit, and secrets (SLUICE_ADMIN_URL, SLUICE_ADMIN_TOKEN)',
+    )
+    .option('--all', 'all agents, not only those near a limit')
+    .option('--agents', 'only the agents')
+    .option('--secrets', 'only the secrets')
+    .option('--json', 'for a program')
+    .option('--watch', 'again every second, until it is interrupted')
+    .action(async (options) => ended(await showStatus(options, io, hands)))
+
+  program
     .command('limits')
     .description(
       'show what is left of all limits of the running gateway (SLUICE_ADMIN_URL, SLUICE_ADMIN_TOKEN)',
@@ -118,18 +131,5 @@ function createProgram(io: Io, hands: Hands, ended: (code: number) => void): Com
     .description('print the version')
     .action(() => io.stdout(`${hands.version}\n`))
 
-  for (const [name, description] of NOT_YET_COMMANDS) {
-    program
-      .command(name)
-      .description(`(not yet) ${description}`)
-      .allowUnknownOption()
-      .allowExcessArguments()
-      .action(() => {
-        io.stderr(`error: sluice ${name} is not yet supported by this version\n`)
-        ended(NOT_SO)
-      })
-  }
   return program
 }
-
-const NOT_YET_COMMANDS = [['status', 'tiers, deployments and secrets of the running gateway']] as const

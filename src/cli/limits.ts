@@ -12,7 +12,7 @@ export interface LimitsOptions {
 }
 
 /** Between the end of one look and the next: what is shown is up to a second old anyway. */
-const REFRESH_MS = 1_000
+export const REFRESH_MS = 1_000
 
 const amount = z.number().nullable()
 const bucketSchema = z.object({
@@ -50,7 +50,7 @@ const subjectSchema = z.object({
     .optional(),
 })
 /** The part of `/status` that is about limits; the rest is left out. */
-const statusSchema = z.object({
+export const limitsPart = z.object({
   limits: z.enum(['here', 'redis', 'outage']),
   redis: z
     .object({
@@ -76,7 +76,7 @@ const statusSchema = z.object({
   openHolds: z.number(),
   waiting: z.number(),
 })
-type Status = z.output<typeof statusSchema>
+type Status = z.output<typeof limitsPart>
 type Shown = z.output<typeof subjectSchema>
 
 /** Of all, or of one agent. Exit code 1 when the gateway cannot be asked, or has no such agent. */
@@ -90,7 +90,7 @@ export async function showLimits(
     const answer = await askAdmin({ method: 'GET', path: '/status', query: { agent } }, io, hands)
     if (!answer.ok) return notSo(io, answer.message)
     if (!answer.done) return notSo(io, answer.message ?? `the gateway answered ${answer.status}`)
-    const { data: status } = statusSchema.safeParse(answer.body)
+    const { data: status } = limitsPart.safeParse(answer.body)
     if (status === undefined) return notSo(io, 'the gateway says it in a way that this version cannot read')
     if (json) io.stdout(`${JSON.stringify(status, undefined, watch ? undefined : 2)}\n`)
     else io.stdout(watch ? screen(io, page(io, status, hands.now())) : page(io, status, hands.now()))
@@ -99,7 +99,18 @@ export async function showLimits(
   }
 }
 
+/** The table of agents, bearers and what they share. */
 function page(io: Io, status: Status, nowMs: number): string {
+  const more = status.agentsLeftOut
+  return [
+    `${limitsHeadline(io, status)}\n\n`,
+    limitsTable(io, status, nowMs),
+    more === 0 ? '' : `\nand ${more} more agents: name one to see it\n`,
+  ].join('')
+}
+
+/** A row for each limit of those who are told of. */
+export function limitsTable(io: Io, status: Pick<Status, 'agents' | 'shared'>, nowMs: number): string {
   const rows = [
     ...status.agents.flatMap(({ agent, limits, bearers }) => [
       ...(limits === null && bearers.length === 0 ? [[`agent ${printable(agent)}`, 'no limits']] : []),
@@ -110,16 +121,11 @@ function page(io: Io, status: Status, nowMs: number): string {
       toRows(io, one, one.kind === 'gateway' ? 'gateway' : `${one.kind} ${one.id}`, nowMs),
     ),
   ]
-  const more = status.agentsLeftOut
-  return [
-    `${headline(io, status)}\n\n`,
-    table(['who', 'limit', 'left', 'in use', 'leased here', 'full in'], rows),
-    more === 0 ? '' : `\nand ${more} more agents: name one to see it\n`,
-  ].join('')
+  return table(['who', 'limit', 'left', 'in use', 'leased here', 'full in'], rows)
 }
 
 /** Where limits are counted, and what that means while it is not where it should be. */
-function headline(io: Io, { limits, redis, waiting }: Status): string {
+export function limitsHeadline(io: Io, { limits, redis, waiting }: Status): string {
   const line = waiting === 0 ? '' : `, ${counted(waiting, 'request')} waiting here`
   if (limits === 'here' || redis === null) return `counted in this process${line}`
   if (limits === 'redis') return `counted in Redis for ${counted(redis.fleet, 'replica')}${line}`
@@ -211,12 +217,21 @@ function grouped(count: number): string {
   return count.toLocaleString('en-US', { maximumFractionDigits: 1 })
 }
 
-function counted(count: number, what: string): string {
+export function counted(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? '' : 's'}`
 }
 
+/** Whether little is left of one of the limits. */
+export function isNearly({ requests, tokens, concurrency, budget }: Shown): boolean {
+  const shares = [
+    ...[requests, tokens, concurrency].map((one) => one && (one.left ?? one.limit) / one.limit),
+    budget && (budget.leftUsd ?? budget.limitUsd) / budget.limitUsd,
+  ]
+  return shares.some((share) => share !== undefined && share < NEARLY)
+}
+
 /** At a terminal each page replaces the one before, cut to what fits; elsewhere a blank line parts them. */
-function screen(io: Io, text: string): string {
+export function screen(io: Io, text: string): string {
   if (!io.isTty) return `${text}\n`
   const lines = text.trimEnd().split('\n')
   const most = Math.max((io.rows ?? 24) - 1, 3)

@@ -221,6 +221,7 @@ function toProvider(name: string, written: ProviderFile, vendors: Vendors): Prov
     name,
     format: vendor.wireFormat,
     kind: vendor.kind,
+    tracedAs: vendor.tracedAs,
     baseUrl: simulated ? '' : (written.baseUrl ?? vendor.baseUrl?.replace(/\/+$/, '') ?? ''),
     keys: simulated ? [] : toKeys(written.apiKey),
     headers: Object.fromEntries(
@@ -228,6 +229,7 @@ function toProvider(name: string, written: ProviderFile, vendors: Vendors): Prov
     ),
     allowFields: new Set(written.allowFields),
     limits: toLimits(written.limits),
+    health: written.health && { path: written.health.path, everyMs: written.health.every },
     simulate: simulated
       ? { latencyMs: written.latency ?? 0, paceMs: written.pace ?? 0, fault: toFault(written.fault) }
       : undefined,

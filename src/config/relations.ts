@@ -159,6 +159,12 @@ function providerRelations(name: string, provider: Raw, vendors: Vendors): Findi
   const format = provider.format
   const vendor = typeof format === 'string' && Object.hasOwn(vendors, format) ? vendors[format] : undefined
   if (!vendor || vendor.notYet) return findings
+  if (vendor.kind === 'simulated' && provider.health !== undefined) {
+    findings.push({
+      path: [...path, 'health'],
+      message: 'is only for a provider that is called; a simulated one answers from this process',
+    })
+  }
   if (vendor.kind === 'http') {
     if (vendor.baseUrl === undefined && provider.baseUrl === undefined) {
       findings.push({

@@ -57,6 +57,8 @@ const HEADER_VALUE = /^[\x20-\x7e]{0,4096}$/
 /** Visible ASCII; a comma would split the list in `x-sluice-attempts`. */
 const MODEL = /^[\x21-\x2b\x2d-\x7e]{1,200}$/
 const PUBLIC_MODEL = /^[\x21-\x7e]{1,200}$/
+/** Visible ASCII without what would begin a query or a fragment. */
+const CHECK_PATH = /^\/[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]{0,1023}$/
 const HOST = /^[A-Za-z0-9.:_-]{1,255}$/
 
 // --- helpers ---------------------------------------------------------------------------------------------
@@ -375,6 +377,18 @@ const fault = z.strictObject({
   retryAfter: duration({ min: '1ms', max: '1d' }).optional().describe('`retry-after` of the failing status.'),
 })
 
+const health = z.strictObject({
+  path: text(
+    CHECK_PATH,
+    'must begin with "/" and have no query, for example "/models"; it stands behind the path of baseUrl',
+  ).describe(
+    'What is asked for by GET, with key and headers as in every request: `/models` behind a `baseUrl` that ends with `/v1` is `/v1/models`. A 2xx is good.',
+  ),
+  every: duration({ min: '1s', max: '1h' })
+    .prefault('10s')
+    .describe('How often, ± 20 %. Every 10 s at least while checks fail.'),
+})
+
 function provider(vendors: Vendors) {
   const [first, ...others] = formatsOf(vendors, false)
   const later = formatsOf(vendors, true)
@@ -414,7 +428,11 @@ function provider(vendors: Vendors) {
       .default([])
       .describe(`Repairs of the wire that this provider needs. ${NOT_YET}: any.`),
     residency: notYet('Where the provider keeps what it is sent.'),
-    health: notYet('Health check: `{ path, every }`.'),
+    health: health
+      .optional()
+      .describe(
+        'A request of our own, again and again, to know how the provider is before a caller does: `{ path: /models, every: 10s }`. One of all replicas and workers asks.',
+      ),
     apiVersion: notYet("Version of the vendor's API."),
     region: notYet('Region of the account.'),
     project: notYet('Project of the account.'),
@@ -697,7 +715,7 @@ export const agentSchema = z.strictObject({
   class: choice(['critical', 'normal', 'batch'])
     .default('normal')
     .describe(
-      'Who keeps a deployment whose quota is low: `critical` always, `normal` in part, `batch` goes elsewhere.',
+      'Who gives way first. Where the gateway itself has too much to do: `batch`, then `normal`, `critical` last. At a deployment whose quota is low: `critical` stays, `normal` in part, `batch` goes elsewhere.',
     ),
   bearers: z.array(bearer).max(1_000).prefault([]).describe('Its credentials; with none it cannot call.'),
   scopes: z

@@ -21,6 +21,8 @@ export interface Vendor {
   /** Wire format that is really spoken: a key of `formats/index.ts`. */
   readonly wireFormat: string
   readonly kind: 'http' | 'simulated'
+  /** What OpenTelemetry's conventions call it (`gen_ai.provider.name`). */
+  readonly tracedAs: string
   /** True while the format is still to come. */
   readonly notYet?: boolean
   /** Said at start and by `check` for each provider of this format. */

@@ -32,9 +32,15 @@ export async function drain(deps: DrainDeps, drainMs: number): Promise<void> {
   const { server, unsent, active, counts, clock, wait, log } = deps
   // Not `server.close()`: it ends every connection whose answer is written, also when the caller has yet to read it.
   Listener.prototype.close.call(server)
+  const closeIdle = () => {
+    if (![...unsent].some((answer) => answer.writableEnded)) server.closeIdleConnections()
+  }
+  // A head that left before the drain has not said that it is the last one, and a balancer takes up the connection in
+  // the moment the answer ends: it must find it closed, as it asks elsewhere then, and not be answered `draining`.
+  for (const answer of unsent) answer.once('close', closeIdle)
   const untilMs = clock.now() + drainMs
   while ((counts.inflight > 0 || unsent.size > 0) && clock.now() < untilMs) {
-    if (![...unsent].some((answer) => answer.writableEnded)) server.closeIdleConnections()
+    closeIdle()
     await wait(LOOK_MS)
   }
   if (counts.inflight > 0 || unsent.size > 0) {

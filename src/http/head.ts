@@ -15,7 +15,9 @@ export interface Head {
   readonly contentEncoding: string | undefined
   /** NaN when it is none: that is the caller's mistake, and told after it is known who calls. */
   readonly timeoutMs: number | undefined
+  /** Of several lines the list: of `traceparent` there may be one, so that two cannot be read as either. */
   readonly traceparent: string | undefined
+  readonly tracestate: string | undefined
   readonly forwardedFor: string | undefined
   readonly upgrade: string | undefined
   readonly expect: string | undefined
@@ -48,6 +50,8 @@ const SINGLE: ReadonlySet<string> = new Set([
 ])
 
 const CREDENTIALS: ReadonlySet<string> = new Set(['authorization', 'x-api-key', 'api-key', 'x-goog-api-key'])
+
+const LISTS: ReadonlySet<string> = new Set(['x-forwarded-for', 'traceparent', 'tracestate'])
 
 const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE'])
 
@@ -89,7 +93,7 @@ export function readHead(raw: RawHead): Head {
     else if (seen.has(name)) {
       if (SINGLE.has(name)) throw invalid(`The header ${name} stands twice.`)
       // A proxy may add its hop in a line of its own, and its line is the last: lines are one list (RFC 9110 §5.3).
-      if (name === 'x-forwarded-for') seen.set(name, `${seen.get(name)}, ${value}`)
+      if (LISTS.has(name)) seen.set(name, `${seen.get(name)}, ${value}`)
       continue
     }
     seen.set(name, value)
@@ -102,6 +106,7 @@ export function readHead(raw: RawHead): Head {
     contentEncoding: seen.get('content-encoding'),
     timeoutMs: readTimeout(seen.get('x-sluice-timeout-ms')),
     traceparent: seen.get('traceparent'),
+    tracestate: seen.get('tracestate'),
     forwardedFor: seen.get('x-forwarded-for'),
     upgrade: seen.get('upgrade'),
     expect: readExpect(seen.get('expect')),

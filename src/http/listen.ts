@@ -194,6 +194,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       },
       address: addressOf(req, head),
       traceparent: head.traceparent,
+      tracestate: head.tracestate,
       body,
     })
     deps.active.set(reply, arrival.end)

@@ -3,6 +3,12 @@
 import type { Server } from 'node:http'
 import { createServer } from 'node:net'
 
+/**
+ * Connections that wait in the kernel to be taken in, if it lets so many (`net.core.somaxconn`). Node takes in one in each
+ * turn of its loop: of a crowd that comes at once its default of 511 turns some away unheard.
+ */
+const MOST_WAITING = 4096
+
 /** Resolves when the server listens. @throws Error that names the port when somebody else has it; what Node says otherwise */
 export function listen(server: Server, { host, port }: { host: string; port: number }): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -13,7 +19,7 @@ export function listen(server: Server, { host, port }: { host: string; port: num
           : error,
       )
     })
-    server.listen(port, host, () => resolve())
+    server.listen({ host, port, backlog: MOST_WAITING }, () => resolve())
   })
 }
 

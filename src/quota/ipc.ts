@@ -27,6 +27,8 @@ interface Errand {
   readonly visit: Visit
   sent: boolean
   done: ((reply: Reply) => void) | undefined
+  /** Takes the answer, if any, when nobody waits for it any more. */
+  late: ((answer: Answer | undefined) => void) | undefined
 }
 
 /** The authority of a worker. */
@@ -58,11 +60,11 @@ export function createRemoteAuthority({ ask, timers }: RemoteOptions): Authority
         silent = false
         const answers = isTold(told) ? told.answers : []
         if (isTold(told)) fleet = told.fleet
-        for (const [i, { done }] of errands.entries()) {
-          const answer = answers[i]
-          done?.(
-            answer === undefined ? UNHEARD : { origin: 'store', answer: fromWire(answer), owed: undefined },
-          )
+        for (const [i, { done, late }] of errands.entries()) {
+          const told = answers[i]
+          const answer = told && fromWire(told)
+          done?.(answer === undefined ? UNHEARD : { origin: 'store', answer, owed: undefined })
+          late?.(answer)
         }
         if (waiting.length > 0) sendLater()
       }
@@ -75,8 +77,16 @@ export function createRemoteAuthority({ ask, timers }: RemoteOptions): Authority
     for (const errand of errands) {
       const { done, sent, visit } = errand
       errand.done = undefined
-      if (done !== undefined && sent) silent = true
-      done?.(sent ? UNHEARD : unsent(visit))
+      if (done === undefined) continue
+      if (!sent) {
+        done(unsent(visit))
+        continue
+      }
+      silent = true
+      const late = new Promise<Answer | undefined>((resolve) => {
+        errand.late = resolve
+      })
+      done({ ...UNHEARD, late })
     }
   }
 
@@ -102,6 +112,7 @@ export function createRemoteAuthority({ ask, timers }: RemoteOptions): Authority
                 errand.done = undefined
                 resolve(reply)
               },
+              late: undefined,
             }
             errands.push(errand)
           }),
@@ -124,7 +135,7 @@ export function answerVisits(authority: MemoryAuthority, question: unknown, visi
   return { answers, fleet: visitor.fleet }
 }
 
-/** It was heard, or will be, but what was answered nobody knows: as if another visit had overtaken it. */
+/** It was heard, or will be, but what was answered nobody knows yet: as if another visit had overtaken it. */
 const UNHEARD: Reply = {
   origin: 'unsure',
   answer: { nowUs: 0, stale: true, standings: [], refusals: [] },

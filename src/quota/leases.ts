@@ -133,7 +133,21 @@ export interface Group {
 /** The part of a claim that is decided at one group's ledgers. */
 interface Waiter {
   readonly asks: readonly Ask[]
+  /**
+   * Of one that was granted on a guess, `void`: another part of its claim was refused; `told`: the ledgers have said
+   * after all what they did, and know of it as if they had granted it.
+   */
+  fate?: 'void' | 'told'
   done(no: Refusal | undefined, origin: Reply['origin'], nowUs: number): void
+}
+
+/** What became of a visit after all. */
+interface Correction {
+  /** What was made of it here. */
+  readonly reply: Reply
+  readonly late: Answer
+  /** Of what each purse owed, all that had leaked when that was made. */
+  readonly leaked: readonly Purse['leaked'][]
 }
 
 /** A visit under way, and what it was about. */
@@ -145,6 +159,8 @@ interface Errand {
   readonly visit: Visit
   readonly sentMs: number
 }
+
+const NOBODY: readonly Ask[] = []
 
 export function createLeaseStore({ authority, clock, timers, leases }: LeaseStoreOptions): LeaseStore {
   const terms = { leases, closing: false, authority }
@@ -202,12 +218,14 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     return purses.get(account.key) ?? purseOf(account)
   }
 
-  /** Undoes a part of a claim of which another part was refused. */
-  function giveBack({ account, requests, tokens, micros }: Ask, origin: Reply['origin']): void {
+  /**
+   * Undoes a part of a claim of which another part was refused. `grantedUs` by the clock of the ledgers; undefined where
+   * it is not known whether they charged it: then they are not told to give it back.
+   */
+  function giveBack({ account, requests, tokens, micros }: Ask, grantedUs: number | undefined): void {
     const purse = keptOf(account)
-    // Where it is not known whether the ledgers charged it, they are not told to give it back.
-    if (origin !== 'unsure')
-      move(purse, { requests: -requests, tokens: -tokens, micros: -micros }, purse.toldUs)
+    if (grantedUs !== undefined)
+      move(purse, { requests: -requests, tokens: -tokens, micros: -micros }, grantedUs)
     freeSlot(purse, clock.now())
     soil(purse, 'soon')
   }
@@ -240,7 +258,8 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         // A lease that runs out soon is renewed before anybody has to wait for it.
         if (runsLow(purse, nowMs, terms)) soil(purse, 'soon')
       }
-      return { ok: true, origin: 'lease', nowUs: toldUs, atMs: nowMs, levels: levelsOf(claim, nowMs) }
+      const levels = levelsOf(claim, nowMs)
+      return { ok: true, origin: 'lease', nowUs: toldUs, atMs: nowMs, levels, unsure: NOBODY }
     }
     const refusal = refusedAlready([...rest.values()].flat(), nowMs)
     if (refusal !== undefined) return toRefused(claim, refusal, nowMs)
@@ -253,26 +272,36 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
 
   /** Takes what is in hand, and asks the ledgers for the rest. What was taken goes back when a part is refused. */
   function decideThere(claim: Claim, rest: Map<Group, Ask[]>, nowMs: number): Grant | Promise<Grant> {
-    const taken: [ask: Ask, by: Reply['origin']][] = []
+    const taken: [ask: Ask, grantedUs: number][] = []
+    const granted: [waiter: Waiter, by: Reply['origin'], nowUs: number][] = []
+    // Of money only the ledgers decide, and its period is by their clock, not by ours.
+    let decidedUs = 0
     for (const ask of claim.asks) {
       const purse = purseOf(ask.account)
       if (rest.has(purse.group)) continue
       spend(purse, ask)
-      taken.push([ask, 'store'])
+      const grantedUs = toLedgerUs(purse, nowMs)
+      taken.push([ask, grantedUs])
+      decidedUs = Math.max(decidedUs, grantedUs)
     }
     let missing = rest.size
     let worst: Refusal | undefined
     let origin: Reply['origin'] = 'store'
-    let decidedUs = 0
     let grant: Grant | undefined
     let resolve: ((grant: Grant) => void) | undefined
 
     function finish(): void {
       if (worst === undefined) {
         const atMs = clock.now()
-        grant = { ok: true, origin, nowUs: decidedUs, atMs, levels: levelsOf(claim, atMs) }
+        const unsure = granted.filter(([, by]) => by === 'unsure').flatMap(([{ asks }]) => asks)
+        grant = { ok: true, origin, nowUs: decidedUs, atMs, levels: levelsOf(claim, atMs), unsure }
       } else {
-        for (const [ask, by] of taken) giveBack(ask, by)
+        for (const [ask, grantedUs] of taken) giveBack(ask, grantedUs)
+        for (const [waiter, by, nowUs] of granted) {
+          const isCharged = by !== 'unsure' || waiter.fate === 'told'
+          if (!isCharged) waiter.fate = 'void'
+          for (const ask of waiter.asks) giveBack(ask, isCharged ? nowUs : undefined)
+        }
         grant =
           worst.kind === 'unavailable'
             ? { ok: false, kind: 'unavailable' }
@@ -282,18 +311,19 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     }
 
     for (const [group, asks] of rest) {
-      group.waiting.push({
+      const waiter: Waiter = {
         asks,
         done(no, by, nowUs) {
           missing -= 1
-          decidedUs = Math.max(decidedUs, nowUs)
+          if (by === 'store') decidedUs = Math.max(decidedUs, nowUs)
           if (no === undefined) {
-            for (const ask of asks) taken.push([ask, by])
+            granted.push([waiter, by, nowUs])
             if (by !== 'store') origin = by
           } else worst = worse(worst, no)
           if (missing === 0) finish()
         },
-      })
+      }
+      group.waiting.push(waiter)
       serve(group, nowMs)
     }
     // One trip for all of them where the ledgers lie together. A claim waits for nothing, and takes along what does.
@@ -464,14 +494,12 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
         purse.dirty = true
         lively.add(purse)
       })
+      if (reply !== undefined) hearLate(errand, reply)
       for (const waiter of waiters) waiter.done(UNAVAILABLE, 'unsure', 0)
       if (group.waiting.length > 0) serve(group, nowMs)
       return
     }
     const { answer, origin, owed } = reply
-    void reply.late?.then((late) => {
-      if (late !== undefined && !late.stale) correct(errand, reply, late)
-    })
     errand.purses.forEach((purse, i) => {
       const standing = answer.standings[i]
       if (standing !== undefined) {
@@ -500,6 +528,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       if (debt !== undefined && !isNothing(debt))
         keep(purse, debt, { startUs: (visit.reports[i] as Report).movedStartUs, nowMs }, terms)
     })
+    hearLate(errand, reply)
     // Each is told what was left behind it, not behind all that were decided with it.
     for (const [i, { asks }] of waiters.entries())
       if (answer.refusals[i] === undefined) for (const ask of asks) chargeLater(keptOf(ask.account), ask, 1)
@@ -532,24 +561,39 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
     if (more || (terms.closing && origin === 'store')) serve(group, nowMs)
   }
 
+  /** What was answered here in place of the ledgers is corrected when they answer after all. */
+  function hearLate(errand: Errand, reply: Reply): void {
+    if (reply.late === undefined) return
+    const leaked = errand.purses.map((purse) => purse.leaked)
+    void reply.late.then((late) => {
+      if (late !== undefined && !late.stale) correct(errand, { reply, late, leaked })
+    })
+  }
+
   /**
    * A visit that was given up was done all the same: what was told of it here was a guess. Whom the ledgers charged and
-   * we refused gets it back, whom they refused and we let in is charged, and what was kept to be told again is told.
-   * Of money the ledgers tell by themselves, at the next visit.
+   * we refused gets it back, whom they refused and we let in is charged, and what was kept to be told again is not told,
+   * or taken back where that is on its way already. `leaked`: what had leaked before. Of money the ledgers tell by
+   * themselves, at the next visit.
    */
-  function correct({ visit }: Errand, { answer, owed }: Reply, late: Answer): void {
+  function correct({ visit, waiters }: Errand, { reply, late, leaked }: Correction): void {
+    const { stale, refusals } = reply.answer
+    const isLetIn = (at: number): boolean =>
+      !stale && refusals[at] === undefined && waiters[at]?.fate !== 'void'
     visit.reports.forEach(({ account }, at) => {
       const purse = keptOf(account)
-      const kept = owed?.[at] ?? NO_UNITS
-      // Units that leak meanwhile are taken back as far as they are still there; money does not leak.
-      purse.owed = {
-        requests: Math.max(purse.owed.requests - Math.max(kept.requests, 0), 0),
-        tokens: Math.max(purse.owed.tokens - Math.max(kept.tokens, 0), 0),
-        micros: purse.owed.micros,
+      const kept = reply.owed?.[at] ?? NO_UNITS
+      const takeBack = (kind: 'requests' | 'tokens'): number => {
+        const owed = Math.max(purse.owed[kind], 0)
+        const here = Math.min(owed, Math.max(kept[kind], 0))
+        purse.owed = { ...purse.owed, [kind]: purse.owed[kind] - here }
+        // What has leaked meanwhile is nobody's any more.
+        const gone = Math.max(purse.leaked[kind] - (leaked[at]?.[kind] ?? 0), 0)
+        return Math.max(Math.floor(kept[kind] - here - gone), 0)
       }
-      let units = NO_UNITS
+      let units: Units = { requests: -takeBack('requests'), tokens: -takeBack('tokens'), micros: 0 }
       visit.claims.forEach((parts, i) => {
-        const sign = Number(answer.refusals[i] === undefined) - Number(late.refusals[i] === undefined)
+        const sign = Number(isLetIn(i)) - Number(late.refusals[i] === undefined)
         for (const part of parts) {
           if (sign === 0 || part.at !== at) continue
           units = sum(units, { requests: sign * part.requests, tokens: sign * part.tokens, micros: 0 })
@@ -559,6 +603,7 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       move(purse, units, late.nowUs)
       soil(purse, isBusy(purse, terms) ? 'later' : 'soon')
     })
+    for (const [i, waiter] of waiters.entries()) if (isLetIn(i)) waiter.fate = 'told'
   }
 
   // --- looking -----------------------------------------------------------------------------------------------------
@@ -657,7 +702,12 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
           const purse = keptOf(account)
           const moved = toMoved(
             settlement,
-            { ask, rate: purse.account.tokens, levels: settlement.grant.levels[i] },
+            {
+              ask,
+              rate: purse.account.tokens,
+              levels: settlement.grant.levels[i],
+              sharedBy: purse.sharedBy,
+            },
             nowMs,
           )
           const moves = !isNothing(moved)

@@ -24,7 +24,7 @@ import { createAccounts, isOwn, toShare } from './account.ts'
 import { remaining } from './bucket.ts'
 import { createCalibration, INITIAL_BYTES_PER_TOKEN } from './calibration.ts'
 import { createPacing, type Turn } from './pacing.ts'
-import { type SubjectLimits, toShown } from './shown.ts'
+import { type SubjectLimits, toForeseen, toShown } from './shown.ts'
 import type { Account, Ask, Claim, Grant, Granted, Levels, Refused, Store, Timers } from './store.ts'
 import { budgetRefusalText, durationText, refusalText, reservedText } from './words.ts'
 
@@ -61,6 +61,12 @@ export interface Meter {
   headers(of: Hold | GatewayError): readonly HeaderLine[]
   /** How the limits of some subjects stand, without taking anything; those without limits are left out. */
   look(subjects: readonly Subject[]): Promise<readonly SubjectLimits[]>
+  /** What the gate would say of those deployments now that it would not let pass; takes nothing. */
+  foresee(
+    deployments: readonly Deployment[],
+    request: ModelRequest,
+    by: { readonly caller: Caller; readonly decision: Decision },
+  ): Promise<ReadonlyMap<Deployment, Refusal>>
   /** What of a deployment has limits: itself and its provider; the same objects as the gate's. */
   subjects(deployment: Deployment): readonly Subject[]
   /** Reservations not settled yet, those of the gate included. */
@@ -116,11 +122,8 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   const open = new Map<string, Reservation>()
   const reserved = new Map<string, number>()
   const refusals = new WeakMap<GatewayError, { readonly claim: Claim; readonly levels: readonly Levels[] }>()
-  /** What was reckoned with for a request, and whose it is, for the gate. */
-  const reckoned = new WeakMap<
-    ModelRequest,
-    Pick<Most, 'outputTokens' | 'bytesPerToken'> & { readonly agent: string }
-  >()
+  /** What was reckoned with for a request, for the gate. */
+  const reckoned = new WeakMap<ModelRequest, Reckoned>()
   const calibration = createCalibration()
   const pacing = createPacing({ clock, timers })
   const gated = new WeakMap<Deployment, readonly Account[]>()
@@ -234,17 +237,30 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     return found
   }
 
+  /** What a deployment's own limits would be asked for. */
+  function gateAsks(deployment: Deployment, request: ModelRequest, known: Reckoned | undefined): Ask[] {
+    const price = priceOf(deployment, request.model)
+    return toAsks(accountsOf(deployment), request, {
+      outputTokens: known?.outputTokens ?? outputTokens(request, undefined),
+      bytesPerToken: known?.bytesPerToken ?? INITIAL_BYTES_PER_TOKEN,
+      bound: price && toBound([price]),
+    })
+  }
+
+  function reckon(request: ModelRequest, agent: string, { obligations }: Decision): Reckoned {
+    return {
+      agent,
+      outputTokens: outputTokens(request, obligations.maxOutputTokens),
+      bytesPerToken: calibration.bytesPerToken(agent),
+    }
+  }
+
   const gate: Gate = {
     async enter(deployment, request, patience): Promise<Hold | Refusal | undefined> {
       const subjects = accountsOf(deployment)
       if (subjects.length === 0) return undefined
-      const price = priceOf(deployment, request.model)
       const known = reckoned.get(request)
-      const asks = toAsks(subjects, request, {
-        outputTokens: known?.outputTokens ?? outputTokens(request, undefined),
-        bytesPerToken: known?.bytesPerToken ?? INITIAL_BYTES_PER_TOKEN,
-        bound: price && toBound([price]),
-      })
+      const asks = gateAsks(deployment, request, known)
       const claim: Claim = { id: ids(), asks }
       const agent = known?.agent
       const lineMs = patience === undefined || agent === undefined ? 0 : longestWaitMs(subjects)
@@ -265,10 +281,9 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   return {
     async reserve(caller, request, decision, shared = [], terms = {}) {
       const { priceBound: bound, signal } = terms
-      const output = outputTokens(request, decision.obligations.maxOutputTokens)
       const agent = caller.agent.name
-      const known = { outputTokens: output, bytesPerToken: calibration.bytesPerToken(agent) }
-      reckoned.set(request, { ...known, agent })
+      const known = reckon(request, agent, decision)
+      reckoned.set(request, known)
       const subjects = [...limited(caller.subjects), ...limited(shared)]
       if (subjects.length === 0) return NO_HOLD
       const claim: Claim = { id: ids(), asks: toAsks(subjects, request, { ...known, bound }) }
@@ -318,6 +333,23 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
       return (await store.look(limited(subjects))).map((inHand) => toShown(inHand, clock.wall()))
     },
 
+    async foresee(deployments, request, { caller, decision }) {
+      const known = reckon(request, caller.agent.name, decision)
+      const accounts = [...new Set(deployments.flatMap(accountsOf))]
+      const stand = new Map((await store.look(accounts)).map((inHand) => [inHand.account, inHand]))
+      const full = new Map<Deployment, Refusal>()
+      for (const deployment of deployments) {
+        for (const ask of gateAsks(deployment, request, known)) {
+          const inHand = stand.get(ask.account)
+          const refusal = inHand && toForeseen(inHand, ask)
+          const before = full.get(deployment)
+          if (refusal !== undefined && (before === undefined || refusal.waitMs > before.waitMs))
+            full.set(deployment, refusal)
+        }
+      }
+      return full
+    },
+
     subjects: (deployment) => accountsOf(deployment).map(({ subject }) => subject),
     openHolds: () => open.size,
     waiting: () => pacing.waiting,
@@ -339,6 +371,8 @@ interface Most {
   readonly bytesPerToken: number
   readonly bound: PriceBound | undefined
 }
+
+type Reckoned = Pick<Most, 'outputTokens' | 'bytesPerToken'> & { readonly agent: string }
 
 /** How long a request may queue at most, whichever limit it is for. */
 function longestWaitMs(subjects: readonly Account[]): number {

@@ -54,6 +54,8 @@ export function createOutageAuthority(options: OutageOptions): OutageAuthority {
   const { redis, shadow, onOutage, replicas, timers, log, random, onChange = () => {} } = options
   let up = false
   let failures = 0
+  /** Somebody has waited in vain: until Redis has answered a probe, or is given up, nobody else waits for it. */
+  let inDoubt = false
   let pending = 0
   let fleet = 1
   let beating: Promise<void> | undefined
@@ -72,6 +74,7 @@ export function createOutageAuthority(options: OutageOptions): OutageAuthority {
   function open(reason: string): void {
     if (!up || closed) return
     up = false
+    inDoubt = false
     log.warn({ reason, onOutage, replicas: divisor() }, 'redis is away: limits are decided here')
     onChange(false)
     beatLater()
@@ -79,16 +82,19 @@ export function createOutageAuthority(options: OutageOptions): OutageAuthority {
 
   function close(): void {
     failures = 0
-    if (up || closed) return
-    up = true
-    log.info({ replicas: fleet }, 'redis decides the limits')
-    onChange(true)
+    if (closed || (up && !inDoubt)) return
+    inDoubt = false
+    if (!up) {
+      up = true
+      log.info({ replicas: fleet }, 'redis decides the limits')
+      onChange(true)
+    }
     onReturn()
   }
 
   function beatLater(): void {
     cancelBeat()
-    const ms = up ? HEARTBEAT_MS : PROBE_MS
+    const ms = inDoubt ? 0 : up ? HEARTBEAT_MS : PROBE_MS
     if (!closed) cancelBeat = timers.after(ms * (0.8 + 0.4 * random()), () => void beat())
   }
 
@@ -127,6 +133,7 @@ export function createOutageAuthority(options: OutageOptions): OutageAuthority {
     const slow = error instanceof StoreFailure && error.reason === 'timeout'
     if (failures >= FAILURES_TO_OPEN || (slow && pending > 0))
       open(error instanceof Error ? error.message : String(error))
+    else if (slow && up) inDoubt = true
   }
 
   // --- deciding here -------------------------------------------------------------------------------------------
@@ -223,13 +230,17 @@ export function createOutageAuthority(options: OutageOptions): OutageAuthority {
     },
 
     visit(visits) {
-      if (!up) return visits.map((visit) => decideHere(visit, 'local'))
+      // A request visits its agent's ledgers and then those of one provider after the other: it waits for one of them.
+      if (!up || inDoubt) return visits.map((visit) => decideHere(visit, 'local'))
       pending++
       return redis.visit(visits, fleet).then((answers) => {
         pending--
         const failure = answers.find((answer) => answer instanceof StoreFailure && !answer.alone)
         if (failure === undefined) failures = 0
-        else failed(failure)
+        else {
+          failed(failure)
+          if (inDoubt) void beat()
+        }
         const broken = answers.find((answer) => answer instanceof StoreFailure && answer.alone)
         if (broken instanceof StoreFailure) complain(broken)
         return visits.map((visit, i): Reply => {

@@ -43,6 +43,8 @@ export interface Purse {
   /** Charged here while the ledgers could not be reached. It leaks as the bucket would: not always whole. */
   owed: Units
   owedMs: number
+  /** All that ever leaked of it. */
+  leaked: Pick<Units, 'requests' | 'tokens'>
   /** When the ledgers' own bucket is full, as last told by them: only then what is owed begins to leak. */
   fullMs: { requests: number; tokens: number }
   /** Slots of this replica as the ledgers know them; NaN where that is not known. */
@@ -73,10 +75,12 @@ interface Doubt {
   /** The first of them, and when it was sent. */
   readonly generation: number
   readonly sentMs: number
-  /** Moved by what they said, if they were done. */
+  /** The period to which the money that they told belongs, by its start in µs. */
+  readonly startUs: number
+  /** Moved by what they told, if they were done in that period, without what is told once more all the same. */
   readonly told: number
-  /** Of that, what is told once more all the same. */
-  readonly kept: number
+  /** The same in any other period: only charges count there. */
+  readonly charged: number
 }
 
 interface Denial {
@@ -149,6 +153,8 @@ const READY_MS = 1_000
 /** A refusal is remembered at most this long, one for slots shorter: nobody knows when they come back. */
 const DENIED_MS = 1_000
 const DENIED_SLOTS_MS = 100
+/** Visits that were never answered are one question to the ledgers for so long, well within what those remember. */
+const DOUBT_MS = HEARD_US / 2000
 /** How long an account that does nothing stays known. */
 const IDLE_MS = 2_000
 /** What the ledgers said so lately is good enough for somebody who only looks. */
@@ -174,6 +180,7 @@ export function emptyPurse(account: Account, group: Group, nowMs: number): Purse
     movedStartUs: 0,
     owed: NO_UNITS,
     owedMs: 0,
+    leaked: NO_UNITS,
     fullMs: { requests: 0, tokens: 0 },
     slotsTold: 0,
     doubt: undefined,
@@ -332,17 +339,27 @@ export function toMoved(
     ask,
     rate,
     levels,
-  }: { readonly ask: Ask; readonly rate: Rate | undefined; readonly levels: Levels | undefined },
+    sharedBy,
+  }: {
+    readonly ask: Ask
+    readonly rate: Rate | undefined
+    readonly levels: Levels | undefined
+    /** Among how many replicas the limit is shared now. */
+    readonly sharedBy: number
+  },
   nowMs: number,
 ): Units {
   const { budget } = ask.account
-  const isSure = grant.origin !== 'unsure'
+  const isSure = !grant.unsure.includes(ask)
   let tokens = rate === undefined || usedTokens === undefined ? 0 : usedTokens - ask.tokens
   if (rate !== undefined && tokens < 0) {
     // By the interval of its time; since then it may have refilled by that or by a new one, whichever is quicker.
     const { intervalUs } = ask.account.tokens ?? rate
-    const refilled = (Math.max(nowMs - grant.atMs, 0) * 1000) / Math.min(intervalUs, rate.intervalUs)
-    const least = Math.max(Math.floor((levels?.tokens ?? 0) / intervalUs - refilled), 0)
+    const { tokens: levelUs = 0, sharedBy: sharedThen = 1 } = levels ?? {}
+    const elapsedUs = Math.max(nowMs - grant.atMs, 0) * 1000
+    // A share is so much slower; the whole is what refilled as soon as it is not shared any more.
+    const refilled = elapsedUs / (Math.min(intervalUs, rate.intervalUs) * Math.min(sharedThen, sharedBy))
+    const least = Math.max(Math.floor(levelUs / (intervalUs * sharedThen) - refilled), 0)
     tokens = isSure ? -Math.min(-tokens, least) : 0
   }
   let micros = budget === undefined || usedMicros === undefined ? 0 : usedMicros - ask.micros
@@ -529,13 +546,16 @@ function aheadOf(purse: Purse, nowMs: number, terms: Terms): Units {
  * refill all the while, and the same second must not be counted twice.
  */
 function leak(purse: Purse, nowMs: number, { authority }: Terms): void {
-  const { owed } = purse
-  if (!isNothing(owed))
-    purse.owed = {
-      requests: stillOwed(purse, 'requests', nowMs, authority.divisor),
-      tokens: stillOwed(purse, 'tokens', nowMs, authority.divisor),
-      micros: owed.micros,
+  const { owed, leaked } = purse
+  if (!isNothing(owed)) {
+    const requests = stillOwed(purse, 'requests', nowMs, authority.divisor)
+    const tokens = stillOwed(purse, 'tokens', nowMs, authority.divisor)
+    purse.owed = { requests, tokens, micros: owed.micros }
+    purse.leaked = {
+      requests: leaked.requests + owed.requests - requests,
+      tokens: leaked.tokens + owed.tokens - tokens,
     }
+  }
   purse.owedMs = nowMs
 }
 
@@ -565,7 +585,7 @@ export function keep(
 /** Notes a visit that was not answered, and what of its report is told again. Only money does not mend itself. */
 export function noteDoubt(
   purse: Purse,
-  { moved, owed }: Report,
+  { moved, movedStartUs, owed }: Report,
   {
     generation,
     sentMs,
@@ -573,12 +593,17 @@ export function noteDoubt(
   }: { readonly generation: number; readonly sentMs: number; readonly kept: Units },
 ): void {
   if (purse.account.budget === undefined) return
-  const { doubt } = purse
+  // Of a visit so long ago the ledger may know nothing any more, although it knows of a later one: what may have been
+  // given back by it is not given back again.
+  const doubt = purse.doubt !== undefined && sentMs - purse.doubt.sentMs > DOUBT_MS ? undefined : purse.doubt
+  const told = moved.micros + owed.micros
+  const before = (doubt?.startUs === movedStartUs ? doubt.told : doubt?.charged) ?? 0
   purse.doubt = {
     generation: doubt?.generation ?? generation,
     sentMs: doubt?.sentMs ?? sentMs,
-    told: (doubt?.told ?? 0) + moved.micros + owed.micros,
-    kept: (doubt?.kept ?? 0) + kept.micros,
+    startUs: movedStartUs,
+    told: before + told - kept.micros,
+    charged: (doubt?.charged ?? 0) + Math.max(told, 0) - Math.max(kept.micros, 0),
   }
 }
 
@@ -597,11 +622,12 @@ export function settleDoubt(
   purse.doubt = undefined
   if (account.budget === undefined) return false
   const sinceUs = (nowMs - doubt.sentMs) * 1000
+  const { startUs } = periodOf(account.budget.period, nowUs)
   // The money of another period is nobody's any more.
-  if (nowUs - sinceUs < periodOf(account.budget.period, nowUs).startUs) return false
+  if (nowUs - sinceUs < startUs) return false
   if (heard.generation === 0 && sinceUs > HEARD_US - LEASE_MS * 1000) return false
   const booked = heard.generation >= doubt.generation ? heard.micros : 0
-  const micros = doubt.told - doubt.kept - booked
+  const micros = (doubt.startUs === startUs ? doubt.told : doubt.charged) - booked
   if (micros === 0) return false
   move(purse, { requests: 0, tokens: 0, micros }, nowUs)
   return true

@@ -2,13 +2,13 @@
 // by leases.ts.
 
 import type { ErrorCode } from '../errors.ts'
-import type { Agent, Rate, Subject } from '../types.ts'
+import type { Agent, Rate, Refusal, Subject } from '../types.ts'
 import { toShare } from './account.ts'
 import type { Backing } from './backing.ts'
-import { remaining } from './bucket.ts'
+import { remaining, waitForUs } from './bucket.ts'
 import type { Spent } from './leases.ts'
 import { periodOf } from './period.ts'
-import type { Account, InHand } from './store.ts'
+import { type Account, type Ask, CONCURRENCY_WAIT_US, type InHand } from './store.ts'
 
 /** The limits of one subject; a kind that is absent is unlimited. Null is what nobody could tell. */
 export interface SubjectLimits {
@@ -133,6 +133,30 @@ export function isFull(limits: readonly SubjectLimits[]): ErrorCode | undefined 
   if (limits.some(({ requests, tokens }) => isNone(requests?.left) || isNone(tokens?.left)))
     return 'rate_limit_exceeded'
   return limits.some(({ concurrency }) => isNone(concurrency?.left)) ? 'concurrency_exceeded' : undefined
+}
+
+/** What an ask would be refused with as its account stands, by the longest wait; what nobody knows refuses nothing. */
+export function toForeseen(inHand: InHand, ask: Ask): Refusal | undefined {
+  const { account, levels, toldBy, nowUs, lease, slotsOfAll, slotsReady, spentMicros } = inHand
+  if (toldBy === 'nobody') return undefined
+  const { subject, budget } = account
+  const { requests, tokens, concurrency } = levels.sharedBy > 1 ? toShare(account, levels.sharedBy) : account
+  const waits: [Refusal['kind'], number][] = []
+  if (requests !== undefined)
+    waits.push(['requests', waitForUs(levels.requests ?? 0, requests, ask.requests)])
+  if (tokens !== undefined) waits.push(['tokens', waitForUs(levels.tokens ?? 0, tokens, ask.tokens)])
+  if (concurrency !== undefined && slotsOfAll - slotsReady >= concurrency)
+    waits.push(['concurrency', CONCURRENCY_WAIT_US])
+  // Money of this replica's lease is there for its next requests.
+  if (
+    budget !== undefined &&
+    spentMicros - lease.micros + Math.min(ask.micros, budget.micros) > budget.micros
+  )
+    waits.push(['budget', periodOf(budget.period, nowUs).endUs - nowUs])
+  let worst: Refusal | undefined
+  for (const [kind, waitUs] of waits)
+    if (waitUs > 0 && waitUs / 1000 > (worst?.waitMs ?? 0)) worst = { kind, subject, waitMs: waitUs / 1000 }
+  return worst
 }
 
 /** Less than one; what nobody knows is not nothing. */

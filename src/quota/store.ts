@@ -60,6 +60,8 @@ export interface Granted {
   readonly atMs: number
   /** After the taking, in the order of the asks. */
   readonly levels: readonly Levels[]
+  /** Asks that were decided as `unsure`; the others are charged, or owed. */
+  readonly unsure: readonly Ask[]
 }
 
 /** Nothing was taken. With several reasons: money, else the one with the longest wait. */

@@ -11,6 +11,7 @@ import { withholdUsage } from '../formats/stage.ts'
 import type {
   Agent,
   Arrival,
+  Callee,
   Candidate,
   Decision,
   Deployment,
@@ -30,7 +31,7 @@ const NO_STAGES = [] as const
 /** What the router knows of a deployment's health. */
 export interface HealthView {
   /** False while the deployment is held back. */
-  isAvailable(deployment: string, klass?: Agent['class']): boolean
+  isAvailable(callee: Callee, klass?: Agent['class']): boolean
 }
 
 /** What the router knows of how busy a deployment is. */
@@ -136,6 +137,7 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
           (deployment): Candidate => ({
             tier,
             deployment,
+            callee: toCallee(deployment, request),
             barred: bar(deployment, request, pricedOnly),
             doubt: isProbablyTooLong(deployment, request) ? 'context' : undefined,
           }),
@@ -176,14 +178,15 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
   function order(
     { balance }: Tier,
     deployments: readonly Deployment[],
-    { cacheKey }: ModelRequest,
+    request: ModelRequest,
     { obligations }: Decision,
   ): readonly Deployment[] {
     if (deployments.length === 1) return deployments
+    const { cacheKey } = request
     const ordered = deployments
       .map((deployment) => ({
         deployment,
-        available: health.isAvailable(deployment.name, obligations.class),
+        available: health.isAvailable(toCallee(deployment, request), obligations.class),
         // Efraimidis–Spirakis: sorting by u^(1/weight) draws without replacement in proportion to the weights. With a
         // hash for u it is weighted rendezvous hashing: who loses one deployment does not move the others.
         key:
@@ -201,6 +204,10 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
     }
     return ordered.map(({ deployment }) => deployment)
   }
+}
+
+function toCallee({ name, provider, model }: Deployment, request: ModelRequest): Callee {
+  return model === undefined && provider !== undefined ? { deployment: name, model: request.model } : name
 }
 
 /** A restricted field keeps a request from every provider that does not list it. */

@@ -229,6 +229,15 @@ export function secretAges(keyring: Pick<Keyring, 'states'>, nowMs: number) {
     )
 }
 
+/** Each with its age, and what went wrong when it was read the last time; none with its value. */
+export function secretsShown(keyring: Pick<Keyring, 'states'>, nowMs: number) {
+  return keyring.states().map(({ reference, sinceMs, problem }) => ({
+    secret: reference,
+    ageSeconds: sinceMs === undefined ? undefined : Math.max(0, Math.round((nowMs - sinceMs) / 1000)),
+    problem,
+  }))
+}
+
 /** What `sluice check` says of the secrets: every problem at once, nothing kept. */
 export async function verifySecrets(
   snapshot: Pick<Snapshot, 'providers' | 'admin' | 'redis' | 'secrets'>,

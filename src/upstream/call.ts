@@ -6,6 +6,7 @@ import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Format, QuotaLeft } from '../formats/format.ts'
 import type {
   Attempt,
+  Callee,
   Candidate,
   Clock,
   Deployment,
@@ -17,6 +18,7 @@ import type {
   Reason,
   Refusal,
   Reply,
+  Trace,
   Usage,
 } from '../types.ts'
 import {
@@ -56,8 +58,11 @@ import type { Timers } from './timers.ts'
 import { createWalk, type Ended, isAllowed, type Walk } from './walk.ts'
 
 export interface Upstream {
-  /** How each place of a plan would be judged now, in its order; nothing is called and nothing taken. */
-  foresee(plan: Plan): readonly PlaceSeen[]
+  /**
+   * How each place of a plan would be judged now, in its order; nothing is called and nothing taken. `full` is what the
+   * gate would say of each.
+   */
+  foresee(plan: Plan, full: ReadonlyMap<Deployment, Refusal>): readonly PlaceSeen[]
   /** Why a request may go nowhere along its plan, however well everybody is; undefined where it may. */
   refusal(plan: Plan, request: ModelRequest): GatewayError | undefined
   /** What went wrong is in the outcome; rejects only for a defect of ours. */
@@ -78,6 +83,7 @@ export interface Hands {
   /** Filled in as attempts are made. */
   readonly attempts: Attempt[]
   readonly signal: AbortSignal
+  readonly trace?: Trace | undefined
 }
 
 export interface UpstreamDeps {
@@ -105,7 +111,10 @@ const LEAST_TIME_MS = 5
 export function createUpstream(deps: UpstreamDeps): Upstream {
   const { health, hints, keys, pace, retries, hedges, clock, timers } = deps
   return {
-    foresee: (plan) => plan.tiers.flatMap(({ candidates }) => candidates.map((one) => seePlace(one, plan))),
+    foresee: (plan, full) =>
+      plan.tiers.flatMap(({ candidates }) =>
+        candidates.map((one) => seePlace(one, plan, full.get(one.deployment))),
+      ),
     refusal: toUnpriced,
 
     async call(plan, request, reply, hands) {
@@ -124,22 +133,27 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     },
   }
 
-  function seePlace({ tier, deployment, barred, doubt }: Candidate, plan: Plan): PlaceSeen {
+  function seePlace(
+    { tier, deployment, callee, barred, doubt }: Candidate,
+    plan: Plan,
+    full: Refusal | undefined,
+  ): PlaceSeen {
     const { name, provider, kind } = deployment
-    const known = health.view().find((one) => one.deployment === name)
-    const parkedMs = provider === undefined ? 0 : keys.parkedMs(provider)
+    const known = health.look(callee)
+    const parkedMs = provider === undefined ? 0 : keys.parkedMs(provider, modelOf(callee))
     const seen = { tier: tier.name, deployment: name, state: known?.state ?? 'available' }
     const why = (): string => {
       if (barred !== undefined) return barred
       if (kind === 'reply') return 'a fixed reply, when nobody else has answered'
       if (doubt !== undefined) return 'context: the prompt is probably longer than its window'
       if (parkedMs > 0) return `every key is left alone for ${seconds(parkedMs)}`
+      if (known?.phase === 'held') return `${known.reason}: left alone for ${seconds(known.holdMs)}`
+      if (full !== undefined) return fullText(full)
       if (known === undefined) return 'available'
-      const { phase, reason, holdMs, share } = known
-      if (phase === 'held') return `${reason}: left alone for ${seconds(holdMs)}`
+      const { phase, reason, share } = known
       if (phase === 'probing') return `${reason}: one request at a time probes`
       if (phase === 'recovering') return `on its way back: ${Math.round(share * 100)} % of the traffic`
-      if (!health.isAvailable(name, plan.class)) return `${reason}: kept for others`
+      if (!health.isAvailable(callee, plan.class)) return `${reason}: kept for others`
       return share < 1 ? `${reason}: ${Math.round(share * 100)} % of the traffic` : 'available'
     }
     return { ...seen, reason: why() }
@@ -170,7 +184,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       const outcome = await tryCandidate(candidate, walk, forced)
       if (outcome !== undefined) return outcome
     }
-    return job.hands.signal.aborted ? left(job.hands.signal) : failed(toFailure(walk, job), walk.usedInVain)
+    const { usedInVain } = walk
+    const { signal } = job.hands
+    return signal.aborted ? left(signal, usedInVain) : failed(toFailure(walk, job), usedInVain)
   }
 
   async function tryAll(candidates: readonly Candidate[], walk: Walk, job: Job): Promise<Ended | undefined> {
@@ -193,7 +209,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     let retriesLeft = tier.retries
     let keysLeft = (deployment.provider?.keys.length ?? 0) - 1
     for (;;) {
-      if (hands.signal.aborted) return left(hands.signal)
+      if (hands.signal.aborted) return left(hands.signal, walk.usedInVain)
       if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return failed(tooLate(), walk.usedInVain)
       if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return undefined
       // What has never begun so soon will not now; the provider would work for nobody.
@@ -217,11 +233,12 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         case 'answered':
           return { answeredBy: by, usage: result.usage, error: undefined }
         case 'left':
+          if (result.usage === undefined) return left(hands.signal, walk.usedInVain)
           return left(hands.signal, result.usage, by)
         case 'refuse':
           // Whoever does not take it as it was put for him hides nothing of what went wrong before.
           if (walk.broken !== undefined) return undefined
-          return failed(toPassedError(result))
+          return failed(toPassedError(result), walk.usedInVain)
         case 'broken': {
           const error = toBrokenError(result.reason, plan, clock.now())
           const broken = { answeredBy: by, usage: result.usage, error }
@@ -246,10 +263,15 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         { ...failure, key: keyFault },
         {
           retriesLeft,
-          otherKey: keysLeft > 0 && deployment.provider !== undefined && keys.hasAnother(deployment.provider),
+          otherKey:
+            keysLeft > 0 &&
+            deployment.provider !== undefined &&
+            keys.hasAnother(deployment.provider, modelOf(candidate.callee)),
           attemptsLeft: plan.attempts - walk.calls,
           tiersLeft,
-          otherInTier: walk.othersInTier(candidate).some(({ name }) => health.isAvailable(name, plan.class)),
+          otherInTier: walk
+            .othersInTier(candidate)
+            .some(({ callee }) => health.isAvailable(callee, plan.class)),
           isAlone: !hasOther(candidate, walk, plan),
           patienceMs: tier.patienceMs,
           timeLeftMs: plan.deadlineAt - clock.now(),
@@ -289,7 +311,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const afterMs = hedge.afterMs ?? pace.p95(deployment.name)
     const second =
       afterMs !== undefined && (await isStillSilent(afterMs, first, race.won))
-        ? await beginSecond(candidate, walk, { ...job, leg: race.leg }, () => race.isWon)
+        ? await beginSecond(candidate, walk, { ...job, leg: race.leg, atOnce: true }, () => race.isWon)
         : undefined
     if (second === undefined) return { by: candidate, result: await first }
     const [one, two] = await Promise.all([first, second.result])
@@ -315,7 +337,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         one.deployment !== deployment &&
         one.doubt === undefined &&
         !walk.hasTried(one) &&
-        health.isAvailable(one.deployment.name, job.plan.class),
+        health.isAvailable(one.callee, job.plan.class),
     )
     if (
       by === undefined ||
@@ -328,7 +350,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (entered === undefined) return undefined
     if (!isWon() && !job.hands.signal.aborted) return { by, result: callOnce(by, entered, walk, job) }
     // It has come meanwhile: nothing was asked.
-    health.released(by.deployment.name, entered.entry)
+    health.released(by.callee, entered.entry)
     if (entered.hold !== undefined) job.hands.gate.leave(entered.hold, undefined, 0)
     return undefined
   }
@@ -366,6 +388,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       endedMs: 0,
       firstTokenMs: undefined,
       costMicros: 0,
+      spanId: hands.trace?.nextSpanId(),
     }
     if (job.force === true) forgetSkip(candidate, hands.attempts)
     hands.attempts.push(attempt)
@@ -398,27 +421,32 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const { deployment } = candidate
     if (deployment.kind === 'reply') return { entry: 'go', key: undefined, hold: undefined }
     let taken = takePlace(candidate, job)
-    if (taken === undefined && candidate.tier.patienceMs > 0)
+    if (taken === undefined && candidate.tier.patienceMs > 0 && job.atOnce !== true)
       taken = await takePatiently(candidate, walk, job)
     if (taken === undefined) return skip(candidate, job, 'skipped:unavailable')
     const { key, entry } = taken
     // Who has nobody else to ask does not wait for what another replica finds out.
     if (entry === 'probe' && job.force !== true && !(await hints.mayProbe(deployment.name))) {
-      health.released(deployment.name, entry)
+      health.released(candidate.callee, entry)
       return skip(candidate, job, 'skipped:unavailable')
     }
     let hold: Hold | Refusal | undefined
     try {
       // Whoever is asked for want of anybody else has waited once, and a probe holds up all others.
-      const waits = job.force !== true && entry !== 'probe'
-      const patience = waits ? { deadlineAt: job.plan.deadlineAt, signal: job.hands.signal } : undefined
+      const waits = job.force !== true && job.atOnce !== true && entry !== 'probe'
+      const { plan, hands } = job
+      // Whoever stands behind is left half of the time.
+      const deadlineAt = hasFallback(candidate, walk, plan)
+        ? (clock.now() + plan.deadlineAt) / 2
+        : plan.deadlineAt
+      const patience = waits ? { deadlineAt, signal: hands.signal } : undefined
       hold = await job.hands.gate.enter(deployment, job.request, patience)
     } catch (error) {
-      health.released(deployment.name, entry)
+      health.released(candidate.callee, entry)
       throw error
     }
     if (hold !== undefined && isRefusal(hold)) {
-      health.released(deployment.name, entry)
+      health.released(candidate.callee, entry)
       if (hold.kind === 'unavailable') walk.uncounted(candidate)
       job.limitWaitMs = Math.min(job.limitWaitMs, hold.waitMs)
       return skip(candidate, job, 'skipped:limit')
@@ -428,32 +456,35 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
 
   /** A key and the word of health; undefined while one of them is not to be had. */
   function takePlace(
-    { deployment }: Candidate,
+    { deployment, callee }: Candidate,
     { plan, request, hands, force }: Job,
   ): Pick<Entered, 'key' | 'entry'> | undefined {
     const { provider } = deployment
-    if (provider !== undefined && keys.parkedMs(provider) > 0) return undefined
+    const model = modelOf(callee)
+    if (provider !== undefined && keys.parkedMs(provider, model) > 0) return undefined
     // A second call goes to the next key, whatever the first one's was.
     const isFirst = !hands.attempts.some(
       (one) => one.deployment === deployment.name && one.outcome !== 'skipped',
     )
-    const entry = health.enter(deployment.name, { class: plan.class, force })
+    const entry = health.enter(callee, { class: plan.class, force })
     if (entry === 'held') return undefined
     const key =
-      provider === undefined ? undefined : keys.next(provider, isFirst ? request.cacheKey : undefined)
+      provider === undefined ? undefined : keys.next(provider, isFirst ? request.cacheKey : undefined, model)
     if (key !== 'parked') return { key, entry }
-    health.released(deployment.name, entry)
+    health.released(callee, entry)
     return undefined
   }
 
   /** Who is held back is worth a wait within the tier's patience when nobody else of the tier can answer. */
   async function takePatiently(candidate: Candidate, walk: Walk, job: Job) {
-    const { tier, deployment } = candidate
+    const { tier } = candidate
     const untilMs = Math.min(clock.now() + tier.patienceMs, job.plan.deadlineAt - LEAST_TIME_MS)
     for (;;) {
-      const others = walk.othersInTier(candidate).some(({ name }) => health.isAvailable(name, job.plan.class))
+      const others = walk
+        .othersInTier(candidate)
+        .some(({ callee }) => health.isAvailable(callee, job.plan.class))
       // Where the hold is over, somebody else is probing: a short look, again and again.
-      const waitMs = Math.ceil(holdMs(deployment)) + PROBE_LOOK_MS
+      const waitMs = Math.ceil(holdMs(candidate)) + PROBE_LOOK_MS
       if (others || clock.now() + waitMs > untilMs || job.hands.signal.aborted) return undefined
       await pause(waitMs, job.hands.signal)
       const taken = takePlace(candidate, job)
@@ -462,8 +493,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** How long until a deployment can be asked, as far as health and keys know. */
-  function holdMs({ name, provider }: Deployment): number {
-    return Math.max(health.holdMs(name), provider === undefined ? 0 : keys.parkedMs(provider))
+  function holdMs({ callee, deployment: { provider } }: Candidate): number {
+    return Math.max(
+      health.holdMs(callee),
+      provider === undefined ? 0 : keys.parkedMs(provider, modelOf(callee)),
+    )
   }
 
   function skip({ tier, deployment }: Candidate, { hands, request, force }: Job, reason: Reason): undefined {
@@ -507,6 +541,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         key: entered.key,
         maxOutputTokens: edits === undefined ? plan.maxOutputTokens : capBehind(said, plan, request),
         userAgent: deps.userAgent,
+        traceHeaders: hands.trace?.headers(attempt.spanId),
         edits,
       }),
       format,
@@ -519,13 +554,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       clock,
       timers,
       redact: deployment.provider === undefined ? undefined : keys.redact(deployment.provider),
-      onHead: (header) => noteQuota(deployment, entered.key, format.provider.quota(header, clock.wall())),
+      onHead: (header) => noteQuota(candidate, entered.key, format.provider.quota(header, clock.wall())),
       onCommit(firstTokenMs) {
         leg?.wins()
         attempt.firstTokenMs = firstTokenMs
         if (request.stream) pace.answered(deployment.name, firstTokenMs - attempt.startedMs)
         // It answers: whoever waits for this probe need not wait for the end of the answer.
-        entered.entry = health.answering(deployment.name, entered.entry)
+        entered.entry = health.answering(candidate.callee, entered.entry)
         attempt.outcome = 'answered'
         attempt.reason = '200'
         reply.header('x-sluice-tier', tier.name)
@@ -544,7 +579,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     result: Result,
     { hands, request, attempt }: Job & { attempt: Attempt },
   ): void {
-    const { deployment } = candidate
+    const { deployment, callee } = candidate
     if (deployment.kind === 'reply') return
     const { provider } = deployment
     const { entry, key, hold } = entered
@@ -553,25 +588,27 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     switch (result.outcome) {
       case 'answered': {
         const late = lateness(candidate, request, attempt)
-        if (late !== undefined) return health.late(deployment.name, entry, late)
-        return health.succeeded(deployment.name, entry)
+        if (late !== undefined) return health.late(callee, entry, late)
+        return health.succeeded(callee, entry)
       }
       // What the caller did says nothing of the provider, neither good nor bad.
       case 'refuse':
       case 'left':
-        return health.released(deployment.name, entry)
+        return health.released(callee, entry)
       case 'broken':
-        if (result.blameless) return health.released(deployment.name, entry)
-        return health.failed(deployment.name, entry, { reason: result.reason, retryAfterMs: undefined })
+        if (result.blameless) return health.released(callee, entry)
+        return health.failed(callee, entry, { reason: result.reason, retryAfterMs: undefined })
       case 'retry':
         if (result.blameless || isAboutRequest(result, deployment, request)) {
-          return health.released(deployment.name, entry)
+          return health.released(callee, entry)
         }
         if (key !== undefined && provider !== undefined && isKeyFault(result, deployment)) {
-          if (parks(result)) keys.park(provider, key, parkMs(result))
-          return health.released(deployment.name, entry)
+          const ms = parkMs(result)
+          if (result.park) keys.park(provider, key, ms)
+          else if (parks(result)) keys.limit(provider, key, { model: modelOf(callee), ms })
+          return health.released(callee, entry)
         }
-        return health.failed(deployment.name, entry, result)
+        return health.failed(callee, entry, result)
     }
   }
 
@@ -585,14 +622,15 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   function hasOther(candidate: Candidate, walk: Walk, plan: Plan): boolean {
     const attemptsLeft = plan.attempts - walk.calls
     const mayStay = mayCallAgain({ attemptsLeft, tiersLeft: walk.tiersBehind(candidate) })
-    return walk.behind(candidate).some(({ tier, deployment, doubt }) => {
+    return walk.behind(candidate).some(({ tier, deployment, callee, doubt }) => {
       if (doubt !== undefined) return false
       if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return false
       if (deployment.kind === 'reply') return false
       if (attemptsLeft <= 0 || (tier === candidate.tier && !mayStay)) return false
       const { provider } = deployment
-      const hasKey = provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider)
-      return hasKey && health.isAvailable(deployment.name, plan.class)
+      const hasKey =
+        provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider, modelOf(callee))
+      return hasKey && health.isAvailable(callee, plan.class)
     })
   }
 
@@ -602,19 +640,20 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       (candidate) =>
         candidate.deployment.kind !== 'reply' &&
         !hasTried(candidate) &&
-        (candidate.doubt !== undefined || health.isReluctant(candidate.deployment.name)),
+        (candidate.doubt !== undefined || health.isReluctant(candidate.callee)),
     )
   }
 
   /** A provider with several keys has a quota for each, as far as is known: an empty one is left alone, and no more. */
   function noteQuota(
-    { name, provider }: Deployment,
+    { callee, deployment: { provider } }: Candidate,
     key: Key | undefined,
     left: QuotaLeft | undefined,
   ): void {
     if (left === undefined || provider === undefined) return
-    if (provider.keys.length < 2) health.quota(name, left)
-    else if (key !== undefined && left.share === 0) keys.park(provider, key, left.resetMs)
+    if (provider.keys.length < 2) health.quota(callee, left)
+    else if (key !== undefined && left.share === 0)
+      keys.limit(provider, key, { model: modelOf(callee), ms: left.resetMs })
   }
 
   /**
@@ -624,7 +663,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   function leastBadFirst({ candidates, hasTried }: Walk): readonly Candidate[] {
     return candidates
       .filter((candidate) => candidate.deployment.kind !== 'reply' && !hasTried(candidate))
-      .sort((a, b) => health.holdMs(a.deployment.name) - health.holdMs(b.deployment.name))
+      .sort((a, b) => health.holdMs(a.callee) - health.holdMs(b.callee))
   }
 
   /** `provider/*` goes by the name of the model that was asked for, which is the caller's text. */
@@ -676,7 +715,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
 
   /** The shortest hold among those that are held back; Infinity where nobody is. */
   function shortestHoldMs({ candidates }: Walk): number {
-    const holds = candidates.map(({ deployment }) => holdMs(deployment))
+    const holds = candidates.map(holdMs)
     return Math.min(...holds.filter((ms) => ms > 0))
   }
 }
@@ -687,6 +726,8 @@ interface Job {
   readonly reply: Reply
   readonly hands: Hands
   readonly force?: boolean
+  /** Whoever cannot be asked now is not waited for. */
+  readonly atOnce?: boolean
   /** Makes a call one of several for the same answer. */
   readonly leg?: (attempt: Attempt) => Leg
   /** The shortest wait that a full limit of a provider named, in ms. */
@@ -716,6 +757,11 @@ function capBehind(said: string | undefined, plan: Plan, request: ModelRequest):
   return cap === undefined ? undefined : Math.max(cap - Math.ceil((said?.length ?? 0) / 4), 1)
 }
 
+/** Of `provider/*`: the model that is asked for, which has limits of its own. */
+function modelOf(callee: Callee): string | undefined {
+  return typeof callee === 'string' ? undefined : callee.model
+}
+
 // --- what it used ----------------------------------------------------------------------------------------------
 
 function usageOf(result: Result): Usage | undefined {
@@ -736,6 +782,11 @@ function sum(attempts: readonly Attempt[]): number | undefined {
     micros += attempt.costMicros
   }
   return micros
+}
+
+/** When a slot comes back nobody knows. */
+function fullText({ kind, subject, waitMs }: Refusal): string {
+  return `limit: full${kind === 'concurrency' ? '' : ` for ${seconds(waitMs)}`} (${subject.kind}:${kind})`
 }
 
 function seconds(ms: number): string {

@@ -12,13 +12,9 @@ export function failed(error: GatewayError, usage?: Usage): Ended {
   return { answeredBy: undefined, usage, error }
 }
 
-/** What was used until the caller went belongs to the one who was answering. */
+/** What was used until the caller went belongs to the one who was answering; nobody was, where none is given. */
 export function left(signal: AbortSignal, usage?: Usage, candidate?: Candidate): Ended {
-  return {
-    answeredBy: usage === undefined ? undefined : candidate,
-    usage,
-    error: toEndError(signal),
-  }
+  return { answeredBy: candidate, usage, error: toEndError(signal) }
 }
 
 export function tooLate(): GatewayError {

@@ -3,7 +3,7 @@
 
 import { type Edit, splice } from '../bytes/splice.ts'
 import type { Format } from '../formats/format.ts'
-import type { Candidate, ModelRequest, Span } from '../types.ts'
+import type { Candidate, ModelRequest, Provider, Span } from '../types.ts'
 import type { Key } from './keys.ts'
 import type { Exchange } from './kind.ts'
 
@@ -14,6 +14,8 @@ export interface ExchangeParts {
   readonly key: Key | undefined
   readonly maxOutputTokens: number | undefined
   readonly userAgent: string
+  /** Trace context, where there is one: name, value, name, value. */
+  readonly traceHeaders?: readonly string[] | undefined
   /** More places where the body changes, in the order in which they stand. */
   readonly edits?: readonly Edit[] | undefined
 }
@@ -40,7 +42,7 @@ export function createExchange(parts: ExchangeParts): Exchange {
 }
 
 function toHeaders(
-  { candidate, request, format, userAgent }: ExchangeParts,
+  { candidate, request, format, userAgent, traceHeaders }: ExchangeParts,
   bytes: number,
   key: Key | undefined,
 ): string[] {
@@ -51,17 +53,29 @@ function toHeaders(
     String(bytes),
     'accept',
     request.stream ? 'text/event-stream' : 'application/json',
-    // Asked for as it is: a compressed stream would have to be buffered to be read.
-    'accept-encoding',
-    'identity',
-    'user-agent',
-    userAgent,
   ]
-  if (key !== undefined) headers.push(...format.provider.credential(key.value))
-  const configured = candidate.deployment.provider?.headers
-  if (configured !== undefined)
-    for (const name of Object.keys(configured)) headers.push(name, configured[name] as string)
+  addOwnHeaders(headers, { provider: candidate.deployment.provider, format, key, userAgent })
+  if (traceHeaders !== undefined && candidate.deployment.provider?.headers.traceparent === undefined)
+    headers.push(...traceHeaders)
   return headers
+}
+
+/** Adds what every request to a provider says, whatever it asks for. */
+export function addOwnHeaders(
+  headers: string[],
+  {
+    provider,
+    format,
+    key,
+    userAgent,
+  }: Pick<ExchangeParts, 'format' | 'key' | 'userAgent'> & { readonly provider: Provider | undefined },
+): void {
+  // Asked for as it is: a compressed stream would have to be buffered to be read.
+  headers.push('accept-encoding', 'identity', 'user-agent', userAgent)
+  if (key !== undefined) headers.push(...format.provider.credential(key.value))
+  const configured = provider?.headers
+  if (configured === undefined) return
+  for (const name of Object.keys(configured)) headers.push(name, configured[name] as string)
 }
 
 /** Where the client's bytes change for this deployment, in the order in which they stand. */

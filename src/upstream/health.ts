@@ -9,8 +9,8 @@
 // when a provider says so; `unavailable`. All but the first last until traffic is back, and at least half a minute.
 
 import type { QuotaLeft } from '../formats/format.ts'
-import type { Agent, Clock, Reason } from '../types.ts'
-import type { Hint, Hints } from './hints.ts'
+import type { Agent, Callee, Clock, Reason } from '../types.ts'
+import type { DeploymentHint, Hints } from './hints.ts'
 import { createOutcomes, type Outcomes } from './outcomes.ts'
 
 export type State = 'available' | 'slow' | 'low_quota' | 'unavailable'
@@ -36,36 +36,40 @@ export interface Failure {
 
 export interface Health {
   /** Whether a call would be let through now, as far as can be known without making it. */
-  isAvailable(deployment: string, klass?: Agent['class']): boolean
+  isAvailable(callee: Callee, klass?: Agent['class']): boolean
   /** Held back for a reason that gives way when nobody else is left: slow, low quota, a share of the traffic. */
-  isReluctant(deployment: string): boolean
+  isReluctant(callee: Callee): boolean
   /** Asks to call. What is not `held` must be answered by `succeeded`, `failed` or `released`. */
-  enter(deployment: string, asking?: Asking): Entry
+  enter(callee: Callee, asking?: Asking): Entry
   /** The answer has begun: another may probe now, but only its end tells whether this one was clean. */
-  answering(deployment: string, entry: Entry): Entry
-  succeeded(deployment: string, entry: Entry): void
-  failed(deployment: string, entry: Entry, failure: Failure): void
+  answering(callee: Callee, entry: Entry): Entry
+  succeeded(callee: Callee, entry: Entry): void
+  failed(callee: Callee, entry: Entry, failure: Failure): void
   /** It answered, but so late that it would have been cut had there been anybody else. */
-  late(deployment: string, entry: Entry, reason: Reason): void
+  late(callee: Callee, entry: Entry, reason: Reason): void
   /** The call ended without telling anything (the caller left). */
-  released(deployment: string, entry: Entry): void
+  released(callee: Callee, entry: Entry): void
   /** What the head of an answer said. */
-  quota(deployment: string, left: QuotaLeft): void
+  quota(callee: Callee, left: QuotaLeft): void
   /** What another replica found out. */
-  learn(hint: Hint): void
+  learn(hint: DeploymentHint): void
+  /** A health check of its provider was good. */
+  foundWell(deployment: string): void
+  /** A health check of its provider failed; `ms`: until the next one has surely ended. */
+  foundIll(deployment: string, reason: Reason, ms: number): void
   /** How long it will still be held back, in ms; 0 when it is not. */
-  holdMs(deployment: string): number
+  holdMs(callee: Callee): number
+  /** How a callee stands: of a model of `provider/*` what is known of it, where its deployment is well. */
+  look(callee: Callee): Standing | undefined
   /** What an operator sees. */
   view(): readonly HealthShown[]
 }
 
-export interface HealthShown {
-  readonly deployment: string
+/** How something stands. */
+export interface Standing {
   readonly state: State
   /** Why, in the words of an attempt's reason, or what the provider said; '' while all is well. */
   readonly reason: string
-  /** Unix ms. */
-  readonly sinceMs: number
   /** Until it may be asked again, in ms. */
   readonly holdMs: number
   /** Where it stands on its way back. */
@@ -74,9 +78,23 @@ export interface HealthShown {
   readonly share: number
 }
 
+export interface HealthShown extends Standing {
+  readonly deployment: string
+  /** Unix ms. */
+  readonly sinceMs: number
+  /** Of `provider/*`: the models that are not as well as it is, by the names that callers chose. */
+  readonly models?: readonly ModelShown[]
+}
+
+export interface ModelShown extends Standing {
+  readonly model: string
+}
+
 /** A change of what an operator sees. */
 export interface StateChange {
   readonly deployment: string
+  /** Of `provider/*`: the one model that it is about, by the name that a caller chose. */
+  readonly model?: string
   readonly from: State
   readonly to: State
   readonly reason: string
@@ -118,12 +136,26 @@ const LEAST_EMPTY_MS = 1_000
 const TELL_QUOTA_MS = 1_000
 /** A word that operators see stays for at least this long. */
 const SETTLED_MS = 30_000
+/** Health checks in a row that must fail for who was well; who is held back already needs one. */
+const ILL_AFTER = 2
+/** Whoever has answered a request so lately is well, whatever a check says. */
+const PROVEN_MS = 10_000
 /** After so long without trouble an outage is the first again. */
 const FORGIVEN_MS = 60_000
 
+/** Models of one `provider/*` that are kept apart; of more, those that were told of longest ago are forgotten. */
+const MOST_MODELS = 64
+
 interface Record {
+  /** Of the deployment. */
   readonly name: string
+  /** Of `provider/*`: whose record this is; undefined for that of the deployment as a whole. */
+  readonly model: string | undefined
   phase: Phase
+  /** Health checks that failed, since the last good one. */
+  failedChecks: number
+  /** When a request was last answered, or began to be. */
+  provenMs: number
   /** What the present hold means, while the phase is not `open`. */
   trouble: Exclude<State, 'available'>
   failures: number
@@ -162,44 +194,94 @@ export interface HealthOptions {
   readonly graceMs: () => number
   readonly onChange: (change: StateChange) => void
   /** Where the others are told, and told when a probe of the fleet is over. */
-  readonly hints: Pick<Hints, 'tell' | 'probed'>
+  readonly hints: Pick<Hints, 'probed'> & { tell(hint: DeploymentHint): void }
 }
 
 export function createHealth({ clock, random, graceMs, onChange, hints }: HealthOptions): Health {
   const records = new Map<string, Record>()
+  /** By deployment and model, those that were last told of last. */
+  const models = new Map<string, Map<string, Record>>()
+
+  function create(name: string, model?: string): Record {
+    return {
+      name,
+      model,
+      phase: 'open',
+      failedChecks: 0,
+      provenMs: Number.NEGATIVE_INFINITY,
+      trouble: 'unavailable',
+      failures: 0,
+      outcomes: createOutcomes(clock),
+      held: 0,
+      heldUntilMs: 0,
+      asked: false,
+      probing: false,
+      probeSinceMs: 0,
+      cleanProbes: 0,
+      cleanSinceMs: 0,
+      rampSinceMs: 0,
+      quick: false,
+      openSinceMs: clock.now(),
+      credit: 0,
+      quota: undefined,
+      quotaLowUntilMs: 0,
+      quotaTellMs: Number.NEGATIVE_INFINITY,
+      reason: '',
+      shown: 'available',
+      shownReason: '',
+      shownAtMs: clock.now(),
+      shownSinceMs: clock.wall(),
+    }
+  }
 
   function get(name: string): Record {
     let record = records.get(name)
     if (record === undefined) {
-      record = {
-        name,
-        phase: 'open',
-        trouble: 'unavailable',
-        failures: 0,
-        outcomes: createOutcomes(clock),
-        held: 0,
-        heldUntilMs: 0,
-        asked: false,
-        probing: false,
-        probeSinceMs: 0,
-        cleanProbes: 0,
-        cleanSinceMs: 0,
-        rampSinceMs: 0,
-        quick: false,
-        openSinceMs: clock.now(),
-        credit: 0,
-        quota: undefined,
-        quotaLowUntilMs: 0,
-        quotaTellMs: Number.NEGATIVE_INFINITY,
-        reason: '',
-        shown: 'available',
-        shownReason: '',
-        shownAtMs: clock.now(),
-        shownSinceMs: clock.wall(),
-      }
+      record = create(name)
       records.set(name, record)
     }
     return record
+  }
+
+  /** What is known of the model alone. */
+  function modelOf(callee: Callee): Record | undefined {
+    return typeof callee === 'string' ? undefined : models.get(callee.deployment)?.get(callee.model)
+  }
+
+  /** All that a call depends on and that something is known of. */
+  function known(callee: Callee): Record[] {
+    const own = records.get(deploymentOf(callee))
+    const model = modelOf(callee)
+    if (model === undefined) return own === undefined ? [] : [own]
+    return own === undefined ? [model] : [own, model]
+  }
+
+  /** The record of what is limited by model where there are models, made where there is none. */
+  function limited(callee: Callee): Record {
+    if (typeof callee === 'string') return get(callee)
+    const { deployment, model } = callee
+    let all = models.get(deployment)
+    if (all === undefined) {
+      all = new Map()
+      models.set(deployment, all)
+    }
+    const record = all.get(model) ?? create(deployment, model)
+    if (!all.delete(model) && all.size >= MOST_MODELS) forgetOne(all)
+    all.set(model, record)
+    return record
+  }
+
+  /** One of which there is nothing to say; else the one that was told of longest ago: that costs it a refusal more. */
+  function forgetOne(all: Map<string, Record>): void {
+    const [first] = all.keys()
+    const idle = [...all.values()].find((record) => !hasNews(record))
+    const model = idle?.model ?? first
+    if (model !== undefined) all.delete(model)
+  }
+
+  function hasNews(record: Record): boolean {
+    advance(record)
+    return record.phase !== 'open' || record.shown !== 'available' || record.quota !== undefined
   }
 
   // --- the way out and the way back -----------------------------------------------------------------------------
@@ -216,15 +298,14 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
       record.heldUntilMs = nowMs + ms * (0.8 + 0.4 * random())
     } else record.heldUntilMs = nowMs + askedMs
     keepHeld(record, trouble, reason, askedMs !== undefined)
-    const { name: deployment } = record
-    if (isOfTheWay(reason)) hints.tell({ kind: 'suspect', deployment })
+    if (isOfTheWay(reason)) hints.tell({ kind: 'suspect', ...about(record) })
     else {
       const ms = Math.round(record.heldUntilMs - nowMs)
-      hints.tell({ kind: 'held', deployment, trouble, reason, ms, asked: record.asked })
+      hints.tell({ kind: 'held', ...about(record), trouble, reason, ms, asked: record.asked })
     }
   }
 
-  function keepHeld(record: Record, trouble: Record['trouble'], reason: Reason, asked: boolean): void {
+  function keepHeld(record: Record, trouble: Record['trouble'], reason: string, asked: boolean): void {
     record.phase = 'held'
     record.trouble = trouble
     record.asked = asked
@@ -273,7 +354,7 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
       : record.cleanProbes >= CLEAN_PROBES && nowMs - record.cleanSinceMs >= graceMs()
     if (!enough) return
     startRamp(record)
-    hints.tell({ kind: 'back', deployment: record.name })
+    hints.tell({ kind: 'back', ...about(record) })
   }
 
   function startRamp(record: Record): void {
@@ -357,7 +438,7 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
     const nowMs = clock.now()
     if (record.shown !== 'available' && nowMs - record.shownAtMs < SETTLED_MS) return
     const change = {
-      deployment: record.name,
+      ...about(record),
       from: record.shown,
       to: state,
       reason: state === 'available' ? record.shownReason : record.reason,
@@ -383,105 +464,151 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
     return ramp * quotaShare(record, klass)
   }
 
-  return {
-    isAvailable(name, klass = 'normal') {
-      const record = records.get(name)
-      if (record === undefined) return true
-      advance(record)
-      if (record.phase === 'held') return false
-      if (record.phase === 'probing') return !record.probing
-      return quotaShare(record, klass) > 0
-    },
+  function isOpen(record: Record, klass: Agent['class']): boolean {
+    advance(record)
+    if (record.phase === 'held') return false
+    if (record.phase === 'probing') return !record.probing
+    return quotaShare(record, klass) > 0
+  }
 
-    isReluctant(name) {
-      const record = records.get(name)
-      if (record === undefined) return false
-      advance(record)
-      if (record.phase === 'open' || record.phase === 'recovering') return true
-      return isAnswering(record) || (record.trouble === 'slow' && !record.asked)
-    },
+  function isReluctant(record: Record): boolean {
+    advance(record)
+    if (record.phase === 'open' || record.phase === 'recovering') return true
+    return isAnswering(record) || (record.trouble === 'slow' && !record.asked)
+  }
 
-    enter(name, { class: klass, force } = { class: 'normal' }) {
-      const record = get(name)
-      advance(record)
-      switch (record.phase) {
-        case 'open':
-        case 'recovering': {
-          if (force === true) return 'go'
-          const share = shareOf(record, klass)
-          return share >= 1 || drawn(record, share) ? 'go' : 'held'
-        }
-        case 'held':
-          // A slow one that is all there is gets everything: it answers, in its time.
-          if (force !== true || record.asked) return 'held'
-          if (record.trouble === 'slow') return 'go'
-          break
-        case 'probing':
-          if (force === true && (isAnswering(record) || (record.probing && record.trouble === 'slow')))
-            return 'go'
+  function standingOf(record: Record): Standing {
+    advance(record)
+    return {
+      state: record.shown,
+      reason: record.shownReason,
+      holdMs: Math.round(holdMsOf(record)),
+      phase: record.phase,
+      share: shareOf(record, 'normal'),
+    }
+  }
+
+  // --- how a call begins and ends, for one record -----------------------------------------------------------------
+
+  function enter(record: Record, { class: klass, force }: Asking): Entry {
+    advance(record)
+    switch (record.phase) {
+      case 'open':
+      case 'recovering': {
+        if (force === true) return 'go'
+        const share = shareOf(record, klass)
+        return share >= 1 || drawn(record, share) ? 'go' : 'held'
       }
-      const nowMs = clock.now()
-      if (record.probing && !(force === true && nowMs - record.probeSinceMs >= FORCED_PROBE_MS)) return 'held'
-      record.probing = true
-      record.probeSinceMs = nowMs
-      return 'probe'
+      case 'held':
+        // A slow one that is all there is gets everything: it answers, in its time.
+        if (force !== true || record.asked) return 'held'
+        if (record.trouble === 'slow') return 'go'
+        break
+      case 'probing':
+        if (force === true && (isAnswering(record) || (record.probing && record.trouble === 'slow')))
+          return 'go'
+    }
+    const nowMs = clock.now()
+    if (record.probing && !(force === true && nowMs - record.probeSinceMs >= FORCED_PROBE_MS)) return 'held'
+    record.probing = true
+    record.probeSinceMs = nowMs
+    return 'probe'
+  }
+
+  function succeed(record: Record, entry: Entry): void {
+    endProbe(record, entry)
+    advance(record)
+    record.failures = 0
+    record.provenMs = clock.now()
+    record.outcomes.add(true)
+    // A call that began before the hold proves nothing about the provider as it is now.
+    if (entry !== 'go') clean(record)
+  }
+
+  function fail(record: Record, entry: Entry, { reason, retryAfterMs }: Failure): void {
+    endProbe(record, entry)
+    advance(record)
+    record.outcomes.add(false)
+    if (retryAfterMs !== undefined && retryAfterMs > 0) {
+      const ms = Math.min(retryAfterMs, LONGEST_RETRY_AFTER_MS)
+      const isLonger = record.phase !== 'held' || clock.now() + ms > record.heldUntilMs
+      const trouble = reason === '429' && ms <= SHORT_RETRY_AFTER_MS ? 'low_quota' : 'unavailable'
+      if (isLonger) hold(record, trouble, reason, ms)
+      return
+    }
+    // A call begun before the hold, or forced inside it, tells nothing new: it must not lengthen it.
+    if (record.phase === 'held') return
+    if (record.phase === 'probing') {
+      if (entry !== 'go') hold(record, isSilence(reason) ? 'slow' : record.trouble, reason)
+      return
+    }
+    record.failures += 1
+    if (isSilence(reason)) hold(record, 'slow', reason)
+    else if (isBad(record)) hold(record, 'unavailable', reason)
+  }
+
+  return {
+    isAvailable: (callee, klass = 'normal') => known(callee).every((record) => isOpen(record, klass)),
+
+    isReluctant(callee) {
+      const all = known(callee)
+      return all.length > 0 && all.every(isReluctant)
     },
 
-    answering(name, entry) {
+    enter(callee, asking = { class: 'normal' }) {
+      const own = get(deploymentOf(callee))
+      const entry = enter(own, asking)
+      const model = modelOf(callee)
+      if (entry === 'held' || model === undefined) return entry
+      // Where the model is the one that is probed, the call counts as a probe of both: of one that is open it ends nothing.
+      const ofModel = enter(model, asking)
+      if (ofModel === 'held') endProbe(own, entry)
+      return ofModel === 'go' ? entry : ofModel
+    },
+
+    answering(callee, entry) {
+      get(deploymentOf(callee)).provenMs = clock.now()
       if (entry !== 'probe') return entry
-      endProbe(get(name), entry)
+      for (const record of known(callee)) endProbe(record, entry)
       return 'trial'
     },
 
-    succeeded(name, entry) {
-      const record = get(name)
-      endProbe(record, entry)
-      advance(record)
-      record.failures = 0
-      record.outcomes.add(true)
-      // A call that began before the hold proves nothing about the provider as it is now.
-      if (entry !== 'go') clean(record)
+    succeeded(callee, entry) {
+      succeed(get(deploymentOf(callee)), entry)
+      const model = modelOf(callee)
+      if (model !== undefined) succeed(model, entry)
     },
 
-    failed(name, entry, { reason, retryAfterMs }) {
-      const record = get(name)
-      endProbe(record, entry)
-      advance(record)
-      record.outcomes.add(false)
-      if (retryAfterMs !== undefined && retryAfterMs > 0) {
-        const ms = Math.min(retryAfterMs, LONGEST_RETRY_AFTER_MS)
-        const isLonger = record.phase !== 'held' || clock.now() + ms > record.heldUntilMs
-        const trouble = reason === '429' && ms <= SHORT_RETRY_AFTER_MS ? 'low_quota' : 'unavailable'
-        if (isLonger) hold(record, trouble, reason, ms)
-        return
-      }
-      // A call begun before the hold, or forced inside it, tells nothing new: it must not lengthen it.
-      if (record.phase === 'held') return
-      if (record.phase === 'probing') {
-        if (entry !== 'go') hold(record, isSilence(reason) ? 'slow' : record.trouble, reason)
-        return
-      }
-      record.failures += 1
-      if (isSilence(reason)) hold(record, 'slow', reason)
-      else if (isBad(record)) hold(record, 'unavailable', reason)
+    failed(callee, entry, failure) {
+      const isOfModel = typeof callee !== 'string' && isLimit(failure.reason)
+      const record = isOfModel ? limited(callee) : get(deploymentOf(callee))
+      fail(record, entry, failure)
+      // Of the rest it says nothing, neither good nor bad.
+      for (const other of known(callee)) if (other !== record) endProbe(other, entry)
     },
 
-    late(name, entry, reason) {
-      const record = get(name)
+    late(callee, entry, reason) {
+      const record = get(deploymentOf(callee))
       endProbe(record, entry)
       advance(record)
       record.failures = 0
       record.outcomes.add(true)
       if (record.phase !== 'held' && (record.phase !== 'probing' || entry !== 'go'))
         hold(record, 'slow', reason)
+      const model = modelOf(callee)
+      if (model !== undefined) succeed(model, entry)
     },
 
-    released(name, entry) {
-      endProbe(get(name), entry)
+    released(callee, entry) {
+      for (const record of known(callee)) endProbe(record, entry)
     },
 
     learn(hint) {
-      const record = get(hint.deployment)
+      const { deployment, model } = hint
+      const callee = model === undefined ? deployment : { deployment, model }
+      // Whoever is back is so for those who know that he was away.
+      const record = hint.kind === 'back' ? known(callee).at(-1) : limited(callee)
+      if (record === undefined || record.model !== model) return
       advance(record)
       switch (hint.kind) {
         case 'held': {
@@ -502,42 +629,96 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
       }
     },
 
-    quota(name, left) {
-      const known = records.get(name)
-      if (known?.quota === undefined && left.share >= LOW_QUOTA) return
-      const record = known ?? get(name)
+    foundWell(name) {
+      const record = records.get(name)
+      if (record === undefined) return
+      const turned = record.failedChecks > 0
+      record.failedChecks = 0
+      advance(record)
+      // The wait that a provider named is kept, and who is over his rate or slow to answer is not well for being there.
+      if (record.phase !== 'held' || !isJudgedByChecks(record)) return
+      // A good check is news only where it speaks against what held it back. Else, with a server that is there and fails
+      // at every request, each check would undo the longer holds.
+      if (!turned && !UNREACHED.has(record.reason)) return
+      record.heldUntilMs = clock.now()
+      advance(record)
+    },
+
+    foundIll(name, reason, ms) {
+      const record = get(name)
+      advance(record)
+      record.failedChecks += 1
+      const nowMs = clock.now()
+      if (nowMs - record.provenMs < PROVEN_MS) return
+      if (record.phase === 'held') {
+        if (record.asked || record.reason === '429') return
+      } else if (record.phase !== 'probing' && record.failedChecks < ILL_AFTER) return
+      record.heldUntilMs = Math.max(record.phase === 'held' ? record.heldUntilMs : 0, nowMs + ms)
+      keepHeld(record, 'unavailable', `${reason} (health check)`, false)
+    },
+
+    quota(callee, left) {
+      const before = typeof callee === 'string' ? records.get(callee) : modelOf(callee)
+      if (before?.quota === undefined && left.share >= LOW_QUOTA) return
+      const record = limited(callee)
       noteQuota(record, left)
       const nowMs = clock.now()
       if (left.share >= LOW_QUOTA || nowMs - record.quotaTellMs < TELL_QUOTA_MS) return
       record.quotaTellMs = nowMs
-      hints.tell({ kind: 'quota', deployment: name, share: left.share, resetMs: left.resetMs })
+      hints.tell({ kind: 'quota', ...about(record), share: left.share, resetMs: left.resetMs })
     },
 
-    holdMs(name) {
-      const record = records.get(name)
-      return record === undefined ? 0 : holdMsOf(record)
+    holdMs: (callee) => Math.max(0, ...known(callee).map(holdMsOf)),
+
+    look(callee) {
+      const own = records.get(deploymentOf(callee))
+      const standing = own && standingOf(own)
+      const model = modelOf(callee)
+      return model === undefined || (standing !== undefined && standing.phase !== 'open')
+        ? standing
+        : standingOf(model)
     },
 
-    view() {
-      return [...records.values()].map((record) => {
-        advance(record)
+    view: () =>
+      [...records.values()].map((record) => {
+        const troubled = [...(models.get(record.name)?.values() ?? [])].filter(hasNews)
         return {
           deployment: record.name,
-          state: record.shown,
-          reason: record.shownReason,
+          ...standingOf(record),
           sinceMs: record.shownSinceMs,
-          holdMs: Math.round(holdMsOf(record)),
-          phase: record.phase,
-          share: shareOf(record, 'normal'),
+          ...(troubled.length > 0 && {
+            models: troubled.map((one) => ({ model: one.model ?? '', ...standingOf(one) })),
+          }),
         }
-      })
-    },
+      }),
   }
 }
 
+function deploymentOf(callee: Callee): string {
+  return typeof callee === 'string' ? callee : callee.deployment
+}
+
+/** Whom a word is about, for others. */
+function about({ name, model }: Record): { readonly deployment: string; readonly model?: string } {
+  return model === undefined ? { deployment: name } : { deployment: name, model }
+}
+
+/** Vendors limit each model by itself; all else that goes wrong is the provider's. */
+function isLimit(reason: Reason): boolean {
+  return reason === '429'
+}
+
+/** Held back by our own judgement of whether it is there at all. */
+function isJudgedByChecks({ asked, trouble, reason }: Record): boolean {
+  return !asked && trouble === 'unavailable' && reason !== '429'
+}
+
+/** No connection came about; a reset may be of a server that is there. */
+const UNREACHED: ReadonlySet<string> = new Set(['refused', 'dns', 'tls', 'connect'] satisfies Reason[])
+
 /** It could not be reached from here: that may be the doing of the way there, which the others do not share. */
-function isOfTheWay(reason: Reason): boolean {
-  return OF_THE_WAY.has(reason)
+export function isOfTheWay(reason: Reason | undefined): boolean {
+  return reason !== undefined && OF_THE_WAY.has(reason)
 }
 
 const OF_THE_WAY: ReadonlySet<Reason> = new Set(['refused', 'dns', 'tls', 'reset', 'connect'])

@@ -1,6 +1,7 @@
 // What replicas tell each other of deployments: one finds out, all know. And one of them probes for all. Over whatever
 // they share: Redis between gateways, the channel to the primary between workers; nothing where one is alone.
 
+import { isObject } from '../bytes/json-value.ts'
 import type { Reason } from '../types.ts'
 import type { State } from './health.ts'
 
@@ -8,7 +9,20 @@ import type { State } from './health.ts'
  * `held`: the provider answered so, or stayed silent; `suspect`: it could not be reached from there, which may be the
  * doing of the way, so that the others need one failure of their own; `back`: probes were clean; `quota`: as told.
  */
-export type Hint = { readonly deployment: string } & (
+export type Hint = DeploymentHint | CheckHint
+
+/** What a health check of a provider came to: why it failed, or undefined when it was good. */
+export interface CheckHint {
+  readonly kind: 'checked'
+  readonly provider: string
+  readonly reason: Reason | undefined
+}
+
+export type DeploymentHint = {
+  readonly deployment: string
+  /** Of `provider/*`: the one model that it is about. */
+  readonly model?: string
+} & (
   | {
       readonly kind: 'held'
       readonly trouble: Exclude<State, 'available'>
@@ -31,17 +45,24 @@ export interface Hints {
   mayProbe(deployment: string): Promise<boolean>
   /** The probe has ended, or has begun to be answered. */
   probed(deployment: string): void
+  /** Whether this replica is the one to check a provider, for so long. True as well where nobody can be asked. */
+  mayCheck(provider: string, ms: number): Promise<boolean>
 }
 
 /** For one that is alone. */
-export const NO_HINTS: Hints = { tell() {}, mayProbe: async () => true, probed() {} }
+export const NO_HINTS: Hints = {
+  tell() {},
+  mayProbe: async () => true,
+  probed() {},
+  mayCheck: async () => true,
+}
 
 /** What carries hints. */
 export interface Carrier {
   /** May reject or throw; then a hint is lost, which costs the others their own experience. */
   publish(text: string): Promise<unknown>
-  /** Takes the place of the one who probes, for at most so long; false when it is somebody else's. */
-  take(deployment: string, ms: number): Promise<boolean>
+  /** Takes the place of the one who probes (or checks), for at most so long; false when it is somebody else's. */
+  take(place: string, ms: number): Promise<boolean>
   give(deployment: string): Promise<unknown>
 }
 
@@ -98,6 +119,10 @@ export function createSharedHints(options: SharedHintsOptions): SharedHints {
         .catch(() => {})
     },
 
+    // The place ends by itself: nobody checks more often than that.
+    mayCheck: async (provider, ms) =>
+      (await within(ANSWER_MS, () => carrier.take(`check:${provider}`, Math.ceil(ms)))) !== false,
+
     hear(text) {
       const hint = toHint(text, replica)
       if (hint !== undefined) learn(hint)
@@ -129,19 +154,22 @@ function toHint(text: string, replica: string): Hint | undefined {
   } catch {
     return undefined
   }
-  if (typeof said !== 'object' || said === null || !('kind' in said) || !('deployment' in said))
-    return undefined
-  const { from, kind, deployment, trouble, reason, ms, asked, share, resetMs } = said as Record<
-    string,
-    unknown
-  >
-  if (from === replica || typeof deployment !== 'string') return undefined
+  if (!isObject(said)) return undefined
+  const { from, kind, provider, deployment, model, trouble, reason, ms, asked, share, resetMs } = said
+  if (from === replica) return undefined
+  if (kind === 'checked') {
+    return typeof provider === 'string' && (reason === undefined || typeof reason === 'string')
+      ? { kind, provider, reason: reason as Reason | undefined }
+      : undefined
+  }
+  if (typeof deployment !== 'string' || (model !== undefined && typeof model !== 'string')) return undefined
+  const about = model === undefined ? { deployment } : { deployment, model }
   switch (kind) {
     case 'held':
       return TROUBLES.includes(trouble) && typeof reason === 'string' && isBetween(ms, 0, HOLD_LIMIT_MS)
         ? {
             kind,
-            deployment,
+            ...about,
             trouble: trouble as Exclude<State, 'available'>,
             reason: reason as Reason,
             ms,
@@ -150,10 +178,10 @@ function toHint(text: string, replica: string): Hint | undefined {
         : undefined
     case 'suspect':
     case 'back':
-      return { kind, deployment }
+      return { kind, ...about }
     case 'quota':
       return isBetween(share, 0, 1) && isBetween(resetMs, 0, HOLD_LIMIT_MS)
-        ? { kind, deployment, share, resetMs }
+        ? { kind, ...about, share, resetMs }
         : undefined
   }
   return undefined

@@ -13,21 +13,26 @@ export interface Key {
 export interface Keys {
   /**
    * The next key that is not parked; `undefined` when the provider needs none, `parked` when all of them are. With a
-   * cache key the turn begins at the same one each time: caches belong to the account behind a key.
+   * cache key the turn begins at the same one each time: caches belong to the account behind a key. `model`: of
+   * `provider/*`, where a key may be left alone for one model.
    */
-  next(provider: Provider, cacheKey?: string): Key | undefined | 'parked'
+  next(provider: Provider, cacheKey?: string, model?: string): Key | undefined | 'parked'
   /** Whether another key could be tried now. */
-  hasAnother(provider: Provider): boolean
+  hasAnother(provider: Provider, model?: string): boolean
   /** Leaves a key alone for a while, at this provider; its successor under the same reference is not concerned. */
   park(provider: Provider, key: Key, ms: number): void
+  /** The same for one model alone; where there is none, for all. */
+  limit(provider: Provider, key: Key, over: { readonly model: string | undefined; readonly ms: number }): void
   /** Takes all its keys, parked or not, out of an answer; undefined when there is nothing to take. */
   redact(provider: Provider): Redact | undefined
   /** How long until one of the provider's keys is usable, in ms; 0 when one is, or when none is needed. */
-  parkedMs(provider: Provider): number
+  parkedMs(provider: Provider, model?: string): number
 }
 
 /** Longest time a provider may have a key left alone. */
 const LONGEST_PARK_MS = 600_000
+/** Keys that are left alone for one model, at most; of more, the oldest is forgotten. */
+const MOST_LIMITED = 256
 
 export function createKeys({
   clock,
@@ -38,7 +43,9 @@ export function createKeys({
   reveal: (reference: SecretReference) => string | undefined
 }): Keys {
   /** By provider and reference: what one server says of a key is not said of another's. */
-  const parked = new Map<string, { readonly untilMs: number; readonly value: string }>()
+  const parked = new Map<string, Parking>()
+  /** The same by model as well. */
+  const limited = new Map<string, Parking>()
   const turns = new Map<string, number>()
   /** By provider, for as long as its keys have the same values: they are not prepared for every attempt. */
   const redacts = new Map<
@@ -46,17 +53,25 @@ export function createKeys({
     { readonly values: readonly string[]; readonly redact: Redact | undefined }
   >()
 
-  /** The value of a key that may be used now. */
-  function usable(provider: Provider, reference: SecretReference): string | undefined {
+  /** Until when a key is left alone. */
+  function untilMs(provider: Provider, reference: SecretReference, model: string | undefined): number {
+    const place = placeOf(provider, reference)
     const value = reveal(reference)
-    const parking = parked.get(placeOf(provider, reference))
-    return parking === undefined || parking.untilMs <= clock.now() || parking.value !== value
-      ? value
-      : undefined
+    const ofAll = untilOf(parked.get(place), value)
+    return model === undefined ? ofAll : Math.max(ofAll, untilOf(limited.get(`${place}\n${model}`), value))
+  }
+
+  /** The value of a key that may be used now. */
+  function usable(provider: Provider, reference: SecretReference, model?: string): string | undefined {
+    return untilMs(provider, reference, model) <= clock.now() ? reveal(reference) : undefined
+  }
+
+  function toParking({ value }: Key, ms: number): Parking {
+    return { untilMs: clock.now() + Math.min(ms, LONGEST_PARK_MS), value }
   }
 
   return {
-    next(provider, cacheKey) {
+    next(provider, cacheKey, model) {
       const { keys } = provider
       if (keys.length === 0) return undefined
       const turn =
@@ -66,19 +81,27 @@ export function createKeys({
       for (let i = 0; i < keys.length; i += 1) {
         const at = (turn + i) % keys.length
         const reference = keys[at] as string
-        const value = usable(provider, reference)
+        const value = usable(provider, reference, model)
         if (value === undefined) continue
         if (cacheKey === undefined) turns.set(provider.name, at + 1)
         return { reference, value }
       }
       return 'parked'
     },
-    hasAnother: (provider) => provider.keys.some((reference) => usable(provider, reference) !== undefined),
-    park(provider, { reference, value }, ms) {
-      parked.set(placeOf(provider, reference), {
-        untilMs: clock.now() + Math.min(ms, LONGEST_PARK_MS),
-        value,
-      })
+    hasAnother: (provider, model) =>
+      provider.keys.some((reference) => usable(provider, reference, model) !== undefined),
+    park(provider, key, ms) {
+      parked.set(placeOf(provider, key.reference), toParking(key, ms))
+    },
+    limit(provider, key, { model, ms }) {
+      const place = placeOf(provider, key.reference)
+      if (model === undefined) return void parked.set(place, toParking(key, ms))
+      const name = `${place}\n${model}`
+      if (!limited.delete(name) && limited.size >= MOST_LIMITED) {
+        const [oldest = ''] = limited.keys()
+        limited.delete(oldest)
+      }
+      limited.set(name, toParking(key, ms))
     },
     redact({ name, keys }) {
       const values = keys.map(reveal).filter((value) => value !== undefined)
@@ -89,16 +112,25 @@ export function createKeys({
       }
       return known.redact
     },
-    parkedMs(provider) {
+    parkedMs(provider, model) {
       const { keys } = provider
-      if (keys.length === 0 || keys.some((reference) => usable(provider, reference) !== undefined)) return 0
-      const waits = keys.map(
-        (reference) => (parked.get(placeOf(provider, reference))?.untilMs ?? 0) - clock.now(),
-      )
+      if (keys.length === 0 || keys.some((reference) => usable(provider, reference, model) !== undefined))
+        return 0
+      const waits = keys.map((reference) => untilMs(provider, reference, model) - clock.now())
       const least = Math.min(...waits.filter((ms) => ms > 0))
       return Number.isFinite(least) ? least : 0
     },
   }
+}
+
+interface Parking {
+  readonly untilMs: number
+  /** Of the key that it is about. */
+  readonly value: string
+}
+
+function untilOf(parking: Parking | undefined, value: string | undefined): number {
+  return parking !== undefined && parking.value === value ? parking.untilMs : 0
 }
 
 function placeOf(provider: Provider, reference: SecretReference): string {

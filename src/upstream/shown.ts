@@ -37,16 +37,37 @@ export function worstOf(
   known: readonly DeploymentState[],
   told: readonly DeploymentState[],
 ): DeploymentState[] {
-  return known.map((own) =>
-    told
-      .filter(({ deployment }) => deployment === own.deployment)
-      .reduce((worst, one) => (isWorse(one, worst) ? one : worst), own),
-  )
+  return known.map((own) => {
+    const same = told.filter(({ deployment }) => deployment === own.deployment)
+    const worst = same.reduce((worse, one) => (isWorse(one, worse) ? one : worse), own)
+    const models = new Map(same.flatMap((one) => one.models ?? []).map((one) => [one.model, one]))
+    return models.size === 0 ? worst : { ...worst, models: [...models.values()] }
+  })
 }
 
 function isWorse(one: DeploymentState, than: DeploymentState): boolean {
   const by = SEVERITY[one.state] - SEVERITY[than.state]
   return by > 0 || (by === 0 && one.sinceMs !== undefined && one.holdMs >= than.holdMs)
+}
+
+/** Who stands where: the tiers of each route, and the deployments of each tier that a route names. */
+export function toOrder({ routes }: Pick<Snapshot, 'routes'>) {
+  const tiers = new Map([...routes.values()].flatMap((route) => route.tiers.map((tier) => [tier.name, tier])))
+  return {
+    routes: [...routes.values()].map(({ name, tiers: through }) => ({
+      route: name,
+      tiers: through.map((tier) => tier.name),
+    })),
+    tiers: [...tiers.values()].map(({ name, deployments, balance }) => ({
+      tier: name,
+      balance,
+      deployments: deployments.map((one) => ({
+        deployment: one.name,
+        isReply: one.kind === 'reply',
+        weight: one.weight,
+      })),
+    })),
+  }
 }
 
 /** US dollars per million tokens; one that the caller names has the price of the name. */

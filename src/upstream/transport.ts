@@ -1,14 +1,17 @@
 // The `http` kind: the only outgoing sockets to providers. One undici pool per origin, shared by all who call it and
-// kept over reloads; requests go out by `dispatch`, and what comes back goes straight to the receiver.
+// kept over reloads; requests go out by `dispatch`, and what comes back goes straight to the receiver. Redirects are
+// answers like any other: nobody is sent to where a provider points.
 
 import { type Dispatcher, Pool } from 'undici'
-import type { Control, Exchange, Kind, Receiver } from './kind.ts'
+import type { Control, Kind, Receiver } from './kind.ts'
 
 /** A connection that takes longer than this is given up, whatever a tier says. */
 const CONNECT_LIMIT_MS = 10_000
 
 export interface Transport {
   readonly call: Kind
+  /** Asks by GET on the same connections. Never throws, like a Kind. */
+  get(url: URL, headers: string[], receiver: Receiver): Control
   /** Waits for nobody: what is under way is cut. */
   close(): Promise<void>
 }
@@ -35,29 +38,28 @@ export function createTransport(): Transport {
     return pool
   }
 
+  function send(origin: string, options: Dispatcher.DispatchOptions, receiver: Receiver): Control {
+    const handler = new Handler(receiver)
+    try {
+      poolOf(origin).dispatch(options, handler)
+    } catch (error) {
+      queueMicrotask(() => handler.onResponseError(undefined, error as Error))
+    }
+    return handler
+  }
+
   return {
-    call(exchange, receiver) {
-      const base = new URL(exchange.candidate.deployment.provider?.baseUrl ?? '')
-      const handler = new Handler(receiver)
-      try {
-        poolOf(base.origin).dispatch(
-          {
-            method: 'POST',
-            path: `${base.pathname === '/' ? '' : base.pathname}${exchange.path}`,
-            headers: exchange.headers,
-            body: exchange.body,
-          },
-          handler,
-        )
-      } catch (error) {
-        queueMicrotask(() => handler.onResponseError(undefined, error as Error))
-      }
-      return handler
+    call({ candidate, path, headers, body }, receiver) {
+      const { origin, pathname } = new URL(candidate.deployment.provider?.baseUrl ?? '')
+      const base = pathname === '/' ? '' : pathname
+      return send(origin, { method: 'POST', path: `${base}${path}`, headers, body }, receiver)
     },
+    get: ({ origin, pathname }, headers, receiver) =>
+      send(origin, { method: 'GET', path: pathname, headers }, receiver),
     async close() {
       await Promise.all([...pools.values()].map((pool) => pool.destroy()))
     },
-  } satisfies { call: (exchange: Exchange, receiver: Receiver) => Control; close(): Promise<void> }
+  }
 }
 
 /** Why a call was ended by us: never shown, undici wants an Error. */

@@ -11,6 +11,7 @@ export const VENDORS: Vendors = {
     baseUrl: 'https://api.openai.com/v1',
     wireFormat: 'openai',
     kind: 'http',
+    tracedAs: 'openai',
     environment: {
       variable: 'OPENAI_API_KEY',
       provider: 'openai',
@@ -23,6 +24,7 @@ export const VENDORS: Vendors = {
     baseUrl: 'https://api.anthropic.com/v1',
     wireFormat: 'openai',
     kind: 'http',
+    tracedAs: 'anthropic',
     warning: `format anthropic ${COMPATIBLE}`,
     environment: {
       variable: 'ANTHROPIC_API_KEY',
@@ -35,14 +37,21 @@ export const VENDORS: Vendors = {
     baseUrl: 'https://generativelanguage.googleapis.com/v1beta/openai',
     wireFormat: 'openai',
     kind: 'http',
+    tracedAs: 'gcp.gemini',
     warning: `format gemini ${COMPATIBLE}`,
     environment: { variable: 'GEMINI_API_KEY', provider: 'google', models: { fast: 'gemini-3-flash' } },
     prices: GEMINI_PRICES,
   },
-  azure: { baseUrl: undefined, wireFormat: 'openai', kind: 'http', notYet: true },
-  vertex: { baseUrl: undefined, wireFormat: 'openai', kind: 'http', notYet: true },
-  bedrock: { baseUrl: undefined, wireFormat: 'openai', kind: 'http', notYet: true },
-  simulated: { baseUrl: '', wireFormat: 'openai', kind: 'simulated' },
+  azure: {
+    baseUrl: undefined,
+    wireFormat: 'openai',
+    kind: 'http',
+    tracedAs: 'azure.ai.openai',
+    notYet: true,
+  },
+  vertex: { baseUrl: undefined, wireFormat: 'openai', kind: 'http', tracedAs: 'gcp.vertex_ai', notYet: true },
+  bedrock: { baseUrl: undefined, wireFormat: 'openai', kind: 'http', tracedAs: 'aws.bedrock', notYet: true },
+  simulated: { baseUrl: '', wireFormat: 'openai', kind: 'simulated', tracedAs: 'simulated' },
 }
 
 /** A start without a configuration file (design §3). */

@@ -22,7 +22,7 @@ export interface Walk {
   tiersBehind(candidate: Candidate): number
   /** Candidates behind this one, in order. */
   behind(candidate: Candidate): readonly Candidate[]
-  othersInTier(candidate: Candidate): readonly Deployment[]
+  othersInTier(candidate: Candidate): readonly Candidate[]
   tooLongFor: Deployment | undefined
   tooLongMessage: string
   /** Somebody was not asked because there was too little time left for him. */
@@ -70,7 +70,7 @@ export function createWalk(plan: Plan): Walk {
     },
     behind: (candidate) => candidates.slice(candidates.indexOf(candidate) + 1),
     othersInTier: ({ tier, deployment }) =>
-      candidates.filter((c) => c.tier === tier && c.deployment !== deployment).map((c) => c.deployment),
+      candidates.filter((c) => c.tier === tier && c.deployment !== deployment),
     tooLongFor: undefined,
     tooLongMessage: '',
     isTooLate: false,

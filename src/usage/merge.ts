@@ -116,6 +116,8 @@ function addHistograms(a: Histogram, b: Histogram): Histogram {
     buckets: { boundaries: a.buckets.boundaries, counts },
     count: a.count + b.count,
     sum: (a.sum ?? 0) + (b.sum ?? 0),
+    min: Math.min(a.min ?? Number.POSITIVE_INFINITY, b.min ?? Number.POSITIVE_INFINITY),
+    max: Math.max(a.max ?? Number.NEGATIVE_INFINITY, b.max ?? Number.NEGATIVE_INFINITY),
   }
 }
 

@@ -171,8 +171,8 @@ export const METRICS = {
   },
 } as const satisfies Record<string, Metric>
 
-/** Good from 1 ms to 10 min. */
-const SECONDS = [
+/** Upper bounds of the buckets, good from 1 ms to 10 min. */
+export const SECONDS = [
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
 ]
 

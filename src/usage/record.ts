@@ -1,10 +1,12 @@
-// Record: what happened and what it took, as one log line and the metrics. Reads the trail, decides nothing, never
-// throws. Of the request's content nothing is kept: ids, names, numbers.
+// Record: what happened and what it took, as one log line, the metrics and a trace. Reads the trail, decides nothing,
+// never throws. Of the request's content nothing is kept: ids, names, numbers.
 
 import { withoutBearer } from '../config/bearer.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
-import type { Arrival, Attempt, Clock, Trail } from '../types.ts'
-import type { Instruments } from './metrics.ts'
+import type { Arrival, Attempt, Clock, Trace, Trail } from '../types.ts'
+import type { Exemplars } from './exemplars.ts'
+import { type Instruments, METRICS } from './metrics.ts'
+import type { Traces } from './traces.ts'
 
 /** The part of pino that is used. */
 export interface RequestLog {
@@ -13,6 +15,8 @@ export interface RequestLog {
 }
 
 export interface Recorder {
+  /** The place in a trace of a request that begins; undefined while nobody collects them. Never throws. */
+  begin(arrival: Arrival): Trace | undefined
   record(arrival: Arrival, trail: Trail): void
   /** A request that was refused before it had a path through the gateway. */
   refused(refusal: EarlyRefusal): void
@@ -29,18 +33,23 @@ export interface EarlyRefusal {
 interface Deps {
   readonly log: RequestLog
   readonly instruments: Instruments
+  readonly exemplars: Pick<Exemplars, 'note'>
   readonly clock: Clock
+  /** Undefined while nobody collects them. */
+  readonly traces?: Traces | undefined
   /** An error as text without secrets. */
   readonly describe: (error: unknown) => string
 }
 
-export function createRecorder({ log, instruments, clock, describe }: Deps): Recorder {
+export function createRecorder({ log, instruments, exemplars, clock, traces, describe }: Deps): Recorder {
   return {
+    begin: (arrival) => (traces === undefined ? undefined : guarded(() => traces.begin(arrival))),
     record(arrival, trail) {
       const endedMs = clock.now()
-      // One that fails does not take the other with it.
+      // One that fails does not take the others with it.
       guarded(() => measure(arrival, trail, endedMs))
       guarded(() => write(arrival, trail, endedMs))
+      if (trail.trace?.isSampled) guarded(() => traces?.record(arrival, trail, endedMs))
     },
     refused({ id, status, code, address }) {
       guarded(() => {
@@ -50,15 +59,16 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
     },
   }
 
-  function guarded(run: () => void): void {
+  function guarded<T>(run: () => T): T | undefined {
     try {
-      run()
+      return run()
     } catch (error) {
       try {
         log.error({ error: describe(error) }, 'a request could not be recorded')
       } catch {
         // The log itself does not work: there is nowhere left to say so.
       }
+      return undefined
     }
   }
 
@@ -71,12 +81,17 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
     const tier = answeredBy?.tier.name ?? ''
     const code = toCode(trail)
     instruments.requests.add(1, { agent, route, operation, status: String(trail.status ?? 0), code })
-    instruments.requestSeconds.record((endedMs - arrival.startedMs) / 1000, { route, tier, stream })
+    const took = { value: (endedMs - arrival.startedMs) / 1000, labels: { route, tier, stream } }
+    const id = { requestId: arrival.id, traceId: trail.trace?.isSampled ? trail.trace.id : undefined }
+    instruments.requestSeconds.record(took.value, took.labels)
+    exemplars.note(METRICS.requestSeconds, took, id)
     instruments.overheadSeconds.record(overheadMs(arrival, attempts, endedMs) / 1000, { operation })
     for (let i = 0; i < attempts.length; i += 1) {
       const attempt = attempts[i] as Attempt
       const { deployment, outcome, reason } = attempt
-      instruments.attempts.add(1, { tier: attempt.tier, deployment, outcome, reason })
+      const called = { value: 1, labels: { tier: attempt.tier, deployment, outcome, reason } }
+      instruments.attempts.add(1, called.labels)
+      exemplars.note(METRICS.attempts, called, id)
       if (outcome !== 'skipped') {
         instruments.attemptSeconds.record((attempt.endedMs - attempt.startedMs) / 1000, { deployment })
       }
@@ -84,11 +99,15 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
       else if (attempt.costMicros > 0) instruments.cost.add(toUsd(attempt.costMicros), { agent, deployment })
       const next = attempts[i + 1]
       if (next !== undefined && next.tier !== attempt.tier) {
-        instruments.failovers.add(1, { route, from: attempt.tier, to: next.tier, reason })
+        const moved = { value: 1, labels: { route, from: attempt.tier, to: next.tier, reason } }
+        instruments.failovers.add(1, moved.labels)
+        exemplars.note(METRICS.failovers, moved, id)
       }
       if (attempt.firstTokenMs !== undefined && request?.stream === true) {
-        const seconds = (attempt.firstTokenMs - arrival.startedMs) / 1000
-        instruments.firstTokenSeconds.record(seconds, { route, tier: attempt.tier, deployment })
+        const value = (attempt.firstTokenMs - arrival.startedMs) / 1000
+        const first = { value, labels: { route, tier: attempt.tier, deployment } }
+        instruments.firstTokenSeconds.record(value, first.labels)
+        exemplars.note(METRICS.firstTokenSeconds, first, id)
       }
     }
     if (tier !== '' && tier !== trail.route?.tiers[0]?.name) instruments.degraded.add(1, { route, tier })
@@ -112,6 +131,7 @@ export function createRecorder({ log, instruments, clock, describe }: Deps): Rec
     const code = toCode(trail)
     const line = {
       id: arrival.id,
+      trace: trail.trace?.id,
       agent: caller?.agent.name,
       bearer: caller?.bearer.id,
       operation: arrival.endpoint.operation,

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createCaller } from '../support/caller.ts'
 import { agentPolicy, makeBearer, simpleConfig, type TestGateway } from '../support/gateway.ts'
 import { startRedis, type TestRedis } from '../support/redis.ts'
-import { rateLimited, silent, status } from '../support/scripted-provider.ts'
+import { answer, rateLimited, silent, status } from '../support/scripted-provider.ts'
 import { createStage } from '../support/stage.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
@@ -142,6 +142,42 @@ describe('POST /explain', () => {
     )
   })
 
+  it('says which deployment is full by a limit of its own or of its provider, for how long, and takes nothing', async () => {
+    const gateway = await open({
+      providers: {
+        p1: { limits: { requests: { capacity: 1, refill: '1/min' } } },
+        p2: { limits: { tokens: { capacity: 9000, refill: '1/s' } } },
+      },
+    })
+    const caller = createCaller(gateway.baseUrl, batch.bearer)
+    const open1 = { deployment: 'p1/m1', reason: 'available' }
+    for (let i = 0; i < 3; i += 1)
+      expect((await explain(gateway, { ...ask, agent: 'batch' })).told.plan).toMatchObject([open1, {}, {}])
+    expect((await caller.chat()).header('x-sluice-attempts')).toBe('t1:p1/m1=200')
+    const long = body({ max_tokens: 8000, messages: [{ role: 'user', content: 'word '.repeat(2000) }] })
+    expect((await explain(gateway, { ...ask, agent: 'batch', body: long })).told.plan).toMatchObject([
+      {
+        deployment: 'p1/m1',
+        state: 'available',
+        reason: expect.stringMatching(/^limit: full for [\d.]+ s \(provider:requests\)$/),
+      },
+      { deployment: 'p2/m2', reason: 'available' },
+      { tier: 'last' },
+    ])
+    stage.two.script(answer({ usage: { prompt_tokens: 1000, completion_tokens: 1000, total_tokens: 2000 } }))
+    expect((await caller.chat()).header('x-sluice-attempts')).toBe('t1:p1/m1=skipped:limit, t2:p2/m2=200')
+    // There is room for a short one and none for this one.
+    const { told } = await explain(gateway, { ...ask, agent: 'batch', body: long })
+    expect(told.plan[1]).toMatchObject({
+      deployment: 'p2/m2',
+      reason: expect.stringMatching(/^limit: full for \d[\d.]+ s \(provider:tokens\)$/),
+    })
+    const short = { ...ask, agent: 'batch', body: body({ max_tokens: 10 }) }
+    expect((await explain(gateway, short)).told.plan[1].reason).toBe('available')
+    expect(stage.one.calls + stage.two.calls).toBe(2)
+    await redis.command('FLUSHALL')
+  })
+
   it('says that a prompt is probably too long for a window, and asks it last', async () => {
     const gateway = await open({
       tiers: {
@@ -200,12 +236,30 @@ describe('POST /explain', () => {
   })
 })
 
+const runCommand = (at: TestGateway, ...words: string[]) =>
+  spawnSync(NODE, [MAIN, ...words], {
+    encoding: 'utf8',
+    env: { PATH: process.env.PATH, SLUICE_ADMIN_URL: at.adminUrl, SLUICE_ADMIN_TOKEN: at.adminToken },
+  })
+
+describe('sluice status', () => {
+  it('prints where each tier is and why, and the same for a program', async () => {
+    const gateway = await open()
+    stage.one.script(rateLimited(20))
+    await createCaller(gateway.baseUrl, batch.bearer).chat()
+    const shown = runCommand(gateway, 'status')
+    expect([shown.status, shown.stderr]).toEqual([0, ''])
+    expect(shown.stdout).toMatch(/^sluice \d+\.\d+\.\d+ ready, up [\d.]+ s, on .*sluice\.yaml\n/)
+    expect(shown.stdout).toMatch(/t1 {4}p1\/m1 .*unavailable {2}429: left alone for [\d.]+ s {2}[\d.]+ s/)
+    expect(shown.stdout).toMatch(/m .*t1 → t2/)
+    expect(shown.stdout).not.toContain(gateway.adminToken)
+    const told: unknown = JSON.parse(runCommand(gateway, 'status', '--json').stdout)
+    expect(told).toMatchObject({ phase: 'ready', tiers: [{ tier: 't1' }, {}, {}], overload: { cap: null } })
+  })
+})
+
 describe('sluice explain', () => {
-  const run = (at: TestGateway, ...words: string[]) =>
-    spawnSync(NODE, [MAIN, 'explain', ...words], {
-      encoding: 'utf8',
-      env: { PATH: process.env.PATH, SLUICE_ADMIN_URL: at.adminUrl, SLUICE_ADMIN_TOKEN: at.adminToken },
-    })
+  const run = (at: TestGateway, ...words: string[]) => runCommand(at, 'explain', ...words)
 
   it('prints a table for a person and JSON for a program', async () => {
     const gateway = await open()

@@ -234,3 +234,25 @@ describe('bodies in pieces', () => {
     await expect.poll(inflight, { timeout: 5_000 }).toBe(0)
   })
 })
+
+describe('a crowd that connects at once', () => {
+  // Linux lets so many wait by default; where it is less, that is the machine's to say.
+  it.runIf(Number(readFileSync('/proc/sys/net/core/somaxconn', 'utf8')) > 1_500)(
+    'is connected also while the gateway has no time for it, and answered when it has',
+    async () => {
+      gateway.signal('SIGSTOP')
+      try {
+        const sockets = await Promise.all(
+          Array.from({ length: 1_500 }, () => dial(plainBytes('GET', '/ready'))),
+        )
+        gateway.signal('SIGCONT')
+        const firsts = await Promise.all(sockets.map((socket) => once(socket, 'data')))
+        const heads = new Set(firsts.map(([bytes]) => String(bytes).slice(0, 12)))
+        expect([...heads]).toEqual(['HTTP/1.1 200'])
+        for (const socket of sockets) socket.destroy()
+      } finally {
+        gateway.signal('SIGCONT')
+      }
+    },
+  )
+})

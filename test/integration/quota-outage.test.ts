@@ -214,6 +214,52 @@ describe('with onOutage: local', () => {
     await until(() => outage.up, 3_000)
   })
 
+  it('lets a request with many limits wait for one of them, and none of the next', async () => {
+    const server = await openRedis()
+    const { store, outage } = await openStore(server.url)
+    const subjects = ['a', 'b', 'c', 'd', 'e'].map((id) => agentSubject(id, { requests: perMinute(1, 10) }))
+    for (const subject of subjects) expect(await admitted(store, subject, 1)).toBe(1)
+    server.pause()
+    const waits: number[] = []
+    for (const subject of subjects) {
+      const askedAt = performance.now()
+      expect(await admitted(store, anew(subject), 1)).toBe(1)
+      waits.push(performance.now() - askedAt)
+    }
+    expect(waits[0]).toBeGreaterThan(45)
+    for (const wait of waits.slice(1)) expect(wait).toBeLessThan(45)
+    // One wait in vain is no outage yet; Redis is asked again at once, and is given up when it stays silent.
+    expect(outage.up).toBe(true)
+    await until(() => !outage.up, 200)
+    server.resume()
+    await until(() => outage.up, 1_500)
+    for (const subject of subjects) expect(await admitted(store, anew(subject), 20)).toBe(8)
+  })
+
+  it('goes back at once after a single reply that was late, and is told what was let through meanwhile', async () => {
+    const server = await openRedis()
+    const { store, outage, changes } = await openStore(server.url)
+    const [one, two] = ['a', 'b'].map((id) => agentSubject(id, { requests: perMinute(1, 10) })) as [
+      Subject,
+      Subject,
+    ]
+    for (const subject of [one, two]) expect(await admitted(store, subject, 1)).toBe(1)
+    server.pause()
+    expect(await store.take(claimOn([anew(one)]))).toMatchObject({ ok: true, origin: 'unsure' })
+    expect(await store.take(claimOn([anew(two)]))).toMatchObject({ ok: true, origin: 'local' })
+    server.resume()
+    const third = agentSubject('c', { requests: perMinute(1, 1_000) })
+    const resumedAt = performance.now()
+    for (let origin = ''; origin !== 'store'; await sleep(1)) {
+      const grant = await store.take(claimOn([third]))
+      origin = grant.ok ? grant.origin : ''
+      expect(performance.now() - resumedAt).toBeLessThan(100)
+    }
+    expect([outage.up, changes]).toEqual([true, [true]])
+    expect(await admitted(store, anew(one), 20)).toBe(8)
+    expect(await admitted(store, anew(two), 20)).toBe(8)
+  })
+
   it('hands out no fresh burst when a single reply is late', async () => {
     const server = await openRedis()
     const { store, outage } = await openStore(server.url)
@@ -239,6 +285,7 @@ describe('with onOutage: local', () => {
     expect(grant).toMatchObject({ ok: true, origin: 'unsure' })
     server.resume()
     store.settle(end(claim))
+    await untilSlots(server, {})
     const other = claimOn([agent])
     expect(await store.take(other)).toMatchObject({ ok: true, origin: 'store' })
     await untilSlots(server, { [replica]: 1 })
@@ -281,7 +328,7 @@ describe('with onOutage: local', () => {
     proxy.mode = 'swallow'
     const agent = agentSubject('a', { requests: perMinute(1, 10) })
     expect(await admitted(store, agent, 20)).toBe(10)
-    expect(outage.up).toBe(false)
+    await until(() => !outage.up, 250)
     // Only what is opened from now on passes: the old connection stays dead, as behind a firewall that forgot it.
     proxy.mode = 'pass'
     await until(() => outage.up, 5_000)

@@ -29,7 +29,13 @@ async function setUp() {
   const request = makeRequest({ model: 'm', messages: [] })
   const body = request.body ?? Buffer.alloc(0)
   const exchange: Exchange = {
-    candidate: { deployment, tier: makeTier('t', [deployment]), barred: undefined, doubt: undefined },
+    candidate: {
+      deployment,
+      tier: makeTier('t', [deployment]),
+      callee: deployment.name,
+      barred: undefined,
+      doubt: undefined,
+    },
     request,
     model: 'm',
     path: '/chat/completions',

@@ -28,7 +28,7 @@ export interface Wanted {
   readonly package: string
   /** Unpacked beside each other; the first one is that whose libraries are needed too. */
   readonly unpacked: readonly string[]
-  /** What it says of itself, asked for its version. */
+  /** What it says of itself, asked for its version: on standard output or, as nginx does, on standard error. */
   readonly ask: string
   readonly says: string
 }
@@ -48,6 +48,22 @@ export const HAPROXY: Wanted = {
   unpacked: ['haproxy'],
   ask: '-v',
   says: 'HAProxy',
+}
+
+export const NGINX: Wanted = {
+  program: 'nginx',
+  package: 'nginx',
+  unpacked: ['nginx'],
+  ask: '-v',
+  says: 'nginx version',
+}
+
+export const SYSTEMD_ANALYZE: Wanted = {
+  program: 'systemd-analyze',
+  package: 'systemd',
+  unpacked: ['systemd'],
+  ask: '--version',
+  says: 'systemd',
 }
 
 /** promtool lies beside it. */
@@ -225,5 +241,5 @@ function working(binary: Binary, { ask, says }: Wanted): Binary | undefined {
     encoding: 'utf8',
     env: { ...process.env, ...binary.env },
   })
-  return asked.status === 0 && asked.stdout.includes(says) ? binary : undefined
+  return asked.status === 0 && (asked.stdout + asked.stderr).includes(says) ? binary : undefined
 }

@@ -66,15 +66,6 @@ test('a misspelt command is told the one that was meant', async () => {
   expect((await run(['bearer', 'lsit'])).err).toContain('Did you mean list?')
 })
 
-test.each(['status'])('%s is there, and says that it is not yet', async (name) => {
-  expect((await run(['--help'])).out).toMatch(new RegExp(`${name} +\\(not yet\\)`))
-  expect(await run([name, 'something', '--all'])).toMatchObject({
-    code: 1,
-    out: '',
-    err: `error: sluice ${name} is not yet supported by this version\n`,
-  })
-})
-
 test('version prints the version', async () => {
   expect(await run(['version'])).toMatchObject({ code: 0, out: '1.2.3\n' })
   expect(await run(['--version'])).toMatchObject({ code: 0, out: '1.2.3\n' })

@@ -38,11 +38,13 @@ test('fills in every default of the contract', () => {
     name: 'local',
     format: 'openai',
     kind: 'http',
+    tracedAs: 'openai',
     baseUrl: 'http://127.0.0.1:8080/v1',
     keys: [],
     headers: {},
     allowFields: new Set(),
     limits: { strict: false },
+    health: undefined,
     simulate: undefined,
   })
   expect(snapshot.tiers.get('execution')).toMatchObject({
@@ -122,9 +124,29 @@ test('an adaptive firstToken cannot become shorter than its shortest', () => {
   expect(said(tier('20', '5s'))).toEqual([expect.stringContaining('firstToken')])
 })
 
+test('a health check has a path below baseUrl and a time between a second and an hour', () => {
+  const provider = (health: unknown) => read(at(GOOD, ['providers', 'local', 'health'], health))
+  const compiled = (health: unknown) => snapshotOf(provider(health)).providers.get('local')?.health
+  expect(compiled({ path: '/models' })).toEqual({ path: '/models', everyMs: 10_000 })
+  expect(compiled({ path: '/../health', every: '1s' })).toEqual({ path: '/../health', everyMs: 1_000 })
+  const where = 'providers.local.health'
+  for (const path of ['models', '', 'http://other/health', '/health?full', '/a#b', '/a b', 5])
+    expect(said(provider({ path })), String(path)).toEqual([
+      expect.stringContaining(`${where}.path: must begin`),
+    ])
+  for (const every of ['999ms', '61m', 10])
+    expect(said(provider({ path: '/models', every })), String(every)).toEqual([
+      expect.stringContaining(where),
+    ])
+  expect(said(provider({}))).toEqual([expect.stringContaining(`${where}.path`)])
+  const simulated = { lab: { format: 'simulated', health: { path: '/models' } } }
+  expect(said(read({ ...GOOD, providers: { ...Object(GOOD.providers), ...simulated } }))).toEqual([
+    'providers.lab.health: is only for a provider that is called; a simulated one answers from this process',
+  ])
+})
+
 const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: string])[] = [
   ['providers.local.residency', 'eu', 'residency'],
-  ['providers.local.health', { path: '/health', every: '10s' }, 'health'],
   ['providers.local.quirks', ['x'], 'quirks'],
   ['providers.local.apiVersion', '2026-01-01', 'apiVersion'],
   ['providers.local.region', 'eu', 'region'],
@@ -340,8 +362,13 @@ test.each([
 
 test('asks for a base URL only where the format has none of its own', () => {
   const vendors = {
-    ours: { baseUrl: undefined, wireFormat: 'openai', kind: 'http' as const },
-    theirs: { baseUrl: 'https://api.example/v1/', wireFormat: 'openai', kind: 'http' as const },
+    ours: { baseUrl: undefined, wireFormat: 'openai', kind: 'http' as const, tracedAs: 'x' },
+    theirs: {
+      baseUrl: 'https://api.example/v1/',
+      wireFormat: 'openai',
+      kind: 'http' as const,
+      tracedAs: 'x',
+    },
   }
   const validated = (format: string) =>
     validate({

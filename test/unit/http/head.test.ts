@@ -37,6 +37,7 @@ describe('readHead', () => {
       ['Authorization', 'Bearer secret'],
       ['X-Sluice-Timeout-Ms', '5000'],
       ['Traceparent', '00-a-b-01'],
+      ['Tracestate', 'a=1'],
       ['Cookie', 'a=b'],
     ])
     expect(head).toEqual({
@@ -47,6 +48,7 @@ describe('readHead', () => {
       contentEncoding: undefined,
       timeoutMs: 5000,
       traceparent: '00-a-b-01',
+      tracestate: 'a=1',
       forwardedFor: undefined,
       upgrade: undefined,
       expect: undefined,
@@ -60,6 +62,17 @@ describe('readHead', () => {
         ['x-forwarded-for', '192.0.2.7, 10.0.0.1'],
       ]).forwardedFor,
     ).toBe('6.6.6.6, 192.0.2.7, 10.0.0.1')
+  })
+
+  it('joins the lines of tracestate, and those of traceparent, of which there may be one, so that neither counts', () => {
+    const head = read([
+      ['Tracestate', 'a=1'],
+      ['Traceparent', '00-a-b-01'],
+      ['traceparent', '00-c-d-01'],
+      ['tracestate', 'b=2'],
+    ])
+    expect(head.tracestate).toBe('a=1, b=2')
+    expect(head.traceparent).toBe('00-a-b-01, 00-c-d-01')
   })
 
   it('refuses more header lines than are kept, and not one fewer', () => {

@@ -141,6 +141,7 @@ const NAMES = [
   'Trailer',
   'x-sluice-timeout-ms',
   'traceparent',
+  'tracestate',
   'x-forwarded-for',
   'x-forwarded-host',
   'x-http-method-override',

@@ -74,6 +74,7 @@ function toArrival(end: Arrival['end']): Arrival {
     end,
     address: '',
     traceparent: undefined,
+    tracestate: undefined,
     body: { read: () => Promise.reject(new Error('not here')), release: () => {}, stop: () => {} },
   }
 }

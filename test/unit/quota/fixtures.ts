@@ -164,5 +164,5 @@ export function memoryStore(options: Omit<MemoryAuthorityOptions, 'replica'>): L
 /** A grant of which everything may come back: the bucket held it all the time. */
 export function sureGrant({ asks }: Claim, nowUs = 0): Granted {
   const levels = asks.map(() => ({ requests: Infinity, tokens: Infinity, sharedBy: 1 }))
-  return { ok: true, origin: 'store', nowUs, atMs: Infinity, levels }
+  return { ok: true, origin: 'store', nowUs, atMs: Infinity, levels, unsure: [] }
 }

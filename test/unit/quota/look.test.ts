@@ -5,8 +5,8 @@ import { toAccount } from '../../../src/quota/account.ts'
 import { createLeaseStore } from '../../../src/quota/leases.ts'
 import { NO_UNITS } from '../../../src/quota/ledger.ts'
 import { createMeter } from '../../../src/quota/meter.ts'
-import { budgetsShown, toShown } from '../../../src/quota/shown.ts'
-import { type InHand, systemTimers } from '../../../src/quota/store.ts'
+import { budgetsShown, toForeseen, toShown } from '../../../src/quota/shown.ts'
+import { type Ask, type InHand, type Levels, systemTimers } from '../../../src/quota/store.ts'
 import type { Subject } from '../../../src/types.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
 import {
@@ -211,6 +211,8 @@ describe('a look', () => {
   })
 })
 
+const EMPTY: Levels = { requests: 0, tokens: 0, sharedBy: 1 }
+
 describe('what is shown', () => {
   it('is the share of this replica while the ledgers are away, and nothing of money', () => {
     const account = toAccount(
@@ -249,6 +251,75 @@ describe('what is shown', () => {
         endsAt: '2027-03-01T00:00:00.000Z',
       },
     })
+  })
+
+  it.each<[string, Partial<InHand>, Partial<Ask>, unknown]>([
+    ['open', {}, {}, undefined],
+    [
+      'full of requests',
+      { levels: { ...EMPTY, requests: 10_000_000 } },
+      {},
+      { kind: 'requests', waitMs: 100 },
+    ],
+    [
+      'short of the tokens that it asks for',
+      { levels: { ...EMPTY, tokens: 5_000_000 } },
+      { tokens: 80 },
+      { kind: 'tokens', waitMs: 3000 },
+    ],
+    [
+      'longer short of one than of the other',
+      { levels: { requests: 10_000_000, tokens: 10_000_000, sharedBy: 1 } },
+      { tokens: 80 },
+      { kind: 'tokens', waitMs: 8000 },
+    ],
+    ['full, but for a slot kept ready here', { slotsOfAll: 5, slotsReady: 1 }, {}, undefined],
+    ['full of requests under way', { slotsOfAll: 5 }, {}, { kind: 'concurrency', waitMs: 1000 }],
+    ['spent', { spentMicros: 20e6 - 4 }, { micros: 5 }, { kind: 'budget', waitMs: 86_400_000 }],
+    [
+      'spent, but for money on lease here',
+      { spentMicros: 20e6, lease: { ...NO_UNITS, micros: 5 } },
+      { micros: 5 },
+      undefined,
+    ],
+    [
+      'half full, of which this replica has half',
+      { toldBy: 'share', levels: { ...EMPTY, requests: 9_950_000, sharedBy: 2 } },
+      {},
+      { kind: 'requests', waitMs: 150 },
+    ],
+    [
+      'full, as far as nobody knows',
+      { toldBy: 'nobody', levels: { ...EMPTY, requests: 1e9 } },
+      {},
+      undefined,
+    ],
+  ])('would refuse, or not, who comes when it is %s', (_, over, wants, refusal) => {
+    const account = toAccount(
+      agentSubject('a', {
+        requests: perSecond(10, 100),
+        tokens: perSecond(10, 100),
+        concurrency: 5,
+        budget: { micros: 20e6, period: 'day' },
+      }),
+    )
+    const inHand: InHand = {
+      account,
+      toldBy: 'ledgers',
+      nowUs: 0,
+      lease: NO_UNITS,
+      slotsUsed: 0,
+      slotsReady: 0,
+      slotsOfAll: 0,
+      levels: EMPTY,
+      spentMicros: 0,
+      unsettled: NO_UNITS,
+      ...over,
+    }
+    const ask: Ask = { account, requests: 1, tokens: 1, micros: 1, ...wants }
+    const told = toForeseen(inHand, ask)
+    if (refusal === undefined) expect(told).toBeUndefined()
+    else expect(told).toMatchObject(Object(refusal))
   })
 
   it('is of the very accounts that requests are counted in, of those that have limits', async () => {

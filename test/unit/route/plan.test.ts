@@ -38,7 +38,9 @@ function router(
 ): Router {
   return createRouter({
     snapshot: from,
-    health: { isAvailable: (name) => !held.includes(name) },
+    health: {
+      isAvailable: (callee) => !held.includes(typeof callee === 'string' ? callee : callee.deployment),
+    },
     pace: { load: (name) => loads[name] ?? 0 },
     random,
   })
@@ -280,6 +282,7 @@ function toArrival(over: Partial<Arrival>): Arrival {
     end: () => {},
     address: '127.0.0.1',
     traceparent: undefined,
+    tracestate: undefined,
     body: { read: () => Promise.reject(new Error('not here')), release: () => {}, stop: () => {} },
     ...over,
   }

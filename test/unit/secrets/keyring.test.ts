@@ -167,7 +167,15 @@ describe('a keyring', () => {
 
 function provider(name: string, keys: string[]): [string, Provider] {
   const limits = { strict: false }
-  const rest = { baseUrl: '', headers: {}, allowFields: new Set<string>(), limits, simulate: undefined }
+  const rest = {
+    tracedAs: 'openai',
+    baseUrl: '',
+    headers: {},
+    allowFields: new Set<string>(),
+    limits,
+    health: undefined,
+    simulate: undefined,
+  }
   return [name, { name, format: 'openai', kind: 'http', keys, ...rest }]
 }
 

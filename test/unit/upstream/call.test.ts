@@ -680,6 +680,20 @@ describe('the gate of a deployment', () => {
     expect((await play(stage, {})).error).toMatchObject({ code: 'upstream_failed' })
   })
 
+  it('is waited for no longer than leaves half of the time to whoever stands behind', async () => {
+    const waits: (number | undefined)[] = []
+    const stage = createCallStage({
+      plan: makePlan([first, second], { deadlineAt: START_MS + 1_000 }),
+      async admit({ name }, patience) {
+        waits.push(patience?.deadlineAt)
+        return name === 'a/one' ? full : { id: name }
+      },
+    })
+    answerWell(await stage.nth(0))
+    await stage.over()
+    expect(waits).toEqual([START_MS + 500, START_MS + 1_000])
+  })
+
   it.each<[string, string, Record<string, Refusal>]>([
     ['limits_unavailable', 'of all', { 'a/one': uncounted, 'b/two': uncounted }],
     ['upstream_failed', 'of one, the other being full', { 'a/one': uncounted, 'b/two': full }],
@@ -945,6 +959,26 @@ describe('money', () => {
     const tokens = Math.ceil(stage.request.textBytes / 4)
     expect(await stage.over()).toMatchObject({
       error: { code: 'deadline_exceeded' },
+      usage: { inputTokens: tokens, outputTokens: 0 },
+      costMicros: tokens * 2,
+    })
+  })
+
+  it.each([
+    ['leaves before the next is reached', async (stage: CallStage) => stage.leave()],
+    [
+      'is refused by the next',
+      async (stage: CallStage) => answerStatus(await stage.nth(1), 400, { error: { message: 'no' } }),
+    ],
+  ])('of a call that we cut is told with its tokens when the caller %s', async (_, end) => {
+    const stage = createCallStage({ plan: makePlan([spend.tier, first]) })
+    ;(await stage.nth(0)).started()
+    await stage.time.advanceAsync(spend.tier.firstTokenMs)
+    await stage.nth(1)
+    await end(stage)
+    const tokens = Math.ceil(stage.request.textBytes / 4)
+    expect(await stage.over()).toMatchObject({
+      answeredBy: undefined,
       usage: { inputTokens: tokens, outputTokens: 0 },
       costMicros: tokens * 2,
     })

@@ -24,11 +24,23 @@ async function read(body: Readable): Promise<Buffer> {
 
 function toCandidate(use = 'p/m1', headers: Record<string, string> = {}): Candidate {
   const deployment = makeDeployment(use, {}, { headers })
-  return { deployment, tier: makeTier('t', [deployment]), barred: undefined, doubt: undefined }
+  return {
+    deployment,
+    tier: makeTier('t', [deployment]),
+    callee: deployment.name,
+    barred: undefined,
+    doubt: undefined,
+  }
 }
 
-function exchangeOf(request: ModelRequest, candidate = toCandidate(), key?: string) {
+function exchangeOf(
+  request: ModelRequest,
+  candidate = toCandidate(),
+  key?: string,
+  traceHeaders?: readonly string[],
+) {
   return createExchange({
+    traceHeaders,
     candidate,
     request,
     format: openai,
@@ -224,5 +236,15 @@ describe('the headers', () => {
     const headers = toObject(exchangeOf(makeRequest()).headers)
     expect(headers).not.toHaveProperty('authorization')
     expect(headers.accept).toBe('application/json')
+  })
+
+  it('carry the trace context, unless the provider is configured with one of its own', () => {
+    const context = ['traceparent', `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`, 'tracestate', 'a=1']
+    const { headers } = exchangeOf(makeRequest(), toCandidate(), undefined, context)
+    expect(toObject(headers)).toMatchObject({ traceparent: context[1], tracestate: 'a=1' })
+    const own = toCandidate('p/m1', { traceparent: 'of-the-operator' })
+    const configured = toObject(exchangeOf(makeRequest(), own, undefined, context).headers)
+    expect(configured.traceparent).toBe('of-the-operator')
+    expect(configured).not.toHaveProperty('tracestate')
   })
 })

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Agent } from '../../../src/types.ts'
 import { createHealth, type Entry, type Health, type StateChange } from '../../../src/upstream/health.ts'
-import type { Hint } from '../../../src/upstream/hints.ts'
+import type { DeploymentHint } from '../../../src/upstream/hints.ts'
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts'
 
 const NAME = 'p/m'
@@ -12,14 +12,14 @@ interface Stage {
   readonly health: Health
   readonly time: ManualClock
   readonly changes: StateChange[]
-  readonly told: Hint[]
+  readonly told: DeploymentHint[]
   readonly probed: string[]
 }
 
 function create({ random = 0.5, graceMs = 0 } = {}): Stage {
   const time = createManualClock({ nowMs: 1000 })
   const changes: StateChange[] = []
-  const told: Hint[] = []
+  const told: DeploymentHint[] = []
   const probed: string[] = []
   const health = createHealth({
     clock: time.clock,
@@ -621,5 +621,147 @@ describe('replicas', () => {
     pass(a, b)
     expect(b.health.enter(NAME)).toBe('held')
     expect(b.told).toEqual([])
+  })
+})
+
+describe('models of `provider/*`', () => {
+  const ALL = 'p/*'
+  const of = (model: string) => ({ deployment: ALL, model })
+  const [A, B] = [of('a'), of('b')]
+  const limit = (health: Health, callee = A, retryAfterMs: number | undefined = 30_000): void =>
+    health.failed(callee, health.enter(callee), { reason: '429', retryAfterMs })
+
+  it('have rate limits of their own', () => {
+    const { health, time, changes } = create()
+    limit(health)
+    expect([health.enter(A), health.enter(A, FORCED)]).toEqual(['held', 'held'])
+    expect(health.isAvailable(A)).toBe(false)
+    expect(health.holdMs(A)).toBe(30_000)
+    expect([health.enter(B), health.isAvailable(B), health.holdMs(B)]).toEqual(['go', true, 0])
+    expect(health.enter(ALL)).toBe('go')
+    expect(changes).toEqual([
+      { deployment: ALL, model: 'a', from: 'available', to: 'unavailable', reason: '429', holdMs: 30_000 },
+    ])
+    expect(health.view()).toMatchObject([
+      { deployment: ALL, state: 'available', models: [{ model: 'a', phase: 'held', holdMs: 30_000 }] },
+    ])
+    expect([health.look(A)?.phase, health.look(B)?.phase]).toEqual(['held', 'open'])
+    // Back as any other: one probe, one that is clean, a ramp.
+    time.advance(30_000)
+    const entry = health.enter(A)
+    expect([entry, health.enter(A), health.enter(B)]).toEqual(['probe', 'held', 'go'])
+    health.succeeded(A, health.answering(A, entry))
+    expect(health.look(A)?.phase).toBe('recovering')
+    time.advance(3_000)
+    expect(Array.from({ length: 20 }, () => health.enter(A))).toEqual(Array(20).fill('go'))
+  })
+
+  it('are held back one by one when no wait is named', () => {
+    const { health } = create()
+    for (let i = 0; i < 5; i += 1) {
+      expect(health.enter(A)).toBe('go')
+      health.failed(A, 'go', { reason: '429', retryAfterMs: undefined })
+    }
+    expect([health.enter(A), health.enter(B)]).toEqual(['held', 'go'])
+  })
+
+  it('have quotas of their own', () => {
+    const { health } = create()
+    health.enter(A)
+    health.quota(A, { share: 0, resetMs: 60_000 })
+    expect([health.enter(A), health.enter(B)]).toEqual(['held', 'go'])
+    expect(health.look(A)).toMatchObject({ state: 'low_quota', reason: '0 % of its quota left' })
+  })
+
+  it.each(['refused', 'dns', 'tls', 'connect', 'reset', '503', '529'] as const)(
+    'share what is wrong with the provider: %s',
+    (reason) => {
+      const { health } = create()
+      for (let i = 0; i < 5; i += 1)
+        health.failed(of(`m${i}`), health.enter(of(`m${i}`)), { reason, retryAfterMs: undefined })
+      expect([health.enter(A), health.enter(B), health.enter(ALL)]).toEqual(['held', 'held', 'held'])
+      expect(health.view()[0]?.models).toBeUndefined()
+    },
+  )
+
+  it('share the silence of the provider, its checks, and its way back', () => {
+    const { health, time } = create()
+    limit(health, A, 1_500)
+    health.failed(B, health.enter(B), { reason: 'first_token', retryAfterMs: undefined })
+    expect([health.enter(A), health.enter(B)]).toEqual(['held', 'held'])
+    time.advance(5_000)
+    // One probe for both: of the provider, and of the model.
+    const entry = health.enter(A)
+    expect([entry, health.enter(A), health.enter(B)]).toEqual(['probe', 'held', 'held'])
+    for (let i = 0, probe = entry; i < 3; i += 1, probe = health.enter(A)) health.succeeded(A, probe)
+    expect(health.view()[0]).toMatchObject({ phase: 'recovering' })
+    expect(health.look(B)?.phase).toBe('recovering')
+  })
+
+  it('leave the probe of the provider to others when one is over its rate', () => {
+    const { health, time } = create()
+    health.failed(B, health.enter(B), { reason: '503', retryAfterMs: 5_000 })
+    time.advance(5_000)
+    limit(health)
+    expect([health.enter(A), health.enter(B)]).toEqual(['held', 'probe'])
+    health.released(B, 'probe')
+    expect(health.enter(B)).toBe('probe')
+  })
+
+  it('are told to other replicas, and learnt from them', () => {
+    const [a, b] = [create(), create()]
+    limit(a.health)
+    expect(a.told).toEqual([
+      {
+        kind: 'held',
+        deployment: ALL,
+        model: 'a',
+        trouble: 'unavailable',
+        reason: '429',
+        ms: 30_000,
+        asked: true,
+      },
+    ])
+    for (const hint of a.told) b.health.learn(hint)
+    expect([b.health.enter(A), b.health.enter(B)]).toEqual(['held', 'go'])
+    b.time.advance(30_000)
+    b.health.learn({ kind: 'back', deployment: ALL, model: 'a' })
+    expect(b.health.look(A)?.phase).toBe('recovering')
+    // Of whom nothing is known nothing has to come back.
+    b.health.learn({ kind: 'back', deployment: ALL, model: 'c' })
+    expect(b.health.look(of('c'))?.phase).toBe('open')
+  })
+
+  it('are kept apart up to the 64th; of more, those that were told of first are forgotten', () => {
+    const { health } = create()
+    limit(health, of('short'), 1_500)
+    for (let i = 0; i < 63; i += 1) limit(health, of(`m${i}`))
+    expect(health.view()[0]?.models).toHaveLength(64)
+    limit(health, of('more'))
+    // The one that was told of first.
+    expect(health.enter(of('short'))).toBe('go')
+    expect([health.enter(of('m0')), health.enter(of('more'))]).toEqual(['held', 'held'])
+    for (let i = 0; i < 1_000; i += 1) limit(health, of(`n${i}`))
+    expect(health.view()[0]?.models).toHaveLength(64)
+    expect([health.enter(of('m0')), health.enter(of('n999')), health.enter(ALL)]).toEqual([
+      'go',
+      'held',
+      'go',
+    ])
+  })
+
+  it('are forgotten first when they are well again', () => {
+    const { health, time } = create()
+    limit(health, of('first'), 600_000)
+    limit(health, of('well'), 1_500)
+    time.advance(1_500)
+    health.succeeded(of('well'), health.enter(of('well')))
+    time.advance(40_000)
+    for (let i = 0; i < 62; i += 1) limit(health, of(`m${i}`))
+    expect(health.view()[0]?.models).toHaveLength(63)
+    limit(health, of('more'))
+    expect([health.enter(of('first')), health.enter(of('more'))]).toEqual(['held', 'held'])
+    limit(health, of('one too many'))
+    expect(health.enter(of('first'))).toBe('go')
   })
 })

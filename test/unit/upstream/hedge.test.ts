@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest'
 import { FREE } from '../../../src/config/money.ts'
-import type { Hedge, Plan } from '../../../src/types.ts'
+import type { Hedge, Plan, Subject } from '../../../src/types.ts'
 import { toAttemptsHeader } from '../../../src/upstream/call.ts'
 import { createHedges } from '../../../src/upstream/hedges.ts'
 import {
@@ -160,6 +160,25 @@ describe('a hedged call', () => {
     expect((await stage.over())?.answeredBy?.deployment).toBe(one)
     expect(who(stage)).toEqual(['a/one'])
     expect(stage.gate).toContainEqual({ leave: 'b/two', usage: undefined })
+  })
+
+  it('does not wait for one whose limits are full: the first may have answered meanwhile', async () => {
+    const subject: Subject = { kind: 'deployment', id: two.name, tag: 'b', limits: two.limits }
+    const stage = stageOf(
+      {},
+      {
+        async admit({ name }, patience) {
+          if (name === one.name) return { id: name }
+          if (patience !== undefined) await new Promise(() => {})
+          return { kind: 'requests', subject, waitMs: 5_000 }
+        },
+      },
+    )
+    const call = await stage.nth(0)
+    await stage.time.advanceAsync(AFTER_MS)
+    answerWell(call)
+    expect((await stage.over())?.answeredBy?.deployment).toBe(one)
+    expect(who(stage)).toEqual(['a/one'])
   })
 
   it.each([

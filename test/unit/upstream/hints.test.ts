@@ -38,6 +38,11 @@ describe('hints', () => {
     { kind: 'suspect', deployment: 'p/m' },
     { kind: 'back', deployment: 'p/m' },
     { kind: 'quota', deployment: 'p/m', share: 0.05, resetMs: 1000 },
+    { ...HELD, deployment: 'p/*', model: 'm' },
+    { kind: 'back', deployment: 'p/*', model: 'm' },
+    { kind: 'quota', deployment: 'p/*', model: 'm', share: 0.05, resetMs: 1000 },
+    { kind: 'checked', provider: 'p', reason: '503' },
+    { kind: 'checked', provider: 'p', reason: undefined },
   ])('are understood by the others, and not by the one who said them: %j', async (hint) => {
     const { hints, published, learnt } = create()
     hints.tell(hint)
@@ -62,8 +67,11 @@ describe('hints', () => {
     JSON.stringify({ ...HELD, trouble: 'available' }),
     JSON.stringify({ ...HELD, trouble: 'gone' }),
     JSON.stringify({ ...HELD, deployment: 5 }),
+    JSON.stringify({ ...HELD, model: 5 }),
     JSON.stringify({ kind: 'quota', deployment: 'p/m', share: 2, resetMs: 1 }),
     JSON.stringify({ kind: 'news', deployment: 'p/m' }),
+    JSON.stringify({ kind: 'checked', deployment: 'p/m' }),
+    JSON.stringify({ kind: 'checked', provider: 'p', reason: 503 }),
     JSON.stringify({ ...HELD, padding: 'x'.repeat(2000) }),
   ])('that are none say nothing: %s', (text) => {
     const { hints, learnt } = create()
@@ -123,6 +131,24 @@ describe('the probe of the fleet', () => {
     const may = hints.mayProbe('p/m')
     await time.advanceAsync(100)
     expect(await may).toBe(true)
+  })
+
+  it('and a check have places of their own', async () => {
+    const taken: unknown[] = []
+    let answer: () => Promise<boolean> = async () => true
+    const { hints } = create({
+      take: (...asked) => {
+        taken.push(asked)
+        return answer()
+      },
+    })
+    expect(await hints.mayCheck('p', 7500)).toBe(true)
+    expect(taken).toEqual([['check:p', 7500]])
+    answer = async () => false
+    expect(await hints.mayCheck('p', 7500)).toBe(false)
+    // Whoever can ask nobody checks for himself.
+    answer = () => Promise.reject(new Error('no redis'))
+    expect(await hints.mayCheck('p', 7500)).toBe(true)
   })
 
   it('has a place that ends by itself, and with its owner', () => {

@@ -121,4 +121,30 @@ describe('the keys of a provider', () => {
     expect([next(), next()]).toEqual(['value-2', 'value-2'])
     expect([next(other), next(other)]).toEqual(['value-2', 'value-1'])
   })
+
+  it('may be left alone for one model of `provider/*` alone', () => {
+    const { keys, time } = create()
+    keys.limit(PROVIDER, ONE, { model: 'a', ms: 30_000 })
+    const four = (model?: string) =>
+      Array.from({ length: 4 }, () => (keys.next(PROVIDER, undefined, model) as Key).value)
+    expect(new Set(four('a'))).toEqual(new Set(['value-2']))
+    expect([new Set(four('b')).size, new Set(four()).size]).toEqual([2, 2])
+    keys.limit(PROVIDER, TWO, { model: 'a', ms: 20_000 })
+    expect([keys.next(PROVIDER, undefined, 'a'), keys.hasAnother(PROVIDER, 'a')]).toEqual(['parked', false])
+    expect([keys.parkedMs(PROVIDER, 'a'), keys.parkedMs(PROVIDER, 'b'), keys.parkedMs(PROVIDER)]).toEqual([
+      20_000, 0, 0,
+    ])
+    time.advance(20_000)
+    expect(four('a')).toEqual(Array(4).fill('value-2'))
+    // Where there are no models it is all of them.
+    keys.limit(PROVIDER, TWO, { model: undefined, ms: 5_000 })
+    expect([keys.parkedMs(PROVIDER, 'a'), keys.parkedMs(PROVIDER, 'b')]).toEqual([5_000, 0])
+  })
+
+  it('are left alone for 256 models at most: of more, the first is forgotten', () => {
+    const { keys } = create({ 'env:ONE': 'value-1' })
+    const provider = makeProvider('p', { keys: ['env:ONE'] })
+    for (let i = 0; i <= 256; i += 1) keys.limit(provider, ONE, { model: `m${i}`, ms: 60_000 })
+    expect([0, 1, 256].map((i) => keys.next(provider, undefined, `m${i}`))).toEqual([ONE, 'parked', 'parked'])
+  })
 })

@@ -16,6 +16,7 @@ import type {
   ModelRequest,
   Operation,
   Outcome,
+  Patience,
   Plan,
   Provider,
   Refusal,
@@ -46,11 +47,13 @@ export function makeProvider(name: string, over: Partial<Provider> = {}): Provid
     name,
     format: 'openai',
     kind: 'http',
+    tracedAs: 'openai',
     baseUrl: `http://${name}.invalid/v1`,
     keys: [],
     headers: {},
     allowFields: new Set(),
     limits: NO_LIMITS,
+    health: undefined,
     simulate: undefined,
     ...over,
   }
@@ -119,7 +122,13 @@ export function makePlan(tiers: readonly Tier[], over: Partial<Plan> = {}): Plan
     tiers: tiers.map((tier) => ({
       tier,
       candidates: tier.deployments.map(
-        (deployment): Candidate => ({ tier, deployment, barred: undefined, doubt: undefined }),
+        (deployment): Candidate => ({
+          tier,
+          deployment,
+          callee: deployment.name,
+          barred: undefined,
+          doubt: undefined,
+        }),
       ),
     })),
     attempts: Math.max(3, tiers.length),
@@ -371,7 +380,7 @@ export function createRun(options: RunOptions = {}): RunStage {
   const result = runAttempt({
     kind,
     exchange: createExchange({
-      candidate: { tier, deployment, barred: undefined, doubt: undefined },
+      candidate: { tier, deployment, callee: deployment.name, barred: undefined, doubt: undefined },
       request,
       format,
       key: undefined,
@@ -450,7 +459,7 @@ export interface CallOptions {
   /** Values of keys by reference. */
   readonly secrets?: Readonly<Record<string, string>>
   /** What the gate answers; admits by default. */
-  readonly admit?: (deployment: Deployment) => Promise<Hold | Refusal | undefined>
+  readonly admit?: (deployment: Deployment, patience?: Patience) => Promise<Hold | Refusal | undefined>
   readonly world?: World
   /** What the other replicas say; nobody by default. */
   readonly hints?: Pick<Hints, 'mayProbe'>
@@ -498,9 +507,9 @@ export function createCallStage(options: CallOptions): CallStage {
   const request = makeRequest(options.body ?? { stream: true })
   const left = new AbortController()
   const gate: Gate = {
-    async enter(deployment) {
+    async enter(deployment, _, patience) {
       gateEvents.push({ enter: deployment.name })
-      return options.admit === undefined ? { id: deployment.name } : options.admit(deployment)
+      return options.admit === undefined ? { id: deployment.name } : options.admit(deployment, patience)
     },
     leave({ id }, usage, costMicros) {
       gateEvents.push({ leave: id, usage })

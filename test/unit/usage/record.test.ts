@@ -2,8 +2,10 @@ import { createNoopMeter } from '@opentelemetry/api'
 import { describe, expect, it } from 'vitest'
 import { GatewayError } from '../../../src/errors.ts'
 import type { Arrival, Attempt, Caller, Trail } from '../../../src/types.ts'
+import { createExemplars } from '../../../src/usage/exemplars.ts'
 import { createInstruments, type Instruments, METRICS } from '../../../src/usage/metrics.ts'
 import { createRecorder, type RequestLog } from '../../../src/usage/record.ts'
+import type { Traces } from '../../../src/usage/traces.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
 import { makeDeployment, makeRequest, makeRoute, makeTier, NO_LIMITS } from '../upstream/stage.ts'
 import { IDLE_GAUGES } from './fixtures.ts'
@@ -43,9 +45,10 @@ function createBook() {
   return { book, instruments }
 }
 
-function createStage(over: { instruments?: Instruments; log?: RequestLog } = {}) {
+function createStage(over: { instruments?: Instruments; log?: RequestLog; traces?: Traces } = {}) {
   const { book, instruments } = createBook()
   const time = createManualClock({ nowMs: 1000 })
+  const exemplars = createExemplars(time)
   const lines: { level: string; fields: Readonly<Record<string, unknown>>; message: string }[] = []
   const log: RequestLog = over.log ?? {
     info: (fields, message) => void lines.push({ level: 'info', fields, message }),
@@ -54,10 +57,12 @@ function createStage(over: { instruments?: Instruments; log?: RequestLog } = {})
   const recorder = createRecorder({
     log,
     instruments: over.instruments ?? instruments,
+    exemplars,
+    traces: over.traces,
     clock: time.clock,
     describe: (error) => `described: ${error instanceof Error ? error.message : 'none'}`,
   })
-  return { recorder, book, lines, time }
+  return { recorder, book, lines, time, exemplars }
 }
 
 const PROMPT = 'a prompt that nobody may read'
@@ -74,6 +79,7 @@ function makeArrival(): Arrival {
     end: () => {},
     address: '10.1.2.3',
     traceparent: undefined,
+    tracestate: undefined,
     body: { read: () => Promise.reject(new Error('read')), release: () => {}, stop: () => {} },
   }
 }
@@ -149,7 +155,13 @@ function makeTrail(over: Partial<Trail> = {}): Trail {
       source: 'provider',
     },
     costMicros: 1234,
-    answeredBy: { tier: second, deployment: makeDeployment('b/*'), barred: undefined, doubt: undefined },
+    answeredBy: {
+      tier: second,
+      deployment: makeDeployment('b/*'),
+      callee: 'b/*',
+      barred: undefined,
+      doubt: undefined,
+    },
     status: 200,
     ...over,
   }
@@ -262,6 +274,63 @@ describe('the record of a request', () => {
         expect(Object.keys(labels).sort()).toEqual([...METRICS[name].labels].sort())
       }
     }
+  })
+
+  it('remembers the request behind a series by its id, and what it can be found by', () => {
+    const { recorder, exemplars } = createStage()
+    recorder.record(makeArrival(), makeTrail())
+    const all = exemplars.all()
+    expect(all.map(({ metric, value }) => `${metric} ${value}`)).toEqual([
+      'sluice_request_duration_seconds 0',
+      'sluice_attempts_total 1',
+      'sluice_failovers_total 1',
+      'sluice_attempts_total 1',
+      'sluice_first_token_seconds 0.32',
+    ])
+    expect(all.every(({ requestId }) => requestId === 'req_1')).toBe(true)
+    expect(JSON.stringify(all)).not.toContain(CHOSEN)
+    // Again and again is no more.
+    recorder.record({ ...makeArrival(), id: 'req_2' }, makeTrail())
+    expect(exemplars.all().map(({ requestId }) => requestId)).toEqual(Array(5).fill('req_2'))
+  })
+
+  it('names the trace in the log, and as an exemplar where it is recorded', () => {
+    const traced = (isSampled: boolean) => ({
+      id: 'ab'.repeat(16),
+      spanId: 'cd'.repeat(8),
+      parentSpanId: undefined,
+      isSampled,
+      state: undefined,
+      nextSpanId: () => undefined,
+      headers: () => [],
+    })
+    for (const isSampled of [false, true]) {
+      const { recorder, lines, exemplars } = createStage()
+      recorder.record(makeArrival(), makeTrail({ trace: traced(isSampled) }))
+      expect(lines[0]?.fields).toMatchObject({ id: 'req_1', trace: 'ab'.repeat(16) })
+      expect(exemplars.all()[0]?.traceId).toBe(isSampled ? 'ab'.repeat(16) : undefined)
+    }
+  })
+
+  it('records a trace only where one is sampled, and neither log nor metrics fall with it', () => {
+    const recorded: string[] = []
+    const traces = {
+      begin: (): never => {
+        throw new Error('no ids')
+      },
+      record: (arrival: Arrival) => {
+        recorded.push(arrival.id)
+        throw new Error('no spans')
+      },
+    }
+    const { recorder, lines } = createStage({ traces })
+    expect(recorder.begin(makeArrival())).toBeUndefined()
+    recorder.record(makeArrival(), makeTrail())
+    expect(recorded).toEqual([])
+    recorder.record(makeArrival(), makeTrail({ trace: { isSampled: true } as never }))
+    expect(recorded).toEqual(['req_1'])
+    expect(lines.filter(({ message }) => message === 'request')).toHaveLength(2)
+    expect(createStage().recorder.begin(makeArrival())).toBeUndefined()
   })
 
   it('counts the money of each deployment for its agent', () => {

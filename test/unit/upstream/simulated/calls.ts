@@ -117,7 +117,13 @@ function toExchange({
     ...asked.request,
   }
   return {
-    candidate: { tier: toTier(deployment), deployment, barred: undefined, doubt: undefined },
+    candidate: {
+      tier: toTier(deployment),
+      deployment,
+      callee: deployment.name,
+      barred: undefined,
+      doubt: undefined,
+    },
     request,
     model,
     path,
@@ -140,11 +146,13 @@ function toDeployment(
     name,
     format: 'openai',
     kind: 'simulated',
+    tracedAs: 'simulated',
     baseUrl: '',
     keys: [],
     headers: {},
     allowFields: new Set(),
     limits: NONE,
+    health: undefined,
     simulate,
   }
   const isReply = text !== undefined

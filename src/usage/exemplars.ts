@@ -1,0 +1,95 @@
+// The last request behind each series of some metrics, bucket by bucket, so that a number leads to a trace and a log
+// line. Knows ids, never content. As many as those metrics have series and buckets, and no more.
+
+import type { Clock } from '../types.ts'
+import { METRICS, type Metric, SECONDS } from './metrics.ts'
+
+/** One request that was measured. */
+export interface Exemplar {
+  /** Name of the metric. */
+  readonly metric: string
+  readonly labels: Labels
+  /** Which bucket of a histogram; 0 of a counter. */
+  readonly bucket: number
+  readonly value: number
+  /** Unix ms. */
+  readonly atMs: number
+  readonly requestId: string
+  /** Where it is recorded in a trace. */
+  readonly traceId: string | undefined
+}
+
+/** By name; those of a metric that was collected may be of other types, of which none has exemplars. */
+type Labels = Readonly<Record<string, unknown>>
+
+export interface Exemplars {
+  note(metric: Metric, measured: Measured, of: Pick<Exemplar, 'requestId' | 'traceId'>): void
+  /** Takes in what another process has. */
+  learn(exemplars: readonly Exemplar[]): void
+  all(): readonly Exemplar[]
+}
+
+export interface Measured {
+  readonly value: number
+  readonly labels: Labels
+}
+
+/** Metrics that have them; their labels are few, and none of them is an agent. */
+export const EXEMPLIFIED: readonly Metric[] = [
+  METRICS.requestSeconds,
+  METRICS.firstTokenSeconds,
+  METRICS.attempts,
+  METRICS.failovers,
+]
+
+/** One that leads to a trace gives way to one that does not only behind this, so that sampling leaves some to be seen. */
+const KEEP_TRACED_MS = 600_000
+
+export function createExemplars({ clock }: { clock: Pick<Clock, 'wall'> }): Exemplars {
+  const last = new Map<string, Exemplar>()
+
+  function keep(exemplar: Exemplar): void {
+    const place = placeOf(exemplar)
+    const before = last.get(place)
+    if (before === undefined || isBetter(exemplar, before)) last.set(place, exemplar)
+  }
+
+  return {
+    note({ name, kind }, { value, labels }, { requestId, traceId }) {
+      const bucket = kind === 'histogram' ? bucketOf(value) : 0
+      keep({ metric: name, labels, bucket, value, atMs: clock.wall(), requestId, traceId })
+    },
+    learn(exemplars) {
+      for (const one of exemplars) keep(one)
+    },
+    all: () => [...last.values()],
+  }
+}
+
+function isBetter(one: Exemplar, before: Exemplar): boolean {
+  if (one.atMs < before.atMs) return false
+  return one.traceId !== undefined || before.traceId === undefined || one.atMs - before.atMs > KEEP_TRACED_MS
+}
+
+/** The first whose upper bound is not below the value; the one behind the last has none. */
+function bucketOf(value: number): number {
+  const at = SECONDS.findIndex((bound) => value <= bound)
+  return at < 0 ? SECONDS.length : at
+}
+
+/** One text for each place that has one: its metric, the values of its labels in their order, and the bucket. */
+export function placeOf({ metric, labels, bucket }: Pick<Exemplar, 'metric' | 'labels' | 'bucket'>): string {
+  let place = `${bucket}\0${metric}`
+  for (const name of NAMES[metric] ?? []) place += `\0${labels[name]}`
+  return place
+}
+
+/** Label names by metric. */
+const NAMES: Readonly<Record<string, readonly string[]>> = Object.fromEntries(
+  EXEMPLIFIED.map(({ name, labels }) => [name, labels]),
+)
+
+/** Exemplars as another process of the same program sent them. */
+export function isExemplars(value: unknown): value is readonly Exemplar[] {
+  return Array.isArray(value) && value.every((one) => typeof one === 'object' && one?.requestId !== undefined)
+}

@@ -1,0 +1,133 @@
+// Sends spans and metrics to a collector by OTLP over HTTP. Nobody waits for it: what is to be sent has a bound and is
+// dropped beyond it, what fails is told once a minute, and a drain gives it a moment at its end.
+
+import { OTLPMetricExporter } from '@opentelemetry/exporter-metrics-otlp-http'
+import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
+import { resourceFromAttributes } from '@opentelemetry/resources'
+import type { PushMetricExporter, ResourceMetrics } from '@opentelemetry/sdk-metrics'
+import { BatchSpanProcessor, type SpanExporter } from '@opentelemetry/sdk-trace'
+import type { Clock } from '../types.ts'
+import type { OtlpSettings } from './otlp-settings.ts'
+import { createTraces, type Traces } from './traces.ts'
+
+export interface Otlp {
+  /** Undefined where traces are not sent. */
+  readonly traces: Traces | undefined
+  /** Sends the metrics from now on, as `collect` gives them. Once. */
+  sendMetrics(collect: () => Promise<ResourceMetrics>): void
+  /** Sends what there is, for as long at most; nothing is sent after it. */
+  close(withinMs: number): Promise<void>
+}
+
+export interface OtlpDeps {
+  readonly version: string
+  /** Name of this process, unique in the fleet. */
+  readonly instance: string
+  readonly randomHex: (bytes: number) => string
+  readonly scrub: (text: string) => string
+  /** An error as text without secrets. */
+  readonly describe: (error: unknown) => string
+  readonly log: { warn(fields: Readonly<Record<string, unknown>>, message: string): void }
+  readonly clock: Clock
+  readonly timers: { set(ms: number, run: () => void): unknown; clear(handle: unknown): void }
+  /** In place of those that send; for tests. */
+  readonly exporters?: { readonly spans?: SpanExporter; readonly metrics?: PushMetricExporter }
+}
+
+const TELL_EVERY_MS = 60_000
+/** Exports under way at once, at most. */
+const CONCURRENT = 4
+const FAILED = 1
+
+export function createOtlp(settings: OtlpSettings, deps: OtlpDeps): Otlp {
+  const { tracesUrl, metricsUrl } = settings
+  const { version, instance, clock, timers } = deps
+  const resource = resourceFromAttributes({ 'service.instance.id': instance, ...settings.resource })
+  const options = { userAgent: `sluice/${version}`, concurrencyLimit: CONCURRENT }
+  const processor =
+    tracesUrl === undefined
+      ? undefined
+      : new BatchSpanProcessor({
+          ...settings.batch,
+          exporter: telling(
+            deps.exporters?.spans ?? new OTLPTraceExporter({ ...options, url: tracesUrl }),
+            createTeller('traces'),
+          ),
+        })
+  const tellMetrics = createTeller('metrics')
+  const metrics =
+    metricsUrl === undefined
+      ? undefined
+      : (deps.exporters?.metrics ?? new OTLPMetricExporter({ ...options, url: metricsUrl }))
+  let collect: (() => Promise<ResourceMetrics>) | undefined
+  let timer: unknown
+  let isOver = false
+
+  /** Tells of failures, once a minute at most. */
+  function createTeller(what: string): (error: unknown) => void {
+    let toldMs = Number.NEGATIVE_INFINITY
+    let failures = 0
+    return (error) => {
+      failures += 1
+      if (clock.now() - toldMs < TELL_EVERY_MS) return
+      toldMs = clock.now()
+      deps.log.warn({ failures, error: deps.describe(error) }, `${what} could not be sent`)
+      failures = 0
+    }
+  }
+
+  async function sendNow(): Promise<void> {
+    if (metrics === undefined || collect === undefined) return
+    try {
+      const collected = { ...(await collect()), resource }
+      await new Promise<void>((resolve) => {
+        metrics.export(collected, ({ code, error }) => {
+          if (code === FAILED) tellMetrics(error)
+          resolve()
+        })
+      })
+    } catch (error) {
+      tellMetrics(error)
+    }
+  }
+
+  /** The next time counts from the end of this one: a collector that is slow gets one after the other. */
+  function sendSoon(): void {
+    timer = timers.set(settings.metricsEveryMs, () => {
+      void sendNow().then(() => {
+        if (!isOver) sendSoon()
+      })
+    })
+  }
+
+  return {
+    traces: processor && createTraces({ ...deps, settings, resource, emit: (span) => processor.onEnd(span) }),
+    sendMetrics(from) {
+      if (metrics === undefined) return
+      collect = from
+      sendSoon()
+    },
+    async close(withinMs) {
+      isOver = true
+      timers.clear(timer)
+      const { promise: late, resolve } = Promise.withResolvers<void>()
+      const limit = timers.set(withinMs, resolve)
+      // What fails has been told.
+      await Promise.race([late, Promise.allSettled([processor?.shutdown(), sendNow()])])
+      timers.clear(limit)
+    },
+  }
+}
+
+/** The same exporter, of whose failures somebody hears. */
+function telling(exporter: SpanExporter, tell: (error: unknown) => void): SpanExporter {
+  return {
+    export(batch, whenDone) {
+      exporter.export(batch, (result) => {
+        if (result.code === FAILED) tell(result.error)
+        whenDone(result)
+      })
+    },
+    shutdown: () => exporter.shutdown(),
+  }
+}
