@@ -80,6 +80,7 @@ import { START, VENDORS } from './upstream/vendors.ts'
 import { createExemplars } from './usage/exemplars.ts'
 import { createFigures } from './usage/figures.ts'
 import { createLines } from './usage/lines.ts'
+import { withoutPast } from './usage/merge.ts'
 import { createInstruments, VIEWS } from './usage/metrics.ts'
 import { readOtlpSettings } from './usage/otlp-settings.ts'
 import { createRecorder } from './usage/record.ts'
@@ -522,7 +523,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     version: VERSION,
     startedMs: clock.wall(),
     secrets: () => secretsShown(keyring, clock.wall()),
-    collect: async () => (await exporter.collect()).resourceMetrics,
+    collect: async () => withoutPast((await exporter.collect()).resourceMetrics, instruments.isOfNow),
     scrub,
   })
   if (link === undefined) otlp?.sendMetrics(operators.collect)

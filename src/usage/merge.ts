@@ -40,6 +40,24 @@ export function metricsOf({ scopeMetrics }: ResourceMetrics): MetricData[] {
   return scopeMetrics.flatMap(({ metrics }) => metrics)
 }
 
+/** Without the series of gauges that are gone. */
+export function withoutPast(
+  metrics: ResourceMetrics,
+  isOfNow: (metric: string, labels: object) => boolean,
+): ResourceMetrics {
+  const present = (metric: MetricData): MetricData =>
+    metric.dataPointType === DataPointType.GAUGE
+      ? {
+          ...metric,
+          dataPoints: metric.dataPoints.filter((point) => isOfNow(metric.descriptor.name, point.attributes)),
+        }
+      : metric
+  return {
+    ...metrics,
+    scopeMetrics: metrics.scopeMetrics.map((one) => ({ ...one, metrics: one.metrics.map(present) })),
+  }
+}
+
 /** What stays true of a process that is gone, so that no sum ever falls. */
 export function lastingOf(metrics: readonly MetricData[]): MetricData[] {
   return metrics.filter(({ dataPointType }) => dataPointType !== DataPointType.GAUGE)

@@ -209,6 +209,8 @@ export interface Instruments {
   readonly refusals: Counter<Catalogue['refusals']>
   readonly revocations: Counter<Catalogue['revocations']>
   readonly secretLoads: Counter<Catalogue['secretLoads']>
+  /** Whether a series of a gauge was seen at the last look: the SDK goes on with what is gone, as it last was. */
+  isOfNow(metric: string, labels: object): boolean
   /** The label of an agent: its name, or `other` beyond the first 2,000. */
   agentLabel(agent: string): string
 }
@@ -241,10 +243,19 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
   const histogram = ({ name, description }: Metric) =>
     meter.createHistogram(name, { description, advice: { explicitBucketBoundaries: SECONDS } })
   const gauge = ({ name, description }: Metric) => meter.createObservableGauge(name, { description })
+  /** By metric, the labels that were seen at the last look. */
+  const ofNow = new Map<string, Set<string>>()
   const observe = (metric: Metric, read: (see: (value: number, labels?: object) => void) => void) => {
     const { name, kind, description } = metric
     const made = kind === 'counter' ? meter.createObservableCounter(name, { description }) : gauge(metric)
-    made.addCallback((result) => read((value, labels) => result.observe(value, { ...labels })))
+    made.addCallback((result) => {
+      const seen = new Set<string>()
+      if (kind === 'gauge') ofNow.set(name, seen)
+      read((value, labels = {}) => {
+        seen.add(toKey(labels))
+        result.observe(value, { ...labels })
+      })
+    })
   }
 
   observe(METRICS.inflight, (see) => see(gauges.inflight()))
@@ -311,6 +322,12 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
     refusals: counter(METRICS.refusals),
     revocations: counter(METRICS.revocations),
     secretLoads: counter(METRICS.secretLoads),
+    isOfNow: (metric, labels) => ofNow.get(metric)?.has(toKey(labels)) ?? true,
     agentLabel,
   }
+}
+
+/** Always in the order of the catalogue, for all that is compared is made here. */
+function toKey(labels: object): string {
+  return JSON.stringify(labels)
 }

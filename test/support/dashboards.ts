@@ -110,7 +110,11 @@ export const DASHBOARDS: readonly Dashboard[] = [
         title: 'Who is slow',
         panels: [
           p95('Whole request by route, p95', TOTAL + BY_ROUTE, 'route'),
-          p95('Whole request by tier that answered, p95', TOTAL + BY_ROUTE, 'tier'),
+          p95(
+            'Whole request by tier that answered, p95',
+            `${TOTAL}{route=~"$route", tier=~"$tier", tier!=""}`,
+            'tier',
+          ),
           p95('Overhead by operation, p95', OVERHEAD, 'operation'),
           p95('First token by route, p95', FIRST_TOKEN + BY_DEPLOYMENT, 'route'),
           p95('First token by deployment, p95', FIRST_TOKEN + BY_DEPLOYMENT, 'deployment'),
@@ -461,11 +465,11 @@ export const DASHBOARDS: readonly Dashboard[] = [
             ...third,
             queries: [{ expr: 'max by (secret) (sluice_secret_age_seconds)', legend: '{{secret}}' }],
           },
-          gauges('Loads of secrets in the last hour', [
-            ['sum by (secret, outcome) (increase(sluice_secret_loads_total[1h]))', '{{secret}} {{outcome}}'],
+          gauges('Loads of secrets since the start', [
+            ['sum by (secret, outcome) (sluice_secret_loads_total)', '{{secret}} {{outcome}}'],
           ]),
-          gauges('Bearers revoked in the last hour', [
-            ['sum by (source) (increase(sluice_revocations_total[1h]))', '{{source}}'],
+          gauges('Bearers revoked since the start', [
+            ['sum by (source) (sluice_revocations_total)', '{{source}}'],
           ]),
         ],
       },

@@ -39,6 +39,7 @@ function createBook() {
     refusals: counter('refusals'),
     revocations: counter('revocations'),
     secretLoads: counter('secretLoads'),
+    isOfNow: () => true,
     agentLabel: (agent) => agent,
   }
   return { book, instruments }
