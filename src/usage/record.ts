@@ -86,6 +86,7 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
     instruments.requestSeconds.record(took.value, took.labels)
     exemplars.note(METRICS.requestSeconds, took, id)
     instruments.overheadSeconds.record(overheadMs(arrival, attempts, endedMs) / 1000, { operation })
+    const begun = attempts.find(({ firstTokenMs }) => firstTokenMs !== undefined)
     for (let i = 0; i < attempts.length; i += 1) {
       const attempt = attempts[i] as Attempt
       const { deployment, outcome, reason } = attempt
@@ -103,7 +104,8 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
         instruments.failovers.add(1, moved.labels)
         exemplars.note(METRICS.failovers, moved, id)
       }
-      if (attempt.firstTokenMs !== undefined && request?.stream === true) {
+      // Of an answer that somebody else went on with the caller had the first token long before.
+      if (attempt === begun && attempt.firstTokenMs !== undefined && request?.stream === true) {
         const value = (attempt.firstTokenMs - arrival.startedMs) / 1000
         const first = { value, labels: { route, tier: attempt.tier, deployment } }
         instruments.firstTokenSeconds.record(value, first.labels)

@@ -370,6 +370,27 @@ describe('the record of a request', () => {
     expect(book.attemptSeconds?.map(({ value }) => value)).toEqual([0.1, 0.8])
   })
 
+  it('measures one first token of an answer that another went on with, and time side by side once', () => {
+    const { recorder, book, time } = createStage()
+    time.advance(1000)
+    const [one, two] = [
+      {
+        tier: 'first',
+        deployment: 'a/*',
+        outcome: 'broken',
+        startedMs: 1010,
+        endedMs: 1500,
+        firstTokenMs: 1100,
+      },
+      { tier: 'second', deployment: 'b/*', startedMs: 1400, endedMs: 1900, firstTokenMs: 1600 },
+    ] as const
+    recorder.record(makeArrival(), makeTrail({ attempts: [makeAttempt(one), makeAttempt(two)] }))
+    expect(book.firstTokenSeconds).toEqual([
+      { value: 0.1, labels: { route: 'chosen-*', tier: 'first', deployment: 'a/*' } },
+    ])
+    expect(book.overheadSeconds?.[0]?.value).toBeCloseTo(0.11)
+  })
+
   it('counts the move from tier to tier, and candidates skipped, which take no time', () => {
     const { recorder, book } = createStage()
     const skipped = makeAttempt({
