@@ -250,20 +250,26 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
       if (!rest.has(purse.group)) rest.set(purse.group, asksOf(claim, purse.group))
     }
     if (rest === undefined) {
-      let toldUs = 0
-      for (const ask of claim.asks) {
-        const purse = purseOf(ask.account)
-        spend(purse, ask)
-        toldUs = Math.max(toldUs, toLedgerUs(purse, nowMs))
-        // A lease that runs out soon is renewed before anybody has to wait for it.
-        if (runsLow(purse, nowMs, terms)) soil(purse, 'soon')
-      }
+      const toldUs = spendAll(claim.asks, nowMs)
       const levels = levelsOf(claim, nowMs)
       return { ok: true, origin: 'lease', nowUs: toldUs, atMs: nowMs, levels, unsure: NOBODY }
     }
     const refusal = refusedAlready([...rest.values()].flat(), nowMs)
     if (refusal !== undefined) return toRefused(claim, refusal, nowMs)
     return decideThere(claim, rest, nowMs)
+  }
+
+  /** Takes what is covered from what is in hand. Gives the clock of the ledgers as it must be now, µs. */
+  function spendAll(asks: readonly Ask[], nowMs: number): number {
+    let toldUs = 0
+    for (const ask of asks) {
+      const purse = keptOf(ask.account)
+      spend(purse, ask)
+      toldUs = Math.max(toldUs, toLedgerUs(purse, nowMs))
+      // A lease that runs out soon is renewed before anybody has to wait for it.
+      if (runsLow(purse, nowMs, terms)) soil(purse, 'soon')
+    }
+    return toldUs
   }
 
   function asksOf({ asks }: Claim, group: Group): Ask[] {
@@ -392,7 +398,11 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
   function serve(group: Group, nowMs: number): void {
     if (group.visiting) return
     const undecided = group.waiting.filter(({ asks, done }) => {
-      // What was told to others meanwhile holds for those who waited too.
+      // What was lent, or told to others, meanwhile holds for those who waited too.
+      if (asks.every((ask) => covers(keptOf(ask.account), ask, nowMs))) {
+        done(undefined, 'store', spendAll(asks, nowMs))
+        return false
+      }
       const refusal = refusedAlready(asks, nowMs)
       if (refusal !== undefined) done(refusal, 'store', 0)
       return refusal === undefined

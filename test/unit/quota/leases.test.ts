@@ -66,6 +66,24 @@ describe('a busy account', () => {
     expect(one.store.totals().leased).toBeGreaterThan(0)
   })
 
+  it('lends to those who wait for a visit what that visit brings', async () => {
+    const fleet = createFleet(2)
+    const [one] = fleet.replicas as [Replica]
+    const subject = gateway({ requests: perSecond(1000, 5000) })
+    await run(fleet, one, { subject, perS: 200, forMs: 1_000 })
+    const before = one.visits
+    // The first is on its way while the others come, and each of them comes again as soon as it is answered.
+    const asked = async () => {
+      let granted = 0
+      for (let i = 0; i < 100; i += 1) if ((await one.take(claimOn([subject]))).ok) granted += 1
+      return granted
+    }
+    const granted = await Promise.all(Array.from({ length: 10 }, asked))
+    expect(granted.reduce((sum, each) => sum + each, 0)).toBe(1_000)
+    // A visit brings about a hundred, for half a second of the present pace.
+    expect(one.visits - before).toBeLessThanOrEqual(14)
+  })
+
   it('that is strict is decided at the ledgers all the same', async () => {
     const fleet = createFleet(2)
     const [one] = fleet.replicas as [Replica]
