@@ -13,11 +13,14 @@ import {
   createScriptedProvider,
   DEFAULT_TEXT,
   type ScriptedProvider,
+  status,
 } from '../support/scripted-provider.ts'
 
 /** Of the scripted error of any status. */
 const PROVIDERS_WORDS = 'Scripted status'
 const TEXT = 'All of the answer is here.'
+/** A row whose providers are played otherwise at the end. */
+const FLAPS = 'no `[DONE]`'
 /** What noise of a shared machine may add. */
 const NOISE_MS = 250
 
@@ -209,6 +212,38 @@ it('plays every row, for whole replies and for streams', { timeout: 120_000 }, a
     }
   }
   expect(told).toEqual(expected)
+})
+
+it('answers every request while the first tier flaps, by one tier or the other', {
+  timeout: 30_000,
+}, async () => {
+  const place = places.find(({ row, streamed }) => row.fault === FLAPS && streamed)
+  if (place === undefined) throw new Error(`no row for ${FLAPS}`)
+  const { first, next } = place
+  const startMs = performance.now()
+  let failed = 0
+  first.script(() => {
+    const isWell = Math.floor((performance.now() - startMs) / 250) % 2 === 0
+    if (!isWell) failed += 1
+    return isWell ? answer({ text: TEXT }) : status(503)
+  })
+  next.script(answer({ text: TEXT }))
+  const seen = new Map<string, number>()
+  while (performance.now() - startMs < 4_000) {
+    const { caller, reasons } = await ask(place)
+    const what = `${caller}: ${reasons.replaceAll('skipped:unavailable', 'skipped')}`
+    seen.set(what, (seen.get(what) ?? 0) + 1)
+  }
+  for (const what of seen.keys())
+    expect([
+      'the answer: 200',
+      'the answer of the next tier: 503, 200',
+      'the answer of the next tier: skipped, 200',
+    ]).toContain(what)
+  expect(seen.size).toBe(3)
+  // The first five in a row or half of twenty, and one probe at a time since.
+  expect(failed).toBeGreaterThan(4)
+  expect(failed).toBeLessThan(30)
 })
 
 it('writes the reasons that come behind the headers to the log', async () => {

@@ -407,6 +407,10 @@ export const FAULT_MATRIX: readonly Row[] = [
   },
 ]
 
+/** Of many requests, not of one: fault-matrix.test.ts and, for a minute under load, failover-suite.ts. */
+const FLAPPING =
+  '| flapping: well and ill (503) by turns, for a minute | both | an answer, of either tier, always | a failed call for each of the first five, then one at a time | `200`, or `503, 200` | – |'
+
 /** The matrix as the table of deploy/failover.md. */
 export function faultTable(): string {
   const cell = ({ caller, calls, reasons, added }: Seen): string =>
@@ -428,5 +432,6 @@ export function faultTable(): string {
     '| what the first tier does | reply | the caller sees | calls | reasons | added |',
     '|---|---|---|---|---|---|',
     ...lines,
+    FLAPPING,
   ].join('\n')
 }
