@@ -323,7 +323,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     hedges.earn(tier.name, hedge.atMost)
     const race = createRace(job.hands.signal)
     const first = callOnce(candidate, entered, walk, { ...job, leg: race.leg })
-    const afterMs = hedge.afterMs ?? pace.p95(deployment.name)
+    // How soon streams begin says nothing of whole replies, of which none is there so soon.
+    const afterMs = hedge.afterMs ?? (job.request.stream ? pace.p95(deployment.name) : undefined)
     const second =
       afterMs !== undefined && (await isStillSilent(afterMs, first, race.won))
         ? await beginSecond(candidate, walk, { ...job, leg: race.leg, atOnce: true }, () => race.isWon)

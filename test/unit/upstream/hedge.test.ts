@@ -280,6 +280,15 @@ describe('a hedged call', () => {
     await stage.time.advanceAsync(1)
     expect(who(stage)).toEqual(['a/one', 'b/two'])
   })
+
+  it('is one call for a whole reply where only streams tell how long to wait', async () => {
+    const world = createWorld()
+    for (let i = 1; i <= 20; i += 1) world.pace.answered('a/one', i * 10)
+    const stage = stageOf({ hedge: { afterMs: undefined, atMost: 1 } }, { world, body: {} })
+    await stage.nth(0)
+    await stage.time.advanceAsync(1_000)
+    expect(who(stage)).toEqual(['a/one'])
+  })
 })
 
 describe('the second calls of a tier', () => {
