@@ -273,6 +273,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
           const broken = { answeredBy: by, usage: result.usage, error }
           if (result.said === undefined) return broken
           walk.broken = { ...broken, said: result.said }
+          walk.usedInVain = undefined
           break
         }
         case 'retry':

@@ -162,6 +162,26 @@ describe('a stream that broke off', () => {
     expect(stage.calls).toHaveLength(2)
   })
 
+  it('has used what those two did who spoke, not what another did who was silent before', async () => {
+    const tiers = ['x/silent', 'a/one', 'b/two'].map((use) => makeTier(use, [makeDeployment(use)]))
+    const stage = createCallStage({
+      plan: makePlan(tiers, { resumes: true }),
+      body: { stream: true, messages: MESSAGES },
+    })
+    ;(await stage.nth(0)).started()
+    await stage.time.advanceAsync(FIRST_TOKEN_MS)
+    const call = await stage.nth(1)
+    call.started()
+    call.head(200, STREAM)
+    call.data(ROLE, HELLO)
+    await stage.time.advanceAsync(IDLE_MS)
+    answerStatus(await stage.nth(2), 503)
+    await stage.time.advanceAsync(1_000)
+    const outcome = await stage.over()
+    expect(outcome?.answeredBy?.deployment.name).toBe('a/one')
+    expect(outcome?.usage?.inputTokens).toBe(Math.ceil(stage.request.textBytes / 4))
+  })
+
   it('is no slower for what the next one says again or thinks: it is heard from its first word', async () => {
     for (const again of [HELLO.replace('Hello', 'H'), chunk({ reasoning_content: 'Well' })]) {
       const world = createWorld()
