@@ -75,7 +75,7 @@ function createWatch(): StreamWatch {
           content = true
           countedTokens += tokens
         }
-        if (typeof choice.finish_reason === 'string') {
+        if (hasEnded(choice)) {
           finished.add(index)
           open.delete(index)
           content = true // an answer may be empty, but then it says so
@@ -99,6 +99,11 @@ function createWatch(): StreamWatch {
       return countedTokens
     },
   }
+}
+
+/** Some servers have an empty reason in every chunk but the last, where others have null. */
+function hasEnded({ finish_reason: reason }: { readonly finish_reason?: unknown }): boolean {
+  return typeof reason === 'string' && reason !== ''
 }
 
 /** Fields of a delta that carry output, as OpenAI and compatible servers name them. */
@@ -131,7 +136,7 @@ function readSpeech(data: string): Speech {
   const said = parts || textTokens(choice.text) > 0 || textTokens(delta.refusal) > 0
   const calls = Array.isArray(delta.tool_calls) && delta.tool_calls.length > 0
   const more = said || calls || isObject(delta.function_call) || isObject(delta.audio)
-  return { text, more, ends: typeof choice.finish_reason === 'string' }
+  return { text, more, ends: hasEnded(choice) }
 }
 
 function resay(data: string, text: string): string {

@@ -20,9 +20,10 @@ export function createListener({ speech }: Pick<Format['provider'], 'speech'>): 
   return {
     passed(data, isChanged) {
       if (said === undefined) return
-      const { text, more } = speech(data)
+      const { text, more, ends } = speech(data)
+      // Behind its finish reason nothing follows, whatever still goes wrong.
       // What was taken out of an answer (a key) must not go to another provider, nor be compared with what it says.
-      said = more || isChanged ? undefined : said + text
+      said = more || ends || isChanged ? undefined : said + text
       if (said !== undefined && said.length > LONGEST_SAID) said = undefined
     },
     get said() {

@@ -206,18 +206,47 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const isReply = deployment.kind === 'reply'
     // A text of ours is no end of somebody's sentence.
     if (isReply && walk.broken !== undefined) return undefined
+    const tiersLeft = walk.tiersBehind(candidate)
     let retriesLeft = tier.retries
     let keysLeft = (deployment.provider?.keys.length ?? 0) - 1
+    // Whoever was asked beside another has had his call.
+    let failure = walk.besideOf(candidate)
     for (;;) {
+      if (failure !== undefined) {
+        // What was not its failure is none that a second call would mend.
+        if (failure.blameless) return undefined
+        const keyFault = isKeyFault(failure, deployment)
+        const { step, waitMs, jitter } = nextStep(
+          { ...failure, key: keyFault },
+          {
+            retriesLeft,
+            otherKey:
+              keysLeft > 0 &&
+              deployment.provider !== undefined &&
+              keys.hasAnother(deployment.provider, modelOf(candidate.callee)),
+            attemptsLeft: plan.attempts - walk.calls,
+            tiersLeft,
+            otherInTier: walk
+              .othersInTier(candidate)
+              .some(({ callee }) => health.isAvailable(callee, plan.class)),
+            isAlone: !hasOther(candidate, walk, plan),
+            patienceMs: tier.patienceMs,
+            timeLeftMs: plan.deadlineAt - clock.now(),
+          },
+        )
+        if (step === 'next') return undefined
+        if (keyFault) keysLeft -= 1
+        else retriesLeft -= 1
+        // A timer counts whole milliseconds and may be a little early: an exact wait is rounded to the safe side.
+        if (waitMs > 0) await pause(jitter ? waitMs * deps.random() : Math.ceil(waitMs) + 1, hands.signal)
+      }
       if (hands.signal.aborted) return left(hands.signal, walk.usedInVain)
       if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return failed(tooLate(), walk.usedInVain)
       if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return undefined
-      // What has never begun so soon will not now; the provider would work for nobody.
-      if (job.request.stream && plan.deadlineAt - clock.now() < pace.soonest(deployment.name)) {
+      if (comesTooLate(candidate, job)) {
         walk.isTooLate = true
         return undefined
       }
-      const tiersLeft = walk.tiersBehind(candidate)
       const attemptsLeft = plan.attempts - walk.calls
       if (
         !isReply &&
@@ -244,45 +273,32 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
           const broken = { answeredBy: by, usage: result.usage, error }
           if (result.said === undefined) return broken
           walk.broken = { ...broken, said: result.said }
+          walk.usedInVain = undefined
           break
         }
         case 'retry':
           walk.usedInVain = result.usage ?? walk.usedInVain
           break
       }
-      const failure = toFailed(result)
+      failure = toFailed(result)
+      // The second one has failed at what it had begun; this one was called off.
+      if (by !== candidate) {
+        walk.failedBeside(by, failure)
+        return undefined
+      }
       if (failure.reason === 'context') {
-        walk.tooLongFor = deployment
+        // Of two at once the larger window tells more.
+        if (walk.tooLongFor === undefined || isLarger(deployment, walk.tooLongFor))
+          walk.tooLongFor = deployment
         walk.tooLongMessage = failure.message
         return undefined
       }
-      // What was not its failure is none that a second call would mend.
-      if (failure.blameless) return undefined
-      const keyFault = isKeyFault(failure, deployment)
-      const { step, waitMs, jitter } = nextStep(
-        { ...failure, key: keyFault },
-        {
-          retriesLeft,
-          otherKey:
-            keysLeft > 0 &&
-            deployment.provider !== undefined &&
-            keys.hasAnother(deployment.provider, modelOf(candidate.callee)),
-          attemptsLeft: plan.attempts - walk.calls,
-          tiersLeft,
-          otherInTier: walk
-            .othersInTier(candidate)
-            .some(({ callee }) => health.isAvailable(callee, plan.class)),
-          isAlone: !hasOther(candidate, walk, plan),
-          patienceMs: tier.patienceMs,
-          timeLeftMs: plan.deadlineAt - clock.now(),
-        },
-      )
-      if (step === 'next') return undefined
-      if (keyFault) keysLeft -= 1
-      else retriesLeft -= 1
-      // A timer counts whole milliseconds and may be a little early: an exact wait is rounded to the safe side.
-      if (waitMs > 0) await pause(jitter ? waitMs * deps.random() : Math.ceil(waitMs) + 1, hands.signal)
     }
+  }
+
+  /** Who has never begun so soon will not now: he would work for nobody. */
+  function comesTooLate({ deployment }: Candidate, { plan, request }: Job): boolean {
+    return request.stream && plan.deadlineAt - clock.now() < pace.soonest(deployment.name)
   }
 
   /** Whether the budget for second calls to a provider allows one. */
@@ -308,7 +324,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     hedges.earn(tier.name, hedge.atMost)
     const race = createRace(job.hands.signal)
     const first = callOnce(candidate, entered, walk, { ...job, leg: race.leg })
-    const afterMs = hedge.afterMs ?? pace.p95(deployment.name)
+    // How soon streams begin says nothing of whole replies, of which none is there so soon.
+    const afterMs = hedge.afterMs ?? (job.request.stream ? pace.p95(deployment.name) : undefined)
     const second =
       afterMs !== undefined && (await isStillSilent(afterMs, first, race.won))
         ? await beginSecond(candidate, walk, { ...job, leg: race.leg, atOnce: true }, () => race.isWon)
@@ -316,6 +333,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (second === undefined) return { by: candidate, result: await first }
     const [one, two] = await Promise.all([first, second.result])
     const [heard, other] = isFinal(two) && !isFinal(one) ? [two, one] : [one, two]
+    if (two.outcome === 'retry') walk.failedBeside(second.by, two)
     if (other.outcome === 'retry') {
       walk.usedInVain = other.usage ?? walk.usedInVain
       if (other.reason === 'context') walk.tooLongFor = heard === one ? second.by.deployment : deployment
@@ -337,6 +355,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         one.deployment !== deployment &&
         one.doubt === undefined &&
         !walk.hasTried(one) &&
+        (walk.tooLongFor === undefined || isLarger(one.deployment, walk.tooLongFor)) &&
+        !comesTooLate(one, job) &&
         health.isAvailable(one.callee, job.plan.class),
     )
     if (

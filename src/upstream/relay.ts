@@ -13,6 +13,8 @@ export interface Relay {
   end(): Relayed
   /** Nothing is missing but the end marker. */
   readonly complete: boolean
+  /** It has said something, whether or not that is for the caller. */
+  readonly heard: boolean
 }
 
 export interface Relayed {
@@ -59,6 +61,7 @@ interface Setting {
 export function createRelay({ watch, glance, stages, choices, listener, splice }: Setting): Relay {
   const splitter = createFrameSplitter()
   let begun = false
+  let heard = false
   let preamble: Buffer[] = []
   let preambleBytes = 0
 
@@ -81,6 +84,9 @@ export function createRelay({ watch, glance, stages, choices, listener, splice }
     get complete() {
       return isComplete()
     },
+    get heard() {
+      return heard
+    },
   }
 
   function isComplete(): boolean {
@@ -94,6 +100,7 @@ export function createRelay({ watch, glance, stages, choices, listener, splice }
       const facts = frame.data === undefined || frame.data === '' ? NO_FACTS : watch.look(frame.data)
       const failure = failureOf(facts, frame.data)
       if (failure !== undefined) return { out, ended: failure }
+      heard ||= facts.content
       const next = begun || splice === undefined ? frame : splice.take(frame, facts)
       if (next === 'held') continue
       if (next === 'apart') return { out, ended: { kind: 'apart' } }

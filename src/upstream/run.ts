@@ -90,6 +90,8 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
   let bytes = 0
   let headMs = 0
   let lastDataMs = 0
+  /** When a stream began to speak: the answer, or what the caller has of it already. */
+  let heardMs = 0
   let finishedMs = 0
   let paused = false
   let upstreamEnded = false
@@ -111,13 +113,16 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     }
     if (phase === 'connect') nearer(startedMs + tier.connectMs, 'connect')
     if (phase !== 'relay' && !run.last) {
-      if (request.stream) nearer(startedMs + run.firstTokenMs, 'first_token')
-      else if (lastDataMs === 0) nearer(startedMs + tier.firstByteMs, 'first_byte')
+      if (request.stream) {
+        if (heardMs === 0) nearer(startedMs + run.firstTokenMs, 'first_token')
+      } else if (lastDataMs === 0) nearer(startedMs + tier.firstByteMs, 'first_byte')
     }
     if (phase === 'relay' && !paused) {
       nearer(lastDataMs + tier.idleMs, 'idle')
       if (finishedMs > 0) nearer(finishedMs + TAIL_MS, 'idle')
     }
+    // One that says again what the caller has.
+    if (phase === 'body' && heardMs > 0) nearer(lastDataMs + tier.idleMs, 'idle')
     // A whole reply that stalls in its middle; before its first byte it has `firstByte`.
     if (phase === 'body' && !streaming && status < 300 && lastDataMs > 0)
       nearer(lastDataMs + tier.idleMs, 'idle')
@@ -285,7 +290,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
 
   /** From here on nobody else can be asked. */
   function commit(): void {
-    run.onCommit(clock.now())
+    run.onCommit(heardMs > 0 ? heardMs : clock.now())
     phase = 'relay'
     if (listener === undefined) request.letGo()
     if (resume === undefined) reply.begin(status, `${EVENT_STREAM}; charset=utf-8`)
@@ -355,6 +360,10 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
         return
       }
       deliver(relay.push(chunk))
+      if (heardMs === 0 && relay.heard && !isOver()) {
+        heardMs = lastDataMs
+        if (phase === 'body') arm()
+      }
       // The idle limit shrinks once, when nothing but the end marker is missing.
       if (isOver() || finishedMs > 0 || !relay.complete) return
       finishedMs = lastDataMs

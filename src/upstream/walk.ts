@@ -1,6 +1,7 @@
 // Where the walk along a plan stands: who was called, what was found out on the way, and what is still to be had.
 
 import type { Candidate, Deployment, Outcome, Plan, Usage } from '../types.ts'
+import type { Failure } from './attempt.ts'
 
 /** What came of a walk, before it is counted. */
 export type Ended = Omit<Outcome, 'costMicros'>
@@ -12,6 +13,9 @@ export interface Walk {
   readonly calls: number
   called(candidate: Candidate): void
   hasTried(candidate: Candidate): boolean
+  /** How a call failed that was made beside that of another, for when its own turn comes. */
+  failedBeside(candidate: Candidate, failure: Failure): void
+  besideOf(candidate: Candidate): Failure | undefined
   /** Whether a deployment of the provider was called. */
   hasCalled(provider: string): boolean
   calledIn(tier: string): boolean
@@ -44,6 +48,7 @@ export function createWalk(plan: Plan): Walk {
   const tried = new Set<Candidate>()
   const providers = new Set<string>()
   const uncounted = new Set<Candidate>()
+  const beside = new Map<Candidate, Failure>()
   let calls = 0
   return {
     candidates,
@@ -58,6 +63,8 @@ export function createWalk(plan: Plan): Walk {
       if (provider !== undefined) providers.add(provider.name)
     },
     hasTried: (candidate) => tried.has(candidate),
+    failedBeside: (candidate, failure) => void beside.set(candidate, failure),
+    besideOf: (candidate) => beside.get(candidate),
     hasCalled: (provider) => providers.has(provider),
     calledIn: (tier) => tiers.has(tier),
     uncounted: (candidate) => void uncounted.add(candidate),

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest'
 import { FREE } from '../../../src/config/money.ts'
-import type { Hedge, Plan, Subject } from '../../../src/types.ts'
+import type { Deployment, Hedge, Plan, Subject } from '../../../src/types.ts'
 import { toAttemptsHeader } from '../../../src/upstream/call.ts'
 import { createHedges } from '../../../src/upstream/hedges.ts'
 import {
@@ -35,6 +35,12 @@ function stageOf(
 ): CallStage {
   const tiers = [makeTier('t', [one, two], { hedge }), makeTier('behind', [three])]
   return createCallStage({ plan: makePlan(tiers, plan), ...options })
+}
+
+/** One tier that always hedges and asks once more, with streams that are gone on with. */
+function stageIn(deployments: readonly Deployment[], attempts = 3): CallStage {
+  const tier = makeTier('t', deployments, { hedge: ALWAYS, retries: 1 })
+  return createCallStage({ plan: makePlan([tier], { attempts, resumes: true }) })
 }
 
 const who = (stage: CallStage): string[] => stage.calls.map(({ deployment }) => deployment)
@@ -109,6 +115,53 @@ describe('a hedged call', () => {
     answerWell(await stage.nth(2))
     expect(await stage.over()).toMatchObject({ answeredBy: { deployment: { name: 'c/three' } } })
     expect(who(stage)).toEqual(['a/one', 'b/two', 'c/three'])
+  })
+
+  it('asks whoever is left of the tier before one that has failed beside another', async () => {
+    const stage = stageIn([one, two, three])
+    await stage.nth(0)
+    await stage.time.advanceAsync(AFTER_MS)
+    answerStatus(await stage.nth(0), 503)
+    answerStatus(await stage.nth(1), 503)
+    answerWell(await stage.nth(2))
+    expect(await stage.over()).toMatchObject({ answeredBy: { deployment: three } })
+    expect(who(stage)).toEqual(['a/one', 'b/two', 'c/three'])
+  })
+
+  it('asks the second again where its failure is worth that, as often as any other', async () => {
+    const stage = stageIn([one, two], 5)
+    await stage.nth(0)
+    await stage.time.advanceAsync(AFTER_MS)
+    answerStatus(await stage.nth(1), 500)
+    answerStatus(await stage.nth(0), 424)
+    await stage.time.advanceAsync(100)
+    answerStatus(await stage.nth(2), 500)
+    await stage.time.advanceAsync(1_000)
+    expect((await stage.over())?.error).toMatchObject({ code: 'upstream_failed' })
+    expect(who(stage)).toEqual(['a/one', 'b/two', 'b/two'])
+    expect(stage.time.pending).toBe(0)
+  })
+
+  it('never goes on with a stream of the second at the first, which was silent', async () => {
+    const stage = stageIn([one, two, three])
+    await stage.nth(0)
+    await stage.time.advanceAsync(AFTER_MS)
+    const call = await stage.nth(1)
+    beginAnswer(call)
+    call.failed()
+    await stage.time.advanceAsync(100)
+    await stage.nth(2)
+    expect(who(stage).slice(2)).not.toContain('a/one')
+  })
+
+  it('is not made beside one whose prompt has been too long for others no larger', async () => {
+    const small = makeDeployment('a/small', { contextWindow: 100 })
+    const large = makeDeployment('b/large', { contextWindow: 1_000 })
+    const stage = stageIn([small, large, makeDeployment('c/small', { contextWindow: 100 })], 5)
+    answerStatus(await stage.nth(0), 400, { error: { code: 'context_length_exceeded', message: 'long' } })
+    await stage.nth(1)
+    await stage.time.advanceAsync(AFTER_MS)
+    expect(who(stage)).toEqual(['a/small', 'b/large'])
   })
 
   it('passes on what is wrong with the request, and asks nobody on', async () => {
@@ -210,8 +263,8 @@ describe('a hedged call', () => {
       'little is known of how long it takes',
       (world: World) => stageOf({ hedge: { afterMs: undefined, atMost: 1 } }, { world }),
     ],
-  ])('is one call where %s', async (_, stageIn) => {
-    const stage = stageIn(createWorld())
+  ])('is one call where %s', async (_, begin) => {
+    const stage = begin(createWorld())
     await stage.nth(0)
     await stage.time.advanceAsync(AFTER_MS)
     expect(who(stage)).toEqual(['a/one'])
@@ -226,6 +279,15 @@ describe('a hedged call', () => {
     expect(who(stage)).toEqual(['a/one'])
     await stage.time.advanceAsync(1)
     expect(who(stage)).toEqual(['a/one', 'b/two'])
+  })
+
+  it('is one call for a whole reply where only streams tell how long to wait', async () => {
+    const world = createWorld()
+    for (let i = 1; i <= 20; i += 1) world.pace.answered('a/one', i * 10)
+    const stage = stageOf({ hedge: { afterMs: undefined, atMost: 1 } }, { world, body: {} })
+    await stage.nth(0)
+    await stage.time.advanceAsync(1_000)
+    expect(who(stage)).toEqual(['a/one'])
   })
 })
 

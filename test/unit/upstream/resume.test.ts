@@ -10,12 +10,16 @@ import {
   type CallStage,
   chunk,
   createCallStage,
+  createWorld,
+  FIRST_TOKEN_MS,
+  frame,
   HELLO,
   IDLE_MS,
   makeDeployment,
   makePlan,
   makeTier,
   ROLE,
+  STOP,
   STREAM,
   WORLD,
 } from './stage.ts'
@@ -23,11 +27,17 @@ import {
 const MESSAGES = [{ role: 'user', content: 'Hello.' }]
 const one = makeDeployment('a/one', { price: { ...FREE, input: 1, output: 1 } })
 
-function stageOf(next: Partial<Deployment> = {}, body: object = {}, plan: Partial<Plan> = {}): CallStage {
+function stageOf(
+  next: Partial<Deployment> = {},
+  body: object = {},
+  plan: Partial<Plan> = {},
+  world = createWorld(),
+): CallStage {
   const two = makeDeployment('b/two', { price: { ...FREE, input: 1, output: 1 }, ...next })
   return createCallStage({
     plan: makePlan([makeTier('first', [one]), makeTier('second', [two])], { resumes: true, ...plan }),
     body: { stream: true, messages: MESSAGES, ...body },
+    world,
   })
 }
 
@@ -152,8 +162,65 @@ describe('a stream that broke off', () => {
     expect(stage.calls).toHaveLength(2)
   })
 
+  it('has used what those two did who spoke, not what another did who was silent before', async () => {
+    const tiers = ['x/silent', 'a/one', 'b/two'].map((use) => makeTier(use, [makeDeployment(use)]))
+    const stage = createCallStage({
+      plan: makePlan(tiers, { resumes: true }),
+      body: { stream: true, messages: MESSAGES },
+    })
+    ;(await stage.nth(0)).started()
+    await stage.time.advanceAsync(FIRST_TOKEN_MS)
+    const call = await stage.nth(1)
+    call.started()
+    call.head(200, STREAM)
+    call.data(ROLE, HELLO)
+    await stage.time.advanceAsync(IDLE_MS)
+    answerStatus(await stage.nth(2), 503)
+    await stage.time.advanceAsync(1_000)
+    const outcome = await stage.over()
+    expect(outcome?.answeredBy?.deployment.name).toBe('a/one')
+    expect(outcome?.usage?.inputTokens).toBe(Math.ceil(stage.request.textBytes / 4))
+  })
+
+  it('is no slower for what the next one says again or thinks: it is heard from its first word', async () => {
+    for (const again of [HELLO.replace('Hello', 'H'), chunk({ reasoning_content: 'Well' })]) {
+      const world = createWorld()
+      const stage = stageOf({}, {}, {}, world)
+      await breakOff(stage)
+      const call = await stage.nth(1)
+      call.started()
+      call.head(200, STREAM)
+      await stage.time.advanceAsync(1_000)
+      call.data(ROLE, again)
+      await stage.time.advanceAsync(FIRST_TOKEN_MS)
+      call.data(chunk({ reasoning_content: 'so' }))
+      await stage.time.advanceAsync(FIRST_TOKEN_MS)
+      const rest = again.includes('"H"') ? 'ello' : 'Hello'
+      call.data(chunk({ content: rest }), WORLD, chunk({}, 'stop'), 'data: [DONE]\n\n')
+      expect((await stage.over())?.error).toBeUndefined()
+      expect(stage.attempts[1]).toMatchObject({ outcome: 'answered' })
+      const [attempt] = stage.attempts.slice(1)
+      expect((attempt?.firstTokenMs ?? 0) - (attempt?.startedMs ?? 0)).toBe(1_000)
+      expect(world.health.look('b/two')?.state).toBe('available')
+    }
+  })
+
+  it('waits no longer than `idle` for one that stops while it says the same again, though nobody is behind', async () => {
+    const stage = stageOf()
+    await breakOff(stage)
+    const call = await stage.nth(1)
+    call.started()
+    call.head(200, STREAM)
+    call.data(ROLE, HELLO.replace('Hello', 'H'))
+    await stage.time.advanceAsync(IDLE_MS)
+    expect(await stage.over()).toMatchObject({ error: { code: 'upstream_incomplete' } })
+    expect(stage.attempts[1]).toMatchObject({ reason: 'idle' })
+    expect(stage.time.pending).toBe(0)
+  })
+
   it.each([
     ['a tool call has begun', {}, [chunk({ tool_calls: [{ index: 0, function: { name: 'f' } }] })], {}],
+    ['it has had its finish reason', {}, [STOP, frame({ error: { message: 'no' } })], {}],
     ['the route does not say so', {}, [], { resumes: false }],
     ['no attempt is left', {}, [], { attempts: 1 }],
   ] as const)('is not gone on with when %s', async (_, body, more, plan) => {

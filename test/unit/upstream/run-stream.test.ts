@@ -66,6 +66,7 @@ describe('before the first content', () => {
     ['a choice without a delta', [frame({ choices: [{ index: 0, content_filter_results: {} }] })]],
     ['empty text', [chunk({ content: '' }), chunk({ content: null }), chunk({ reasoning_content: '' })]],
     ['an empty list of tool calls', [chunk({ tool_calls: [] })]],
+    ['an empty finish reason', [chunk({ content: '' }, '')]],
     ['an event without data', ['event: ping\n\n', 'id: 1\n\n', 'retry: 100\n\n']],
     ['an event with empty data', ['data:\n\n', 'data: \n\n']],
     ['usage', [USAGE]],
@@ -462,6 +463,14 @@ describe('a stream that breaks after its first content', () => {
     expect(stage.reply.ended).toBe(false)
     expect(stage.reply.onDrain).toBeUndefined()
     expect(stage.time.pending).toBe(0)
+  })
+
+  it('is not whole for finish reasons that say nothing, as some servers have in every chunk', async () => {
+    const stage = begin({ plan: { resumes: true } })
+    stage.call.data(chunk({ role: 'assistant', content: '' }, ''), chunk({ content: 'Hello' }, ''))
+    stage.call.end()
+    expect(await stage.over()).toMatchObject({ outcome: 'broken', reason: 'incomplete', said: 'Hello' })
+    expect(stage.reply.ended).toBe(false)
   })
 
   it('sends what came in one piece with the fault before it breaks', async () => {
