@@ -5,7 +5,6 @@ import type { Snapshot } from './config/snapshot.ts'
 import { GatewayError } from './errors.ts'
 import { formats } from './formats/index.ts'
 import { ERROR_SHAPES } from './http/error-body.ts'
-import type { Phase } from './http/listen.ts'
 import type { Overload } from './http/overload.ts'
 import { createHttp, type Http } from './http/room.ts'
 import { createIdentity, type Identity } from './identity/identify.ts'
@@ -65,7 +64,6 @@ export interface LimitsShown {
 /** What outlives a Snapshot; made in main.ts. */
 export interface Stores extends Omit<UpstreamDeps, 'formats'> {
   readonly clock: Clock
-  readonly phase: Phase
   readonly overload: Overload
   readonly quota: Meter
   readonly revocations: Revocations
@@ -76,7 +74,7 @@ export interface Stores extends Omit<UpstreamDeps, 'formats'> {
 
 export function buildGateway(snapshot: Snapshot, stores: Stores): Gateway {
   return createGateway(snapshot, {
-    http: createHttp({ snapshot, phase: stores.phase }),
+    http: createHttp({ snapshot }),
     identity: createIdentity({ snapshot, revocations: stores.revocations }),
     overload: stores.overload,
     policy: createPolicy({ operations: snapshot.operations }),

@@ -390,7 +390,6 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   pulse.add(overload)
   const stores: Stores = {
     clock,
-    phase,
     overload,
     counts,
     health,

@@ -13,7 +13,10 @@ import { createReply, LINGER_MS, type OwnReply } from './reply.ts'
 
 /** What the process is doing, as the front door must know it. */
 export interface Phase {
-  /** `closing`: the listener is gone, what still comes in on open connections is sent away. */
+  /**
+   * `closing`: the listener is gone. What had reached us before that is still answered, as no balancer would ask elsewhere
+   * behind a refusal; its connection ends with that.
+   */
   readonly now: 'starting' | 'ready' | 'draining' | 'closing'
 }
 

@@ -1,16 +1,14 @@
-// The http room as the gateway uses it: from an arrival to a request that can be judged. Made anew with each
-// Snapshot; what must outlive a reload (body budget, phase) is handed in.
+// The http room as the gateway uses it: from an arrival to a request that can be judged. Made anew with each Snapshot.
 
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
 import type { Arrival, ModelRequest } from '../types.ts'
-import type { Phase } from './listen.ts'
 import { ENDPOINTS } from './operations.ts'
 import { readRequest } from './request.ts'
 
 export interface Http {
   /**
-   * The whole body. @throws GatewayError draining, overloaded, request_too_large, unsupported_media_type,
+   * The whole body. @throws GatewayError overloaded, request_too_large, unsupported_media_type,
    * request_timeout, client_closed
    */
   readBody(arrival: Arrival): Promise<Buffer>
@@ -20,17 +18,14 @@ export interface Http {
   imagine(operation: string, body: Buffer): ModelRequest
 }
 
-export function createHttp({ snapshot, phase }: { snapshot: Snapshot; phase: Phase }): Http {
+export function createHttp({ snapshot }: { snapshot: Snapshot }): Http {
   const bounds = { maxBytes: snapshot.listen.maxBodyBytes, budgetBytes: snapshot.listen.bodyBudgetBytes }
   const allowFields = new Set<string>()
   for (const provider of snapshot.providers.values()) {
     for (const field of provider.allowFields) allowFields.add(field)
   }
   return {
-    async readBody(arrival) {
-      if (phase.now === 'closing') throw new GatewayError('draining', 'This gateway is shutting down.')
-      return arrival.body.read(bounds)
-    },
+    readBody: (arrival) => arrival.body.read(bounds),
     imagine(operation, body) {
       const endpoint = ENDPOINTS.find((one) => one.operation === operation)
       if (endpoint === undefined)

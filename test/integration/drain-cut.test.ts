@@ -161,3 +161,38 @@ test('a connection whose answer ends behind the notice is closed with it: what a
   expect(text.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200'])
   expect(provider.calls).toBe(1)
 })
+
+test('a request that had begun to come when the door was closed is answered, and its connection ends with that', async () => {
+  provider = await createScriptedProvider()
+  const held = gate(answer({ pieces: ['one ', 'two'] }))
+  provider.script((request) => (request.body.includes('"stream":true') ? held : answer()))
+  gateway = await startGateway({ config: simpleConfig({ provider: provider.url }) })
+  const { port, bearer } = gateway
+  const stream = call(gateway, true)
+  await provider.waitForRequests(1)
+  const body = JSON.stringify({ model: 'm', messages: [{ role: 'user', content: 'hi' }] })
+  const socket = connect(port, '127.0.0.1').on('error', () => {})
+  socket.write('POST /v1/chat/completions HTTP/1.1\r\nhost: sluice\r\n')
+  const ended = gateway.stop()
+  await eventually(
+    () =>
+      new Promise<boolean>((told) => {
+        const knock = connect(port, '127.0.0.1', () => told(false)).on('error', () => told(true))
+        knock.on('connect', () => knock.destroy())
+      }),
+    'the door is closed',
+  )
+  let text = ''
+  const closed = new Promise<void>((done) => socket.on('close', () => done()))
+  socket.on('data', (bytes) => {
+    text += bytes.toString()
+  })
+  const head = [`authorization: Bearer ${bearer}`, 'content-type: application/json']
+  socket.write(`${[...head, `content-length: ${body.length}`].join('\r\n')}\r\n\r\n${body}`)
+  await closed
+  expect(text).toMatch(/^HTTP\/1\.1 200 /)
+  expect(text.toLowerCase()).toContain('connection: close')
+  held.open()
+  expect(await (await stream).text()).toContain('[DONE]')
+  expect(await ended).toBe(0)
+})
