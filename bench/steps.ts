@@ -17,8 +17,8 @@ import { createPolicy } from '../src/policy/decide.ts'
 import { createRouter } from '../src/route/plan.ts'
 import { createScrubber } from '../src/secrets/scrubber.ts'
 import type { Arrival } from '../src/types.ts'
-import { toEdits } from '../src/upstream/exchange.ts'
 import { VENDORS } from '../src/upstream/vendors.ts'
+import { toEdits } from '../test/support/edits.ts'
 
 const ROUNDS = 15
 const ROUND_MS = 20
@@ -116,7 +116,7 @@ const frame = Buffer.from(
   'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]}\n\n',
 )
 const splitter = createFrameSplitter()
-const watch = formats.get('openai')?.provider.watch()
+const watch = formats.get('openai')?.provider?.watch()
 const line = JSON.stringify({
   level: 30,
   id: 'req_abcdefghij0001',

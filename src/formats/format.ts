@@ -1,9 +1,11 @@
 // What a wire format is: one record of pure functions (style: a format is one file). Bytes pass untouched when
-// client and provider speak the same format; then only `watch`, `whole` and `fault` are called, which look and
-// never change. Translation (canonical request and reply) comes with the second format.
+// client and provider speak the same format; then only `edits`, `watch`, `whole` and `fault` are called, which look and
+// change no more than the few members that may change. Else what one side wrote is read into canonical.ts and written
+// for the other.
 
 import type { Edit } from '../bytes/splice.ts'
-import type { Deployment, EventFacts, ModelRequest, Operation, Reason, Usage } from '../types.ts'
+import type { Deployment, EventFacts, Frame, ModelRequest, Operation, Reason, Usage } from '../types.ts'
+import type { ChatEvent, ChatReply, ChatRequest } from './canonical.ts'
 
 /** Watches one stream; keeps what must be known at its end. */
 export interface StreamWatch {
@@ -66,27 +68,170 @@ export interface QuotaLeft {
 /** Response headers by lower-case name; several values are the first one's. */
 export type HeaderLookup = (name: string) => string | undefined
 
+// --- translation -----------------------------------------------------------------------------------------------
+
+/** What is said of a request that was read into canonical form. */
+export interface ReadRequest {
+  readonly request: ChatRequest
+  /** Members left out because they have no meaning elsewhere and no harm is done: told in a header. */
+  readonly dropped: readonly string[]
+}
+
+/** A call as a writer gives it on. */
+export interface WrittenRequest {
+  /** To be written as JSON. */
+  readonly body: Readonly<Record<string, unknown>>
+  /** Flat list of headers that this body needs: name, value, name, value; lower case. */
+  readonly headers: readonly string[]
+  /** Members of the canonical request that this format has no place for and that do no harm: told in a header. */
+  readonly dropped: readonly string[]
+  /** What the reader of the answer must know: names that were too long here, by the ones they were given. */
+  readonly names: ReadonlyMap<string, ToolName>
+}
+
+/** A tool as its caller calls it. */
+export interface ToolName {
+  readonly name: string
+  readonly namespace: string | undefined
+  readonly kind: 'function' | 'custom'
+}
+
+/** Who is asked, as far as a writer must know. */
+export interface Asked {
+  /** Model name that is sent. */
+  readonly model: string
+  /** Output cap that the policy sets; undefined leaves the caller's. */
+  readonly maxOutputTokens: number | undefined
+  /** What the provider's configuration says that its format reads (`apiVersion`, `region`, …). */
+  readonly options: Readonly<Record<string, string>>
+}
+
+/** What the writer of an answer must know of the request. */
+export interface AnswerTo {
+  readonly request: ChatRequest
+  /** The body as it was sent, parsed: some formats repeat parts of it in the answer. */
+  readonly sent: Readonly<Record<string, unknown>>
+  /** Unix seconds at which the answer began. */
+  readonly nowSeconds: number
+  /** A new id with this prefix, for example `msg_`. */
+  nextId(prefix: string): string
+}
+
+/** Writes a stream: every call gives whole frames, '' for none. */
+export interface EventWriter {
+  write(event: ChatEvent): string
+  /** The end of a whole answer. Never called for one that broke. */
+  end(): string
+}
+
+/** Reads a stream, frame by frame. What cannot be read gives none: `watch` has judged it. */
+export interface EventReader {
+  read(frame: Frame): readonly ChatEvent[]
+}
+
+/** Finds frames in the bytes of a stream, cut anywhere. */
+export interface Splitter {
+  /** @throws FrameTooLarge */
+  push(chunk: Buffer): Frame[]
+  /** What came behind the last whole frame; undefined for nothing. */
+  rest(): Frame | undefined
+}
+
+/** An error of ours, before it has a shape. */
+export interface ToldError {
+  readonly status: number
+  /** Wire code of ours, or the provider's where its refusal is passed on; null where it gave none. */
+  readonly code: string | null
+  /** OpenAI's type. */
+  readonly type: string
+  readonly message: string
+  readonly param: string | null
+  readonly requestId: string
+}
+
+/** Names of the members of a body that the gateway must find without parsing it. */
+export interface Fields {
+  /** Output caps, all of which hold where several stand; the first is added where one is needed. */
+  readonly outputCaps: readonly string[]
+  /** The list that the conversation stands in. */
+  readonly conversation: string
+  /** Members whose presence says that the answer is more than text, with the values that do not. */
+  readonly beyondText: readonly (readonly [name: string, nothing: RegExp])[]
+  /** Members that name state in the provider's account. */
+  readonly stateful: readonly string[]
+}
+
+// --- the format ------------------------------------------------------------------------------------------------
+
 export interface Format {
   readonly name: string
-  readonly provider: {
-    /** Path below the provider's base URL for an operation. */
-    path(operation: Operation): string
-    /** Header that carries the key, as a flat pair. */
-    credential(key: string): readonly [string, string]
-    watch(): StreamWatch
-    /** What one event says, for a stream that another deployment may have to go on with. */
-    speech(data: string): Speech
-    /** The event with `text` in the place of its own. */
-    resay(data: string, text: string): string
-    /** Where the body changes for a deployment that is to go on behind `said`; undefined where it cannot be told so. */
-    prefill(request: ModelRequest, said: string, how: Deployment['prefill']): Edit[] | undefined
-    /** Reads a complete reply body. */
-    whole(operation: Operation, body: Buffer): WholeFacts
-    /** What the headers of any answer say of the quota that is left; undefined where they say nothing. */
-    quota(header: HeaderLookup, nowMs: number): QuotaLeft | undefined
-    /** Reads a status of 300 and more. `nowMs` is Unix time, for dates in `retry-after`. */
-    fault(status: number, header: HeaderLookup, body: string, nowMs: number): Fault
-    /** Reads an error that was told inside a 200: the status it stands for, and what that means. */
-    inBand(text: string): { readonly status: number; readonly fault: Fault }
-  }
+  /** Absent where no caller speaks it. */
+  readonly client?: ClientSide | undefined
+  /** Absent where no provider does. */
+  readonly provider?: ProviderSide | undefined
+}
+
+export interface ClientSide {
+  readonly fields: Fields
+  readonly chat: ClientChat
+  /** Status that callers of this format expect, where it is another than OpenAI's. */
+  status?(error: ToldError): number
+  /** The body of an error. */
+  error(error: ToldError): unknown
+  /** The frame that ends a stream which broke. */
+  errorEvent(error: ToldError): string
+}
+
+export interface ClientChat {
+  /** @throws GatewayError `invalid_request` that names the field which cannot be read, or cannot be carried anywhere else. */
+  read(sent: Readonly<Record<string, unknown>>): ReadRequest
+  write(reply: ChatReply, to: AnswerTo): unknown
+  events(to: AnswerTo): EventWriter
+}
+
+export interface ProviderSide {
+  /** Path below the provider's base URL, query included. */
+  path(operation: Operation, asked: Asked & { readonly stream: boolean }): string
+  /** Header that carries the key, as a flat pair. */
+  credential(key: string): readonly [string, string]
+  /** Headers that every call has, flat. */
+  readonly headers?: readonly string[] | undefined
+  /**
+   * Where the bytes of a request in this very format change, in any order (design §5: the model, the usage of a stream,
+   * the output cap).
+   */
+  edits(request: ModelRequest, asked: Asked): Edit[]
+  /** Absent where only its own bytes are passed. */
+  readonly chat?: ProviderChat | undefined
+  /** Where a stream is not server-sent events. */
+  splitter?(): Splitter
+  /** Content type of a stream; undefined is `text/event-stream`. */
+  readonly streamType?: string | undefined
+  watch(): StreamWatch
+  /** What one event says, for a stream that another deployment may have to go on with; undefined where none may. */
+  readonly resume?: Resuming | undefined
+  /** Reads a complete reply body. */
+  whole(operation: Operation, body: Buffer): WholeFacts
+  /** What the headers of any answer say of the quota that is left; undefined where they say nothing. */
+  quota(header: HeaderLookup, nowMs: number): QuotaLeft | undefined
+  /** Reads a status of 300 and more. `nowMs` is Unix time, for dates in `retry-after`. */
+  fault(status: number, header: HeaderLookup, body: string, nowMs: number): Fault
+  /** Reads an error that was told inside a 200: the status it stands for, and what that means. */
+  inBand(text: string): { readonly status: number; readonly fault: Fault }
+}
+
+export interface ProviderChat {
+  /** @throws GatewayError `invalid_request` that names the field which cannot be carried. */
+  write(request: ChatRequest, asked: Asked): WrittenRequest
+  /** Of a body that `whole` has found good. */
+  read(body: Buffer, written: WrittenRequest): ChatReply
+  events(written: WrittenRequest): EventReader
+}
+
+export interface Resuming {
+  speech(data: string): Speech
+  /** The event with `text` in the place of its own. */
+  resay(data: string, text: string): string
+  /** Where the body changes for a deployment that is to go on behind `said`; undefined where it cannot be told so. */
+  prefill(request: ModelRequest, said: string, how: Deployment['prefill']): Edit[] | undefined
 }

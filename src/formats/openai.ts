@@ -4,21 +4,30 @@
 
 import { isObject } from '../bytes/json-value.ts'
 import type { Edit } from '../bytes/splice.ts'
-import type { Deployment, EventFacts, ModelRequest, Operation, Reason, Usage } from '../types.ts'
-import type { Fault, Format, HeaderLookup, Speech, StreamWatch, WholeFacts } from './format.ts'
+import type { Deployment, EventFacts, ModelRequest, Operation, Reason, Span, Usage } from '../types.ts'
+import type {
+  Asked,
+  Fault,
+  Format,
+  HeaderLookup,
+  ProviderSide,
+  Resuming,
+  Speech,
+  StreamWatch,
+  WholeFacts,
+} from './format.ts'
 import { type QuotaNames, readQuotaLeft, readResetMs, readRetryAfterMs } from './retry-after.ts'
 
 const PATHS: Readonly<Record<Operation, string>> = { chat: '/chat/completions', embeddings: '/embeddings' }
 
-export const openai: Format = {
+export const openai: Format & { readonly provider: ProviderSide & { readonly resume: Resuming } } = {
   name: 'openai',
   provider: {
     path: (operation) => PATHS[operation],
     credential: (key) => ['authorization', `Bearer ${key}`],
+    edits: toEdits,
     watch: createWatch,
-    speech: readSpeech,
-    resay,
-    prefill,
+    resume: { speech: readSpeech, resay, prefill },
     whole: readWhole,
     quota: (header, nowMs) => readQuotaLeft(header, QUOTAS, nowMs),
     fault: readFault,
@@ -32,6 +41,62 @@ const QUOTAS: readonly QuotaNames[] = ['-requests', '-tokens', ''].map((kind) =>
   remaining: `x-ratelimit-remaining${kind}`,
   reset: `x-ratelimit-reset${kind}`,
 }))
+
+// --- requests ------------------------------------------------------------------------------------------
+
+/** Where the client's bytes change for a deployment. */
+function toEdits(request: ModelRequest, { model, maxOutputTokens }: Asked): Edit[] {
+  const { spans, body } = request
+  const edits: Edit[] = []
+  const added: string[] = []
+
+  /** Rewrites a member where it stands, or adds it in front of the others. */
+  function set(name: string, text: string): void {
+    const span = spans.get(name)
+    if (span === undefined) added.push(`${JSON.stringify(name)}:${text}`)
+    else edits.push({ start: span.start, end: span.end, text })
+  }
+
+  if (model !== request.model) set('model', JSON.stringify(model))
+  if (maxOutputTokens !== undefined) {
+    // A server may read either spelling: each is capped where it stands, and one is added where none does.
+    const written = OUTPUT_CAPS.filter((name) => spans.has(name))
+    for (const name of written)
+      if (isOver(body, spans.get(name), maxOutputTokens)) set(name, String(maxOutputTokens))
+    if (written.length === 0) set('max_completion_tokens', String(maxOutputTokens))
+  }
+  if (request.stream && !request.includeUsage) {
+    const inner = spans.get('stream_options.include_usage')
+    const outer = spans.get('stream_options')
+    if (inner !== undefined) edits.push({ start: inner.start, end: inner.end, text: 'true' })
+    else if (outer === undefined || body?.[outer.start] !== OPEN_BRACE)
+      set('stream_options', '{"include_usage":true}')
+    else {
+      const empty = body.toString('latin1', outer.start + 1, outer.end - 1).trim() === ''
+      edits.push({
+        start: outer.start + 1,
+        end: outer.start + 1,
+        text: `"include_usage":true${empty ? '' : ','}`,
+      })
+    }
+  }
+  if (added.length > 0 && body !== undefined) {
+    // There is always a member (`model`) behind the new ones.
+    const at = body.indexOf(OPEN_BRACE) + 1
+    edits.push({ start: at, end: at, text: `${added.join(',')},` })
+  }
+  return edits
+}
+
+const OUTPUT_CAPS = ['max_tokens', 'max_completion_tokens'] as const
+
+/** Whether a cap is missing (`null`) or above ours. */
+function isOver(body: Buffer | undefined, span: Span | undefined, cap: number): boolean {
+  const value = span === undefined ? Number.NaN : Number(body?.toString('latin1', span.start, span.end))
+  return !(value <= cap)
+}
+
+const OPEN_BRACE = 0x7b
 
 // --- streams ---------------------------------------------------------------------------------------------
 

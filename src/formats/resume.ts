@@ -2,7 +2,7 @@
 // is kept, and of the second stream only what follows on it passes. Pure; knows frames and text, nothing of sockets.
 
 import type { EventFacts, Frame } from '../types.ts'
-import type { Format } from './format.ts'
+import type { Resuming } from './format.ts'
 
 /** Most text that is remembered for somebody else to go on with, in characters. */
 const LONGEST_SAID = 512 * 1024
@@ -15,7 +15,7 @@ export interface Listener {
 }
 
 /** Remembers what the caller has read. Reasoning is not part of the answer, and not remembered. */
-export function createListener({ speech }: Pick<Format['provider'], 'speech'>): Listener {
+export function createListener({ speech }: Pick<Resuming, 'speech'>): Listener {
   let said: string | undefined = ''
   return {
     passed(data, isChanged) {
@@ -41,10 +41,7 @@ export interface Splice {
 }
 
 /** `said` is what the second stream begins with as well; '' where it goes on by itself. */
-export function createSplice(
-  { speech, resay }: Pick<Format['provider'], 'speech' | 'resay'>,
-  said: string,
-): Splice {
+export function createSplice({ speech, resay }: Pick<Resuming, 'speech' | 'resay'>, said: string): Splice {
   let at = 0
   return {
     take(frame, facts) {

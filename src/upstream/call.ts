@@ -546,10 +546,10 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   ): Promise<Result> {
     const { plan, request, reply, hands, attempt, walk } = job
     const { deployment, tier } = candidate
-    const format = deps.formats.get(deployment.provider?.format ?? 'openai')
+    const format = deps.formats.get(deployment.provider?.format ?? 'openai')?.provider
     if (format === undefined) throw new Error(`no format for ${deployment.name}`)
     const said = walk.broken?.said
-    const edits = said ? format.provider.prefill(request, said, deployment.prefill) : undefined
+    const edits = said ? format.resume?.prefill(request, said, deployment.prefill) : undefined
     const resume: Resume | undefined =
       said === undefined ? undefined : { said, isPrefilled: edits !== undefined, mark: toMark(attempt) }
     return runAttempt({
@@ -574,7 +574,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       clock,
       timers,
       redact: deployment.provider === undefined ? undefined : keys.redact(deployment.provider),
-      onHead: (header) => noteQuota(candidate, entered.key, format.provider.quota(header, clock.wall())),
+      onHead: (header) => noteQuota(candidate, entered.key, format.quota(header, clock.wall())),
       onCommit(firstTokenMs) {
         leg?.wins()
         attempt.firstTokenMs = firstTokenMs

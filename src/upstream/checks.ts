@@ -130,7 +130,7 @@ export function createChecks(deps: ChecksDeps): Checks {
   /** Makes the check. Redirects are not followed, and the body says nothing. */
   function ask(check: Check): Promise<Found> {
     const { provider, path, everyMs } = check
-    const format = deps.formats.get(provider.format)
+    const format = deps.formats.get(provider.format)?.provider
     const key = deps.keys.next(provider)
     if (format === undefined || key === 'parked') return Promise.resolve('nothing')
     const headers = ['accept', 'application/json']

@@ -2,7 +2,7 @@
 // the first content, so that until then somebody else can answer; after it the attempt can only go on or break.
 
 import { IMAGE_TOKENS } from '../config/limits.ts'
-import type { Fault, Format, HeaderLookup } from '../formats/format.ts'
+import type { Fault, HeaderLookup, ProviderSide } from '../formats/format.ts'
 import { createListener, createSplice } from '../formats/resume.ts'
 import { type Redact, redactKeys } from '../formats/stage.ts'
 import type { Clock, Plan, Reason, Reply, Usage } from '../types.ts'
@@ -14,7 +14,7 @@ import type { Timers } from './timers.ts'
 export interface Run {
   readonly kind: Kind
   readonly exchange: Exchange
-  readonly format: Format
+  readonly format: ProviderSide
   readonly plan: Plan
   /** Longest wait for the first content of a stream. */
   readonly firstTokenMs: number
@@ -68,15 +68,18 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
   const { request, candidate } = exchange
   const { tier } = candidate
   const startedMs = clock.now()
-  const watch = format.provider.watch()
+  const watch = format.watch()
   // Once is enough: who goes on is not gone on with.
-  const listener = plan.resumes && resume === undefined ? createListener(format.provider) : undefined
+  const listener =
+    plan.resumes && resume === undefined && format.resume !== undefined
+      ? createListener(format.resume)
+      : undefined
   const relay = createRelay({
     watch,
-    glance: format.provider.watch,
+    glance: format.watch,
     choices: request.choices,
     listener,
-    splice: resume && createSplice(format.provider, resume.isPrefilled ? '' : resume.said),
+    splice: resume && format.resume && createSplice(format.resume, resume.isPrefilled ? '' : resume.said),
     stages: [...plan.stages.map((make) => make()), ...(redact === undefined ? [] : [redactKeys(redact)])],
   })
 
@@ -247,7 +250,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
 
   function readFault(): void {
     const body = Buffer.concat(chunks, bytes).toString('utf8', 0, MAX_FAULT_BYTES)
-    const fault = format.provider.fault(status, header, body, clock.wall())
+    const fault = format.fault(status, header, body, clock.wall())
     judge({ status, fault }, `${status}`)
   }
 
@@ -263,8 +266,8 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
   function readWhole(): void {
     const body = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes)
     chunks = []
-    const facts = format.provider.whole(request.endpoint.operation, body)
-    if (facts.failure === 'in_band') return judge(format.provider.inBand(body.toString('utf8')), 'in_band')
+    const facts = format.whole(request.endpoint.operation, body)
+    if (facts.failure === 'in_band') return judge(format.inBand(body.toString('utf8')), 'in_band')
     if (facts.failure !== undefined) return fail(facts.failure)
     // A stream was asked for and a whole answer came: nothing in it may be passed off as one.
     if (request.stream) return fail('malformed')
@@ -285,7 +288,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     if (ended.kind === 'complete') complete()
     else if (ended.kind === 'apart') fail('incomplete', true)
     else if (ended.told === undefined || phase === 'relay') fail(ended.reason)
-    else judge(format.provider.inBand(ended.told), ended.reason)
+    else judge(format.inBand(ended.told), ended.reason)
   }
 
   /** From here on nobody else can be asked. */

@@ -5,7 +5,7 @@ import { type Edit, splice } from '../../../src/bytes/splice.ts'
 import { ENDPOINTS } from '../../../src/http/operations.ts'
 import { readRequest } from '../../../src/http/request.ts'
 import type { ModelRequest } from '../../../src/types.ts'
-import { toEdits } from '../../../src/upstream/exchange.ts'
+import { toEdits } from '../../support/edits.ts'
 import { mutate, objectText, same } from './json-corpus.ts'
 import { createRandom, fuzzSeed } from './random.ts'
 

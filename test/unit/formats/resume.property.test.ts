@@ -23,14 +23,14 @@ const framesOf = (pieces: readonly string[]): Frame[] => [
 
 /** What the caller has read of some frames, while an answer goes on. */
 function heard(frames: readonly Frame[]): string | undefined {
-  const listener = createListener(provider)
+  const listener = createListener(provider.resume)
   for (const { data } of frames) listener.passed(data ?? '', false)
   return listener.said
 }
 
 /** What of a stream follows on what was said; undefined when it says something else. */
 function spliced(said: string, frames: readonly Frame[]): Frame[] | undefined {
-  const splice = createSplice(provider, said)
+  const splice = createSplice(provider.resume, said)
   const watch = provider.watch()
   const out: Frame[] = []
   for (const frame of frames) {
@@ -100,10 +100,10 @@ describe('what is said', () => {
   })
 
   it('is nobody’s where a key was taken out of it, or when there is too much of it', () => {
-    const listener = createListener(provider)
+    const listener = createListener(provider.resume)
     listener.passed(frameOf({ content: 'some' }).data ?? '', true)
     expect(listener.said).toBeUndefined()
-    const long = createListener(provider)
+    const long = createListener(provider.resume)
     for (let i = 0; i < 8; i += 1) long.passed(frameOf({ content: 'x'.repeat(64 * 1024) }).data ?? '', false)
     expect(long.said).toHaveLength(512 * 1024)
     long.passed(frameOf({ content: 'x' }).data ?? '', false)

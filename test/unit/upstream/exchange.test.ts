@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest'
 import { splice } from '../../../src/bytes/splice.ts'
 import { openai } from '../../../src/formats/openai.ts'
 import type { Candidate, ModelRequest } from '../../../src/types.ts'
-import { createExchange, toEdits } from '../../../src/upstream/exchange.ts'
+import { createExchange } from '../../../src/upstream/exchange.ts'
+import { toEdits } from '../../support/edits.ts'
 import { makeDeployment, makeRequest, makeTier } from './stage.ts'
 
 /** The body as it goes to `p/<model>`. */
@@ -43,7 +44,7 @@ function exchangeOf(
     traceHeaders,
     candidate,
     request,
-    format: openai,
+    format: openai.provider,
     key: key === undefined ? undefined : { reference: 'env:KEY', value: key },
     maxOutputTokens: undefined,
     userAgent: 'sluice/1.2.3',

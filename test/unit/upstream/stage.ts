@@ -376,7 +376,8 @@ export function createRun(options: RunOptions = {}): RunStage {
   const plan = makePlan([tier], { stages: stagesFor(request), ...options.plan })
   const left = new AbortController()
   const commits: number[] = []
-  const format = options.format ?? openai
+  const format = (options.format ?? openai).provider
+  if (format === undefined) throw new Error('no such provider')
   const result = runAttempt({
     kind,
     exchange: createExchange({
