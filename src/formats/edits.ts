@@ -1,0 +1,50 @@
+// Where the client's own bytes change for a deployment: a member rewritten where it stands, or added. Shared by the
+// formats whose request is one JSON object with the model's name in it.
+
+import type { Edit } from '../bytes/splice.ts'
+import type { ModelRequest, Span } from '../types.ts'
+
+export interface Edits {
+  /** Rewrites a member where it stands, or adds it in front of the others. */
+  set(name: string, text: string): void
+  /**
+   * Caps the output. A server may read any spelling: each is capped where it stands, and the first is added where none
+   * does.
+   */
+  capOutput(names: readonly [string, ...string[]], maxOutputTokens: number): void
+  /** All of them, in no order. */
+  readonly list: Edit[]
+}
+
+/** Read `list` once all are made. */
+export function createEdits({ spans, body }: ModelRequest): Edits {
+  const list: Edit[] = []
+  /** There is always a member (`model`) behind the new ones. */
+  const front = body === undefined ? 0 : body.indexOf(OPEN_BRACE) + 1
+
+  function set(name: string, text: string): void {
+    const span = spans.get(name)
+    if (span !== undefined) list.push({ start: span.start, end: span.end, text })
+    else if (body !== undefined)
+      list.push({ start: front, end: front, text: `${JSON.stringify(name)}:${text},` })
+  }
+
+  return {
+    set,
+    capOutput(names, maxOutputTokens) {
+      const written = names.filter((name) => spans.has(name))
+      for (const name of written)
+        if (isOver(body, spans.get(name), maxOutputTokens)) set(name, String(maxOutputTokens))
+      if (written.length === 0) set(names[0], String(maxOutputTokens))
+    },
+    list,
+  }
+}
+
+/** Whether a cap is missing (`null`) or above ours. */
+function isOver(body: Buffer | undefined, span: Span | undefined, cap: number): boolean {
+  const value = span === undefined ? Number.NaN : Number(body?.toString('latin1', span.start, span.end))
+  return !(value <= cap)
+}
+
+export const OPEN_BRACE = 0x7b

@@ -1,0 +1,36 @@
+// What watchers of every format say in the same words: what an event tells, what is no answer, and how much text is how
+// many tokens.
+
+import type { EventFacts, Reason } from '../types.ts'
+import type { WholeFacts } from './format.ts'
+
+export const NOTHING: EventFacts = {
+  content: false,
+  done: false,
+  usageOnly: false,
+  error: undefined,
+  malformed: false,
+}
+export const CONTENT: EventFacts = { ...NOTHING, content: true }
+export const DONE: EventFacts = { ...NOTHING, done: true }
+export const USAGE_ONLY: EventFacts = { ...NOTHING, usageOnly: true }
+export const MALFORMED: EventFacts = { ...NOTHING, malformed: true }
+
+export function noAnswer(failure: Reason, error?: string): WholeFacts {
+  return { usage: undefined, countedTokens: 0, failure, error }
+}
+
+/** About four bytes to a token, and never less than one for what is there at all. */
+export function textTokens(text: unknown): number {
+  if (typeof text === 'string') return text.length === 0 ? 0 : Math.max(1, Math.round(text.length / 4))
+  // Mistral streams its thinking as content parts.
+  if (Array.isArray(text)) return text.length
+  return 0
+}
+
+/** More tokens than any window holds: whoever says so cannot count, and must not be able to lock an agent out. */
+const MOST_TOKENS = 50_000_000
+
+export function count(value: unknown): number | undefined {
+  return typeof value === 'number' && value >= 0 && value <= MOST_TOKENS ? value : undefined
+}
