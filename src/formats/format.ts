@@ -159,6 +159,8 @@ export interface Fields {
   readonly beyondText: readonly (readonly [name: string, nothing: RegExp])[]
   /** Members that name state in the provider's account. */
   readonly stateful: readonly string[]
+  /** Members whose answer could not be given here, unless the value is one of these, and why. */
+  readonly refused?: readonly (readonly [name: string, harmless: RegExp, why: string])[] | undefined
 }
 
 // --- the format ------------------------------------------------------------------------------------------------
@@ -178,8 +180,11 @@ export interface ClientSide {
   status?(error: ToldError): number
   /** The body of an error. */
   error(error: ToldError): unknown
-  /** The frame that ends a stream which broke. */
-  errorEvent(error: ToldError): string
+  /**
+   * The frame that ends a stream which broke. `last` is the last event that the caller was sent, as its frame or its
+   * data: some formats number their events.
+   */
+  errorEvent(error: ToldError, last?: string): string
 }
 
 export interface ClientChat {
