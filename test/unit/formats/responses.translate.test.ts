@@ -17,6 +17,7 @@ import type {
 import type { Asked, ToldError } from '../../../src/formats/format.ts'
 import { responses } from '../../../src/formats/responses.ts'
 import { createAnswerTo, toEvents, toReply, USED } from '../../support/answers.ts'
+import { toModelRequest, toSentBytes } from '../../support/model-request.ts'
 import { schemaFaults } from '../../support/openai-schema.ts'
 import { assembleResponse } from '../../support/responses-stream.ts'
 import { parseSse } from '../../support/sse.ts'
@@ -639,6 +640,41 @@ describe('bytes that pass untouched', () => {
       content: true,
     })
     expect(watch.finished).toBe(true)
+  })
+
+  it('change where the model and the cap stand, and in no other place', () => {
+    const sent = (text: string, maxOutputTokens: number | undefined) =>
+      toSentBytes(provider, toModelRequest(text, 'responses'), { ...MODEL, model: 'real', maxOutputTokens })
+    const text =
+      '{ "model" : "m", "input":[{"role":"user","content":"\\u0048i"}],"unknown":1.0, "max_output_tokens":70 }'
+    expect(sent(text, undefined)).toBe(text.replace('"m"', '"real"'))
+    expect(sent(text, 100)).toBe(text.replace('"m"', '"real"'))
+    expect(sent(text, 50)).toBe(text.replace('"m"', '"real"').replace('70', '50'))
+    expect(sent(text.replace('70', 'null'), 50)).toBe(text.replace('"m"', '"real"').replace('70', '50'))
+    expect(JSON.parse(sent('{"model":"m","input":"Hi","stream":true}', 50))).toEqual({
+      model: 'real',
+      input: 'Hi',
+      stream: true,
+      max_output_tokens: 50,
+    })
+  })
+
+  it('lose the thoughts that another provider sealed, and nothing else', () => {
+    const items = [
+      { role: 'user', content: 'What is "sluice."?' },
+      { type: 'reasoning', id: 'rs_1', summary: [], encrypted_content: 'sluice.thought.anthropic.EqQB' },
+      { type: 'reasoning', id: 'rs_2', summary: [], encrypted_content: 'gAAAA' },
+      { role: 'user', content: [{ type: 'input_text', text: 'sluice.thought.anthropic.EqQB' }] },
+    ]
+    const sent = (input: unknown) =>
+      toSentBytes(provider, toModelRequest(JSON.stringify({ input, model: 'm' }), 'responses'), {
+        ...MODEL,
+        model: 'm',
+      })
+    expect(JSON.parse(sent(items))).toEqual({ input: items.filter((_, i) => i !== 1), model: 'm' })
+    const others = items.filter((_, i) => i !== 1)
+    expect(sent(others)).toBe(JSON.stringify({ input: others, model: 'm' }))
+    expect(sent('sluice.thought')).toBe('{"input":"sluice.thought","model":"m"}')
   })
 
   it('go to the path of the API, with the key in its place', () => {
