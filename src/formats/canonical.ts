@@ -79,7 +79,7 @@ export interface Tool {
 
 export type ToolChoice =
   | { readonly type: 'auto' | 'none' | 'required' }
-  | { readonly type: 'tool'; readonly name: string }
+  | { readonly type: 'tool'; readonly name: string; readonly namespace?: string | undefined }
 
 export type Message =
   | { readonly role: 'system' | 'developer'; readonly content: readonly Part[] }

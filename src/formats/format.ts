@@ -155,16 +155,22 @@ export interface Fields {
   readonly outputCaps: readonly string[]
   /** The list that the conversation stands in. */
   readonly conversation: string
+  /** How many answers; absent where there is one. */
+  readonly choices?: string | undefined
   /** Members whose presence says that the answer is more than text, with the values that do not. */
   readonly beyondText: readonly (readonly [name: string, nothing: RegExp])[]
   /** Members that name state in the provider's account. */
   readonly stateful: readonly string[]
+  /** Members whose answer could not be given here, unless the value is one of these, and why. */
+  readonly refused?: readonly (readonly [name: string, harmless: RegExp, why: string])[] | undefined
 }
 
 // --- the format ------------------------------------------------------------------------------------------------
 
 export interface Format {
   readonly name: string
+  /** Format whose bytes a provider of this one speaks, under another address or with another credential. */
+  readonly bytesOf?: string | undefined
   /** Absent where no caller speaks it. */
   readonly client?: ClientSide | undefined
   /** Absent where no provider does. */
@@ -174,12 +180,24 @@ export interface Format {
 export interface ClientSide {
   readonly fields: Fields
   readonly chat: ClientChat
+  /** Request headers that go on to a provider of the same format, lower case; no other ever does (wire §8). */
+  readonly forwards?: readonly string[] | undefined
+  /** Header that its callers read the id of a request from, beside `x-request-id`. */
+  readonly requestIdHeader?: string | undefined
+  /**
+   * The answer where no provider speaks this format, from what is known of the request: for what no answer of another
+   * format could be made into.
+   */
+  estimate?(request: ModelRequest): unknown
   /** Status that callers of this format expect, where it is another than OpenAI's. */
   status?(error: ToldError): number
   /** The body of an error. */
   error(error: ToldError): unknown
-  /** The frame that ends a stream which broke. */
-  errorEvent(error: ToldError): string
+  /**
+   * The frame that ends a stream which broke. `last` is the last event that the caller was sent, as its frame or its
+   * data: some formats number their events.
+   */
+  errorEvent(error: ToldError, last?: string): string
 }
 
 export interface ClientChat {

@@ -65,7 +65,15 @@ describe('a stream', () => {
   it.each([1, 2, 3, 17])('in writes of %d bytes arrives as the same bytes', async (bytes) => {
     one.script(trickle({ bytes, model: 'm1' }))
     const { text, content, header } = await caller.chat({ body: STREAM })
-    const chat = { fields: {}, model: 'm1', stream: true, includeUsage: true, choices: 1, messages: [] }
+    const chat = {
+      fields: {},
+      model: 'm1',
+      stream: true,
+      includeUsage: true,
+      choices: 1,
+      messages: [],
+      tools: [],
+    }
     const frames = chatFrames(chat, { pieces: ['Grüße ', '— 日本 ', '👩‍🚀 ', 'done.'] }).map(String)
     expect(text).toBe(frames.filter((frame) => !frame.includes('"choices":[]')).join(''))
     expect(content).toBe('Grüße — 日本 👩‍🚀 done.')

@@ -1,9 +1,21 @@
-// What a scripted provider can do: answers in OpenAI's format, whole or streamed as the request asks, and every way
-// of getting them wrong. Each is a value, a Behaviour; a script is a list of them.
+// What a scripted provider can do: answers in the dialect of the path, whole or streamed as the request asks, and every
+// way of getting them wrong. Each is a value, a Behaviour; a script is a list of them.
 
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import {
+  type AnswerOptions,
+  type ChatBody,
+  DEFAULT_TEXT,
+  type Dialect,
+  isRecord,
+  type ScriptedToolCall,
+  toFrame,
+} from './dialects/dialect.ts'
 import type { RecordedRequest } from './scripted-provider.ts'
+
+export { chatFrames, chatReply } from './dialects/openai.ts'
+export { type AnswerOptions, type ChatBody, DEFAULT_TEXT, isRecord, type ScriptedToolCall, toFrame }
 
 /** One way to treat a request. */
 export interface Behaviour {
@@ -17,6 +29,8 @@ export interface Call {
   readonly request: RecordedRequest
   /** The parsed request body. */
   readonly chat: ChatBody
+  /** How it was asked, and is answered. */
+  readonly dialect: Dialect
   readonly response: ServerResponse
   readonly socket: Socket
   /** Resolves when the connection or the answer is over. */
@@ -31,56 +45,6 @@ export interface Call {
   cut(how: 'reset' | 'fin'): Promise<void>
 }
 
-export interface ChatBody {
-  readonly fields: Readonly<Record<string, unknown>>
-  readonly model: string
-  readonly stream: boolean
-  readonly includeUsage: boolean
-  readonly choices: number
-  readonly messages: readonly Readonly<Record<string, unknown>>[]
-}
-
-export interface ScriptedToolCall {
-  readonly id?: string
-  readonly name: string
-  readonly args: unknown
-}
-
-export interface AnswerOptions {
-  /** The reply's text; in a stream one word to a frame. */
-  readonly text?: string
-  /** The text cut as given, one frame each; stands in for `text`. */
-  readonly pieces?: readonly string[]
-  /** Reasoning before the text, one frame each (`reasoning_content`). */
-  readonly reasoning?: readonly string[]
-  readonly refusal?: string
-  readonly toolCalls?: readonly ScriptedToolCall[]
-  /** The model the reply names; default the one asked for. */
-  readonly model?: string
-  readonly id?: string
-  readonly finishReason?: string
-  /** Default: 11 in, one out per piece. */
-  readonly usage?: Readonly<Record<string, unknown>>
-  /**
-   * Where a stream tells its usage: `asked` (default) in a chunk of its own if the request has `include_usage`,
-   * `separate` in any case, `last` in the chunk of the finish reason, `none` nowhere (nor in a whole reply).
-   */
-  readonly usageIn?: 'asked' | 'separate' | 'last' | 'none'
-  /** Added to every chunk or to the reply. */
-  readonly extra?: Readonly<Record<string, unknown>>
-  /** Wait before the first byte. */
-  readonly firstMs?: number
-  /** Wait between two frames. */
-  readonly everyMs?: number
-  readonly status?: number
-  readonly headers?: OutgoingHttpHeaders
-  /** Line ends of a stream. */
-  readonly newline?: '\n' | '\r\n' | '\r'
-}
-
-export const DEFAULT_TEXT = 'Hello from the scripted provider.'
-const CREATED = 1_760_000_000
-
 // --- good answers ----------------------------------------------------------------------------------------
 
 /** A complete answer: chat whole or streamed, or embeddings, as the request asks. */
@@ -90,12 +54,12 @@ export function answer(options: AnswerOptions = {}): Behaviour {
   return {
     async run(call) {
       const { chat } = call
-      const key = `${chat.stream}${chat.includeUsage}${chat.choices} ${chat.model}`
-      const isEmbeddings = call.request.path.includes('/embeddings')
-      let prepared = isEmbeddings ? undefined : known.get(key)
+      const key = `${call.dialect.name}${chat.stream}${chat.includeUsage}${chat.choices} ${chat.model}`
+      const isChat = chat.fields.input === undefined
+      let prepared = isChat ? known.get(key) : undefined
       if (!prepared) {
         prepared = prepare(call, options)
-        if (!isEmbeddings && known.size < 100) known.set(key, prepared)
+        if (isChat && known.size < 100) known.set(key, prepared)
       }
       await play(call, prepared, options)
     },
@@ -121,7 +85,7 @@ export function toolLoop({
       const last = call.chat.messages.at(-1)
       if (last?.role === 'tool')
         return answer({ ...options, text: `The tool said: ${textOf(last.content)}` }).run(call)
-      return toolCall(name ?? firstTool(call.chat), args, options).run(call)
+      return toolCall(name ?? call.chat.tools[0] ?? 'scripted_tool', args, options).run(call)
     },
   }
 }
@@ -210,7 +174,7 @@ export function late(ms: number, options: AnswerOptions = {}): Behaviour {
 export function keepAlivesOnly(everyMs: number, comment = ': keep-alive\n\n'): Behaviour {
   return {
     async run(call) {
-      call.head(200, streamHeaders())
+      call.head(200, streamHeaders(call))
       const bytes = Buffer.from(comment)
       while (await call.write(bytes)) await call.sleep(everyMs)
     },
@@ -261,7 +225,7 @@ export function resetBeforeHeaders(how: 'reset' | 'fin' = 'reset'): Behaviour {
 
 /** A complete stream but for its `[DONE]`. */
 export function noDone(options: AnswerOptions = {}): Behaviour {
-  return withFrames(options, (frames) => frames.filter((frame) => !isDone(frame)))
+  return withFrames(options, (frames, { dialect }) => frames.filter((frame) => !dialect.isEnd(frame)))
 }
 
 /** A stream without any finish reason; ends with `[DONE]` unless `done: false`. */
@@ -269,8 +233,8 @@ export function noFinishReason({
   done = true,
   ...options
 }: AnswerOptions & { done?: boolean } = {}): Behaviour {
-  return withFrames(options, (frames) =>
-    frames.filter((frame) => (isDone(frame) ? done : !/"finish_reason":"/.test(frame.toString()))),
+  return withFrames(options, (frames, { dialect }) =>
+    frames.filter((frame) => (dialect.isEnd(frame) ? done : !dialect.isFinish(frame))),
   )
 }
 
@@ -280,7 +244,8 @@ export function empty200(form: 'no-body' | 'only-done' | 'only-role' = 'no-body'
     async run(call) {
       const prepared = prepare(call, {})
       const [role = Buffer.alloc(0)] = prepared.frames
-      const frames = { 'no-body': [], 'only-done': [DONE], 'only-role': [role, DONE] }[form]
+      const end = call.dialect.end === undefined ? [] : [call.dialect.end]
+      const frames = { 'no-body': [], 'only-done': end, 'only-role': [role, ...end] }[form]
       const headers = { ...prepared.headers }
       if (!call.chat.stream) headers['content-length'] = 0
       await play(call, { ...prepared, headers, frames: call.chat.stream ? frames : [] }, {})
@@ -302,7 +267,14 @@ export function errorIn200(error: unknown = IN_BAND): Behaviour {
 
 /** A stream whose first frame is an error. */
 export function inBandErrorFirst(error: unknown = IN_BAND): Behaviour {
-  return stream([{ frame: { error } }, 'data: [DONE]\n\n'])
+  return {
+    run: (call) => {
+      const { dialect } = call
+      return stream([dialect.errorFrame(error), ...(dialect.end === undefined ? [] : [dialect.end])]).run(
+        call,
+      )
+    },
+  }
 }
 
 /** A stream that tells an error after so many frames, and ends. */
@@ -312,10 +284,10 @@ export function inBandErrorAfterContent({
   done = false,
   ...options
 }: AnswerOptions & { after?: number; error?: unknown; done?: boolean } = {}): Behaviour {
-  return withFrames(options, (frames) => [
+  return withFrames(options, (frames, { dialect }) => [
     ...frames.slice(0, after),
-    toFrame({ error }),
-    ...(done ? [Buffer.from(DONE)] : []),
+    dialect.errorFrame(error),
+    ...(done && dialect.end !== undefined ? [dialect.end] : []),
   ])
 }
 
@@ -329,8 +301,8 @@ export function wrongContentType(contentType?: string, options: AnswerOptions = 
 
 /** A stream whose first event is no JSON (a whole reply: cut JSON). */
 export function malformedEventFirst(options: AnswerOptions = {}): Behaviour {
-  return withFrames(options, (frames, isStream) =>
-    isStream ? [MALFORMED, ...frames] : [Buffer.from('{"id":"chatcmpl-1","choices":[{"ind')],
+  return withFrames(options, (frames, { dialect, chat }) =>
+    chat.stream ? [dialect.malformed, ...frames] : [Buffer.from('{"id":"chatcmpl-1","choices":[{"ind')],
   )
 }
 
@@ -339,8 +311,8 @@ export function malformedEventMiddle({
   after = 3,
   ...options
 }: AnswerOptions & { after?: number } = {}): Behaviour {
-  return withFrames(options, (frames, isStream) =>
-    isStream ? [...frames.slice(0, after), MALFORMED, ...frames.slice(after)] : frames,
+  return withFrames(options, (frames, { dialect, chat }) =>
+    chat.stream ? [...frames.slice(0, after), dialect.malformed, ...frames.slice(after)] : frames,
   )
 }
 
@@ -363,7 +335,7 @@ export interface StreamOptions {
 export function stream(parts: readonly StreamPart[], options: StreamOptions = {}): Behaviour {
   return {
     async run(call) {
-      call.head(options.status ?? 200, { ...streamHeaders(), ...options.headers })
+      call.head(options.status ?? 200, { ...streamHeaders(call), ...options.headers })
       call.response.flushHeaders()
       for (const part of parts) {
         if (typeof part === 'string' || Buffer.isBuffer(part)) {
@@ -398,12 +370,14 @@ export function rawBytes(parts: readonly (string | Buffer | { readonly delayMs: 
 
 // --- statuses --------------------------------------------------------------------------------------------
 
-/** A status with a body: OpenAI's error shape by default, any text, or any JSON. */
+/** A status with a body: the dialect's error shape by default, any text, or any JSON. */
 export function status(code: number, body?: unknown, headers: OutgoingHttpHeaders = {}): Behaviour {
   const isText = typeof body === 'string' || Buffer.isBuffer(body)
-  const bytes = isText ? Buffer.from(body) : Buffer.from(JSON.stringify(body ?? errorBody(code)))
   return {
     run(call) {
+      const bytes = isText
+        ? Buffer.from(body)
+        : Buffer.from(JSON.stringify(body ?? call.dialect.errorBody(code)))
       call.head(code, {
         'content-type': isText ? 'text/plain; charset=utf-8' : 'application/json',
         'content-length': bytes.length,
@@ -527,23 +501,18 @@ interface Prepared {
   readonly frames: readonly Buffer[]
 }
 
-const DONE = Buffer.from('data: [DONE]\n\n')
-const MALFORMED = Buffer.from('data: {"id":"chatcmpl-1","choices":[{"delta":{"content":"tor\n\n')
-
 /** The head and body of an answer to this request. */
 function prepare(call: Call, options: AnswerOptions): Prepared {
-  const { chat } = call
+  const { chat, dialect } = call
   const own = { 'x-request-id': 'req_scripted', 'openai-processing-ms': '1', ...options.headers }
-  const isEmbeddings = call.request.path.includes('/embeddings')
-  if (chat.stream && !isEmbeddings) {
+  if (chat.stream) {
     return {
       status: options.status ?? 200,
-      headers: { ...streamHeaders(), ...own },
-      frames: chatFrames(chat, options),
+      headers: { ...streamHeaders(call), ...own },
+      frames: dialect.frames(chat, options),
     }
   }
-  const reply = isEmbeddings ? embeddings(chat, options) : chatReply(chat, options)
-  const body = Buffer.from(JSON.stringify(reply))
+  const body = Buffer.from(JSON.stringify(dialect.reply(chat, options)))
   return {
     status: options.status ?? 200,
     headers: { 'content-type': 'application/json', 'content-length': body.length, ...own },
@@ -551,137 +520,8 @@ function prepare(call: Call, options: AnswerOptions): Prepared {
   }
 }
 
-/** The frames of a chat stream, `[DONE]` included. */
-export function chatFrames(chat: ChatBody, options: AnswerOptions = {}): Buffer[] {
-  const tellsUsage =
-    options.usageIn === 'separate' || (chat.includeUsage && (options.usageIn ?? 'asked') === 'asked')
-  const chunk = (choices: unknown[], more: Record<string, unknown> = {}): Buffer =>
-    toFrame(
-      {
-        id: options.id ?? 'chatcmpl-scripted',
-        object: 'chat.completion.chunk',
-        created: CREATED,
-        model: options.model ?? chat.model,
-        choices,
-        ...(tellsUsage ? { usage: null } : {}),
-        ...options.extra,
-        ...more,
-      },
-      options.newline,
-    )
-  const every = (
-    delta: unknown,
-    finish: string | null = null,
-    more: Record<string, unknown> = {},
-  ): Buffer[] =>
-    Array.from({ length: chat.choices }, (_, index) => chunk([{ index, delta, finish_reason: finish }], more))
-
-  const calls = toolCalls(options)
-  const frames = every({ role: 'assistant', content: calls.length > 0 ? null : '' })
-  for (const piece of options.reasoning ?? []) frames.push(...every({ reasoning_content: piece }))
-  for (const [index, { id, name, args }] of calls.entries()) {
-    frames.push(
-      ...every({ tool_calls: [{ index, id, type: 'function', function: { name, arguments: '' } }] }),
-    )
-    for (const piece of args.match(/.{1,8}/gs) ?? []) {
-      frames.push(...every({ tool_calls: [{ index, function: { arguments: piece } }] }))
-    }
-  }
-  if (options.refusal !== undefined) frames.push(...every({ refusal: options.refusal }))
-  const pieces = textPieces(options)
-  const finish = finishReason(options)
-  if (options.usageIn === 'last') {
-    for (const piece of pieces.slice(0, -1)) frames.push(...every({ content: piece }))
-    frames.push(...every({ content: pieces.at(-1) ?? '' }, finish, { usage: usageOf(options) }))
-  } else {
-    for (const piece of pieces) frames.push(...every({ content: piece }))
-    frames.push(...every({}, finish))
-    if (tellsUsage) frames.push(chunk([], { usage: usageOf(options) }))
-  }
-  frames.push(Buffer.from(`data: [DONE]${(options.newline ?? '\n').repeat(2)}`))
-  return frames
-}
-
-/** A whole chat reply. */
-export function chatReply(chat: ChatBody, options: AnswerOptions = {}): Record<string, unknown> {
-  const calls = toolCalls(options)
-  const text = textPieces(options).join('')
-  const message = {
-    role: 'assistant',
-    content: calls.length > 0 && text === '' ? null : text,
-    refusal: options.refusal ?? null,
-    ...(options.reasoning ? { reasoning_content: options.reasoning.join('') } : {}),
-    ...(calls.length === 0
-      ? {}
-      : {
-          tool_calls: calls.map(({ id, name, args }) => ({
-            id,
-            type: 'function',
-            function: { name, arguments: args },
-          })),
-        }),
-  }
-  return {
-    id: options.id ?? 'chatcmpl-scripted',
-    object: 'chat.completion',
-    created: CREATED,
-    model: options.model ?? chat.model,
-    choices: Array.from({ length: chat.choices }, (_, index) => ({
-      index,
-      message,
-      logprobs: null,
-      finish_reason: finishReason(options),
-    })),
-    ...(options.usageIn === 'none' ? {} : { usage: usageOf(options) }),
-    ...options.extra,
-  }
-}
-
-/** One vector of four numbers to an input, as floats or base64 as asked. */
-function embeddings(chat: ChatBody, options: AnswerOptions): Record<string, unknown> {
-  const { input } = chat.fields
-  const isMany = Array.isArray(input) && typeof input[0] !== 'number'
-  const count = isMany ? input.length : 1
-  const vector = [0.25, -0.5, 0.75, 1]
-  const asBase64 = Buffer.from(new Float32Array(vector).buffer).toString('base64')
-  return {
-    object: 'list',
-    data: Array.from({ length: count }, (_, index) => ({
-      object: 'embedding',
-      index,
-      embedding: chat.fields.encoding_format === 'base64' ? asBase64 : vector,
-    })),
-    model: options.model ?? chat.model,
-    ...(options.usageIn === 'none'
-      ? {}
-      : { usage: options.usage ?? { prompt_tokens: 11, total_tokens: 11 } }),
-    ...options.extra,
-  }
-}
-
-/** One SSE frame of a JSON value (or of text as it stands). */
-export function toFrame(value: unknown, newline = '\n'): Buffer {
-  return Buffer.from(`data: ${typeof value === 'string' ? value : JSON.stringify(value)}${newline}${newline}`)
-}
-
-function streamHeaders(): OutgoingHttpHeaders {
-  return { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' }
-}
-
-/** OpenAI's error body for a status. */
-function errorBody(code: number): unknown {
-  const [type, name] =
-    {
-      400: ['invalid_request_error', 'invalid_value'],
-      401: ['invalid_request_error', 'invalid_api_key'],
-      402: ['insufficient_quota', 'insufficient_quota'],
-      403: ['permission_error', null],
-      404: ['invalid_request_error', 'model_not_found'],
-      422: ['invalid_request_error', null],
-      429: ['requests', 'rate_limit_exceeded'],
-      503: ['service_unavailable_error', 'server_is_overloaded'],
-    }[code] ?? (code < 500 ? ['invalid_request_error', null] : ['server_error', null])
-  return { error: { message: `Scripted status ${code}.`, type, param: null, code: name } }
+function streamHeaders({ dialect }: Call): OutgoingHttpHeaders {
+  return { 'content-type': dialect.streamType, 'cache-control': 'no-cache' }
 }
 
 // --- playing ---------------------------------------------------------------------------------------------
@@ -730,12 +570,12 @@ async function begin(
 /** An answer whose frames are changed before they leave. A whole reply's length follows. */
 function withFrames(
   options: AnswerOptions,
-  change: (frames: readonly Buffer[], isStream: boolean) => readonly Buffer[],
+  change: (frames: readonly Buffer[], call: Call) => readonly Buffer[],
 ): Behaviour {
   return {
     async run(call) {
       const prepared = prepare(call, options)
-      const frames = change(prepared.frames, call.chat.stream)
+      const frames = change(prepared.frames, call)
       const headers = { ...prepared.headers }
       if (!call.chat.stream) headers['content-length'] = Buffer.concat(frames).length
       await play(call, { ...prepared, headers, frames }, options)
@@ -743,43 +583,8 @@ function withFrames(
   }
 }
 
-function isDone(frame: Buffer): boolean {
-  return frame.toString().startsWith('data: [DONE]')
-}
-
-function textPieces(options: AnswerOptions): readonly string[] {
-  if (options.pieces) return options.pieces
-  if (options.text === undefined && (options.toolCalls || options.refusal !== undefined)) return []
-  return (options.text ?? DEFAULT_TEXT).match(/\s*\S+\s*$|\s*\S+\s?/g) ?? []
-}
-
-function toolCalls(options: AnswerOptions): { id: string; name: string; args: string }[] {
-  return (options.toolCalls ?? []).map(({ id, name, args }, index) => ({
-    id: id ?? `call_scripted_${index}`,
-    name,
-    args: typeof args === 'string' ? args : JSON.stringify(args),
-  }))
-}
-
-function finishReason(options: AnswerOptions): string {
-  return options.finishReason ?? (options.toolCalls?.length ? 'tool_calls' : 'stop')
-}
-
-function usageOf(options: AnswerOptions): Readonly<Record<string, unknown>> {
-  if (options.usage) return options.usage
-  const output = Math.max(1, textPieces(options).length)
-  return { prompt_tokens: 11, completion_tokens: output, total_tokens: 11 + output }
-}
-
 function textOf(content: unknown): string {
   return typeof content === 'string' ? content : JSON.stringify(content)
-}
-
-function firstTool(chat: ChatBody): string {
-  const { tools } = chat.fields
-  const first: unknown = Array.isArray(tools) ? tools[0] : undefined
-  const described = isRecord(first) ? first.function : undefined
-  return isRecord(described) && typeof described.name === 'string' ? described.name : 'scripted_tool'
 }
 
 function sentKey(request: RecordedRequest): string {
@@ -795,8 +600,4 @@ function sentKey(request: RecordedRequest): string {
 
 function isKeyForm(name: string): name is KeyForm {
   return name in KEY_FORMS
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

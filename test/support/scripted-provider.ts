@@ -1,9 +1,10 @@
-// A provider that does what a test says, request by request: a real HTTP server that speaks OpenAI's format and can
-// break it at any byte. It knows nothing of sluice. What it does is in provider-script.ts; here it listens and records.
+// A provider that does what a test says, request by request: a real HTTP server that speaks the dialect of the path
+// it is asked at (dialects/) and can break it at any byte. It knows nothing of sluice. What it does is in provider-script.ts; here it listens and records.
 
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
-import { answer, type Behaviour, type Call, type ChatBody, isRecord } from './provider-script.ts'
+import { dialectOf } from './dialects/index.ts'
+import { answer, type Behaviour, type Call, type ChatBody } from './provider-script.ts'
 
 export * from './provider-script.ts'
 
@@ -317,15 +318,17 @@ function createCall(recording: Recording, message: IncomingMessage, response: Se
       if (isGone || message.socket.destroyed) resolve()
       else message.socket.write('', () => resolve())
     })
+  const dialect = dialectOf(recording.path)
   let chat: ChatBody | undefined
 
   const hand: Call = {
     request: recording,
+    dialect,
     response,
     socket: message.socket,
     closed,
     get chat() {
-      chat ??= readChat(recording.body)
+      chat ??= dialect.read(recording)
       return chat
     },
     head(status, headers) {
@@ -377,25 +380,6 @@ function createCall(recording: Recording, message: IncomingMessage, response: Se
       isGone = true
       leave()
     },
-  }
-}
-
-function readChat(body: Buffer): ChatBody {
-  let parsed: unknown
-  try {
-    parsed = JSON.parse(body.toString('utf8'))
-  } catch {
-    parsed = undefined
-  }
-  const fields = isRecord(parsed) ? parsed : {}
-  const options = fields.stream_options
-  return {
-    fields,
-    model: typeof fields.model === 'string' ? fields.model : 'scripted-model',
-    stream: fields.stream === true,
-    includeUsage: isRecord(options) && options.include_usage === true,
-    choices: typeof fields.n === 'number' && fields.n > 0 ? fields.n : 1,
-    messages: Array.isArray(fields.messages) ? fields.messages.filter(isRecord) : [],
   }
 }
 
