@@ -113,8 +113,9 @@ export function traitsOf(model: string): ClaudeTraits {
 
 /** The nearest effort that a model has, not above the one that is asked for where there is one below. */
 export function nearestEffort(wanted: string, { efforts }: ClaudeTraits): Effort | undefined {
-  const at = ALL_EFFORTS.findIndex((effort) => effort === wanted)
   if (wanted === 'minimal' || wanted === 'none') return efforts[0]
+  const order: readonly string[] = ALL_EFFORTS
+  const at = order.indexOf(wanted)
   if (at < 0) return undefined
-  return efforts.findLast((effort) => ALL_EFFORTS.indexOf(effort) <= at) ?? efforts[0]
+  return efforts.findLast((effort) => order.indexOf(effort) <= at) ?? efforts[0]
 }

@@ -21,7 +21,15 @@ const FORMATS: ReadonlySet<unknown> = new Set([
 ])
 
 /** Keywords that hold, with how what stands in them is kept. */
-const KEPT: ReadonlySet<string> = new Set(['title', 'description', 'default', 'const', 'enum', 'type', 'required'])
+const KEPT: ReadonlySet<string> = new Set([
+  'title',
+  'description',
+  'default',
+  'const',
+  'enum',
+  'type',
+  'required',
+])
 const REFERENCES: ReadonlySet<string> = new Set(['$ref', '$schema', '$id', '$anchor'])
 const MAPS: ReadonlySet<string> = new Set(['properties', '$defs', 'definitions'])
 const LISTS: ReadonlySet<string> = new Set(['anyOf', 'oneOf', 'allOf'])
@@ -125,7 +133,8 @@ function rewrite(schema: unknown): Schema {
     else if (MAPS.has(keyword) && isObject(value)) kept[keyword] = mapValues(value)
     else if (LISTS.has(keyword) && Array.isArray(value)) {
       kept[keyword === 'oneOf' ? 'anyOf' : keyword] = value.map(rewriteAny)
-    } else if (keyword === 'items') kept.items = Array.isArray(value) ? value.map(rewriteAny) : rewriteAny(value)
+    } else if (keyword === 'items')
+      kept.items = Array.isArray(value) ? value.map(rewriteAny) : rewriteAny(value)
     else if (keyword === 'format' && FORMATS.has(value)) kept.format = value
     else if (keyword === 'format' || (TOLD.has(keyword) && value !== false)) {
       told.push(`${keyword}: ${typeof value === 'string' ? value : JSON.stringify(value)}`)
@@ -157,7 +166,8 @@ export function toInputSchema(parameters: unknown): Schema {
     const list = parameters[keyword]
     return Array.isArray(list) ? [{ keyword, list: list.filter(isObject) }] : []
   })
-  if (branches.length === 0) return parameters.type === 'object' ? parameters : { ...parameters, type: 'object' }
+  if (branches.length === 0)
+    return parameters.type === 'object' ? parameters : { ...parameters, type: 'object' }
   const merged: Record<string, unknown> = { ...parameters, type: 'object' }
   const properties = new Map(Object.entries(isObject(parameters.properties) ? parameters.properties : {}))
   const required = new Set<unknown>(Array.isArray(parameters.required) ? parameters.required : [])
@@ -170,5 +180,9 @@ export function toInputSchema(parameters: unknown): Schema {
     for (const name of needed.flat())
       if (keyword === 'allOf' || needed.every((names) => names.includes(name))) required.add(name)
   }
-  return { ...merged, properties: Object.fromEntries(properties), ...(required.size > 0 && { required: [...required] }) }
+  return {
+    ...merged,
+    properties: Object.fromEntries(properties),
+    ...(required.size > 0 && { required: [...required] }),
+  }
 }

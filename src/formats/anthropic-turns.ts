@@ -44,11 +44,13 @@ export function toConversation({ messages }: Pick<ChatRequest, 'messages'>, sett
   const system: Block[] = []
   const draft = createDraft(names)
   for (const message of messages) {
-    if (message.role === 'system' || message.role === 'developer') {
-      const blocks = toBlocks(message.content).filter(isText)
-      if (draft.isEmpty) system.push(...blocks)
-      else draft.instruct(blocks, traits.midSystem)
-    } else draft.add(message)
+    if (!isInstruction(message)) {
+      draft.add(message)
+      continue
+    }
+    const blocks = toBlocks(message.content).filter(isText)
+    if (draft.isEmpty) system.push(...blocks)
+    else draft.instruct(blocks, traits.midSystem)
   }
   const { turns, calledNames } = draft
   dropLastThoughts(turns)
@@ -63,11 +65,17 @@ export function toConversation({ messages }: Pick<ChatRequest, 'messages'>, sett
   return { system, turns, calledNames, hasLostThought: hasLostThought(turns) }
 }
 
+type Instruction = Extract<Message, { readonly role: 'system' | 'developer' }>
+
+function isInstruction(message: Message): message is Instruction {
+  return message.role === 'system' || message.role === 'developer'
+}
+
 // --- turns -----------------------------------------------------------------------------------------------------
 
 interface Draft {
   readonly isEmpty: boolean
-  add(message: Exclude<Message, { role: 'system' | 'developer' }>): void
+  add(message: Exclude<Message, Instruction>): void
   /** What an operator says in the middle of a conversation. */
   instruct(blocks: Block[], mayStand: boolean): void
   readonly turns: Turn[]
@@ -130,10 +138,13 @@ function createDraft(names: WireNames): Draft {
     push('assistant', blocks)
   }
 
-  function addResult({ callId, content, isError, cache }: Extract<Message, { role: 'tool' }>): void {
+  function addResult({ callId, content, isError, cache }: Extract<Message, { readonly role: 'tool' }>): void {
     const call = calls.get(callId)
     if (call === undefined) {
-      push('user', [text(`Result of a call that is not in this conversation (${callId}):`), ...toBlocks(content)])
+      push('user', [
+        text(`Result of a call that is not in this conversation (${callId}):`),
+        ...toBlocks(content),
+      ])
       return
     }
     const { content: turn } = turnOf('user')
@@ -183,7 +194,10 @@ function foldStraySystem(turns: Turn[]): void {
     const [turn, next, before] = [turns[at], turns[at + 1], turns[at - 1]]
     if (turn?.role !== 'system' || next?.role !== 'user' || before?.role !== 'user') continue
     insertResults(before.content, next.content.filter(isResult))
-    before.content.push(...turn.content.map(asInstruction), ...next.content.filter((block) => !isResult(block)))
+    before.content.push(
+      ...turn.content.map(asInstruction),
+      ...next.content.filter((block) => !isResult(block)),
+    )
     turns.splice(at, 2)
   }
 }
@@ -294,9 +308,13 @@ function toBlock(part: Part): Block | undefined {
     case 'file':
       return marked(toDocument(part), part.cache)
     case 'audio':
-      throw new GatewayError('invalid_request', 'Sound cannot be sent to this deployment: its format has no place for it.', {
-        param: 'messages',
-      })
+      throw new GatewayError(
+        'invalid_request',
+        'Sound cannot be sent to this deployment: its format has no place for it.',
+        {
+          param: 'messages',
+        },
+      )
     case 'thinking':
     case 'call':
       return undefined

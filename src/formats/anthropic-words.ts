@@ -22,7 +22,8 @@ export function readUsage(told: unknown, before: Usage | undefined): Usage | und
   const cachedTokens = read ?? before?.cachedTokens ?? 0
   const cacheWriteTokens = written ?? before?.cacheWriteTokens ?? 0
   // `input_tokens` is what no cache held.
-  const uncached = fresh ?? (before?.inputTokens ?? 0) - (before?.cachedTokens ?? 0) - (before?.cacheWriteTokens ?? 0)
+  const uncached =
+    fresh ?? (before?.inputTokens ?? 0) - (before?.cachedTokens ?? 0) - (before?.cacheWriteTokens ?? 0)
   const details = isObject(told.output_tokens_details) ? told.output_tokens_details : {}
   return {
     inputTokens: Math.max(0, uncached) + cachedTokens + cacheWriteTokens,

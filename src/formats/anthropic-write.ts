@@ -54,7 +54,8 @@ export function writeRequest(request: ChatRequest, asked: Asked): WrittenRequest
 
   const system = [...conversation.system]
   if (format.instruction !== undefined) system.push({ type: 'text', text: format.instruction })
-  const allTools = format.tool === undefined ? [...tools, ...missingTools(tools, conversation)] : [...tools, format.tool]
+  const allTools =
+    format.tool === undefined ? [...tools, ...missingTools(tools, conversation)] : [...tools, format.tool]
   const messages = conversation.turns.map(({ role, content }) => ({ role, content }))
   limitCacheMarks(allTools, system, messages)
 
@@ -63,7 +64,8 @@ export function writeRequest(request: ChatRequest, asked: Asked): WrittenRequest
     ...(format.config !== undefined && { format: format.config }),
   }
   const stop = request.stop.filter((text) => text.trim() !== '')
-  const userId = request.user !== undefined && request.user.length <= LONGEST_USER_ID ? request.user : undefined
+  const userId =
+    request.user !== undefined && request.user.length <= LONGEST_USER_ID ? request.user : undefined
   const serviceTier = SERVICE_TIERS.get(request.serviceTier)
   const body: Record<string, unknown> = {
     model: asked.model,
@@ -98,9 +100,13 @@ const SERVICE_TIERS: ReadonlyMap<string | undefined, string> = new Map([
 
 function refuse({ choices, extra }: ChatRequest): void {
   if (choices > 1)
-    throw new GatewayError('invalid_request', 'This deployment gives one answer to a request: "n" must be 1.', {
-      param: 'n',
-    })
+    throw new GatewayError(
+      'invalid_request',
+      'This deployment gives one answer to a request: "n" must be 1.',
+      {
+        param: 'n',
+      },
+    )
   const { audio, modalities } = extra
   const wantsSound = Array.isArray(modalities) && modalities.includes('audio')
   if (wantsSound || isObject(audio))
@@ -140,7 +146,9 @@ function writeTools(tools: readonly Tool[], names: WireNames, traits: ClaudeTrai
     const isCustom = tool.kind === 'custom'
     const asked = isCustom ? CUSTOM_PARAMETERS : toInputSchema(tool.parameters)
     const constrained =
-      tool.strict === true && traits.structured && strictTools < MOST_STRICT_TOOLS ? toConstrained(asked) : undefined
+      tool.strict === true && traits.structured && strictTools < MOST_STRICT_TOOLS
+        ? toConstrained(asked)
+        : undefined
     if (constrained !== undefined) strictTools += 1
     const description = isCustom ? describeCustom(tool) : tool.description
     const block: Block = {
@@ -191,23 +199,21 @@ function writeToolChoice(
     return { value: { type: 'tool', name: ANSWER_TOOL }, isForced: true, isSoftened: false }
   }
   // Only named for the sake of the history. A choice without tools is refused.
-  if (tools.length === 0) return { value: conversation.calledNames.size > 0 ? { type: 'none' } : undefined, ...free }
+  if (tools.length === 0)
+    return { value: conversation.calledNames.size > 0 ? { type: 'none' } : undefined, ...free }
   if (toolChoice?.type === 'none') return { value: { type: 'none' }, ...free }
   const single = parallelToolCalls === false ? { disable_parallel_tool_use: true } : {}
   const isForced = toolChoice?.type === 'required' || toolChoice?.type === 'tool'
-  if (isForced && !traits.forcedTools) return { value: { type: 'auto', ...single }, isForced: false, isSoftened: true }
+  if (isForced && !traits.forcedTools)
+    return { value: { type: 'auto', ...single }, isForced: false, isSoftened: true }
   if (toolChoice?.type === 'tool') {
-    const known = toolNamed(names, toolChoice.name)
-    return { value: { type: 'tool', name: known, ...single }, isForced, isSoftened: false }
+    const { name, namespace } = toolChoice
+    const wire = names.toWire({ name, namespace, kind: 'function' })
+    return { value: { type: 'tool', name: wire, ...single }, isForced, isSoftened: false }
   }
-  if (toolChoice?.type === 'required') return { value: { type: 'any', ...single }, isForced, isSoftened: false }
+  if (toolChoice?.type === 'required')
+    return { value: { type: 'any', ...single }, isForced, isSoftened: false }
   return { value: parallelToolCalls === false ? { type: 'auto', ...single } : undefined, ...free }
-}
-
-/** The choice names a tool without its group. */
-function toolNamed({ names, toWire }: WireNames, name: string): string {
-  for (const [wire, tool] of names) if (tool.name === name) return wire
-  return toWire({ name, namespace: undefined, kind: 'function' })
 }
 
 // --- structured output -----------------------------------------------------------------------------------------
@@ -229,7 +235,8 @@ function writeFormat(format: ResponseFormat, traits: ClaudeTraits, hasTools: boo
   if (format.type === 'json_object') return { ...FREE, instruction: ONLY_JSON }
   const constrained = traits.structured ? toConstrained(format.schema) : undefined
   if (constrained !== undefined) return { ...FREE, config: { type: 'json_schema', schema: constrained } }
-  const isObjectRoot = isObject(format.schema) && (format.schema.type === 'object' || isObject(format.schema.properties))
+  const isObjectRoot =
+    isObject(format.schema) && (format.schema.type === 'object' || isObject(format.schema.properties))
   // Beside the caller's own tools one more would be called instead of them.
   if (!hasTools && isObjectRoot && traits.forcedTools) {
     const description = format.description ?? 'Gives the answer.'
@@ -261,7 +268,12 @@ function writeThinking(reasoning: Reasoning | undefined, setting: ThinkingSettin
   const { traits, isForced } = setting
   if (reasoning === undefined) {
     // Models that think unasked refuse a forced call while they do, but for those that never stop.
-    return { thinking: isForced ? silence(traits) : undefined, effort: undefined, isThinking: false, isDropped: false }
+    return {
+      thinking: isForced ? silence(traits) : undefined,
+      effort: undefined,
+      isThinking: false,
+      isDropped: false,
+    }
   }
   const effort = toEffort(reasoning, traits)
   if (reasoning.effort === 'none') {
@@ -276,8 +288,16 @@ function writeThinking(reasoning: Reasoning | undefined, setting: ThinkingSettin
   }
   // Newer models keep what they thought to themselves unless they are asked; a stream would be silent for so long.
   if (traits.thinking === 'adaptive')
-    return { thinking: { type: 'adaptive', display: 'summarized' }, effort, isThinking: true, isDropped: false }
-  const wanted = Math.max(LEAST_BUDGET, reasoning.budgetTokens ?? BUDGETS.get(reasoning.effort) ?? DEFAULT_BUDGET)
+    return {
+      thinking: { type: 'adaptive', display: 'summarized' },
+      effort,
+      isThinking: true,
+      isDropped: false,
+    }
+  const wanted = Math.max(
+    LEAST_BUDGET,
+    reasoning.budgetTokens ?? BUDGETS.get(reasoning.effort) ?? DEFAULT_BUDGET,
+  )
   // The cap is the caller's or the policy's and holds: thinking has what is left of it.
   const budget = Math.min(wanted, setting.maxTokens - LEAST_ANSWER)
   if (budget < LEAST_BUDGET || setting.hasLostThought)
