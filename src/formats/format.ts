@@ -271,6 +271,11 @@ export interface Resuming {
   speech(data: string): Speech
   /** The event with `text` in the place of its own. */
   resay(data: string, text: string): string
+  /**
+   * An event of the second stream that cannot stand behind the first, whatever it says: its place is in a part of the
+   * answer that the caller has not been told of. Absent where every event stands by itself.
+   */
+  strays?(data: string): boolean
   /** Where the body changes for a deployment that is to go on behind `said`; undefined where it cannot be told so. */
   prefill(request: ModelRequest, said: string, how: Deployment['prefill']): Edit[] | undefined
 }
