@@ -133,7 +133,7 @@ export function createChecks(deps: ChecksDeps): Checks {
     const format = deps.formats.get(provider.format)?.provider
     const key = deps.keys.next(provider)
     if (format === undefined || key === 'parked') return Promise.resolve('nothing')
-    const headers = ['accept', 'application/json']
+    const headers = ['accept', 'application/json', ...(format.headers ?? [])]
     addOwnHeaders(headers, { provider, format, key, userAgent: deps.userAgent })
     return new Promise((resolve) => {
       let found: Found = 'connect'

@@ -5,11 +5,21 @@ import { START_TIERS, type Start, type Vendors } from '../config/vendors.ts'
 import { ANTHROPIC_PRICES, GEMINI_PRICES, OPENAI_PRICES } from './prices.ts'
 
 const COMPATIBLE = 'is called at its OpenAI-compatible endpoint until its own format comes'
+/** Formats of OpenAI's besides chat completions. */
+const OPENAI_FORMATS = ['responses', 'completions'] as const
+const OPENAI_QUIRKS = ['all-fields', 'max-completion-tokens', 'no-reasoning-content'] as const
+const NO_REASONING = ['no-reasoning-content'] as const
 
 export const VENDORS: Vendors = {
   openai: {
     baseUrl: 'https://api.openai.com/v1',
     wireFormat: 'openai',
+    atHome: { alsoSpeaks: OPENAI_FORMATS, quirks: OPENAI_QUIRKS },
+    servers: {
+      'https://api.groq.com': NO_REASONING,
+      'https://api.cerebras.ai': NO_REASONING,
+      'https://api.mistral.ai': NO_REASONING,
+    },
     kind: 'http',
     tracedAs: 'openai',
     environment: {
@@ -22,10 +32,10 @@ export const VENDORS: Vendors = {
   },
   anthropic: {
     baseUrl: 'https://api.anthropic.com/v1',
-    wireFormat: 'openai',
+    wireFormat: 'anthropic',
+    alsoSpeaks: ['anthropic-count'],
     kind: 'http',
     tracedAs: 'anthropic',
-    warning: `format anthropic ${COMPATIBLE}`,
     environment: {
       variable: 'ANTHROPIC_API_KEY',
       provider: 'anthropic',
