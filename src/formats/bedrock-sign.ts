@@ -2,7 +2,7 @@
 // passed in. One secret holds it all: `ACCESS_KEY_ID:SECRET_ACCESS_KEY`, with `:SESSION_TOKEN` behind it where it is
 // temporary, or a Bedrock API key (what AWS_BEARER_TOKEN_BEDROCK holds).
 
-import { sign } from 'aws4'
+import aws4 from 'aws4'
 import type { SignedCall } from './format.ts'
 
 interface Credentials {
@@ -34,7 +34,7 @@ export function signBedrock({
   if (credentials === undefined) return ['authorization', `Bearer ${key.trim()}`]
   const { host, pathname, search } = new URL(url)
   const type = headers[headers.indexOf('content-type') + 1]
-  const signed = sign(
+  const signed = aws4.sign(
     {
       method,
       host,

@@ -592,6 +592,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         key: entered.key,
         maxOutputTokens: edits === undefined ? plan.maxOutputTokens : capBehind(said, plan, request),
         userAgent: deps.userAgent,
+        nowMs: clock.wall(),
         traceHeaders: hands.trace?.headers(attempt.spanId),
         edits,
       }),
