@@ -149,9 +149,6 @@ test('a health check has a path below baseUrl and a time between a second and an
 
 const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: string])[] = [
   ['providers.local.residency', 'eu', 'residency'],
-  ['providers.x', { format: 'azure' }, 'azure'],
-  ['providers.x', { format: 'vertex' }, 'vertex'],
-  ['providers.x', { format: 'bedrock' }, 'bedrock'],
   ['providers.local.apiKey', { from: 'env:A', rotate: '90d' }, 'rotate'],
   ['providers.local.apiKey', { from: 'env:A', hours: '08-20' }, 'hours'],
   ['providers.local.apiKey', 'vault:kv/a', 'vault:'],
