@@ -1,12 +1,13 @@
 // The dialects of a scripted provider: which one is spoken is told by the path that is asked for. To add one: its file, and
 // a line here in front of `openai`, which takes every path.
 
+import { anthropic, countTokens } from './anthropic.ts'
 import { completions } from './completions.ts'
 import type { Dialect } from './dialect.ts'
 import { embeddings, openai } from './openai.ts'
 import { responses } from './responses.ts'
 
-const DIALECTS: readonly Dialect[] = [responses, completions, embeddings, openai]
+const DIALECTS: readonly Dialect[] = [countTokens, anthropic, responses, completions, embeddings, openai]
 
 export function dialectOf(path: string): Dialect {
   return DIALECTS.find((dialect) => dialect.speaks(path)) ?? openai
