@@ -251,7 +251,7 @@ test('tells every problem at once, each with its path', () => {
       'listen.prt: unknown key "prt"; did you mean "port"?',
       'listen.maxBody: is not a size; write a number and its unit, for example "32MiB", "64KiB" or "1GiB"',
       'providers.a.apikey: unknown key "apikey"; did you mean "apiKey"?',
-      'providers.local.format: must be one of openai, anthropic, gemini, azure, vertex, bedrock, simulated; did you mean "simulated"?',
+      'providers.local.format: must be one of openai, responses, anthropic, gemini, azure, vertex, bedrock, simulated; did you mean "simulated"?',
       'tiers.t.deployments[0]: unknown provider "loca"; did you mean "local"?',
       'tiers.t.deployments[1]: must be "provider/model", or "provider/*" for the model the caller named; the model is up to 200 characters of visible ASCII without commas',
       'tiers.t.deployments[3]: stands twice in this tier; give it a weight instead',
