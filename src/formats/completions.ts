@@ -6,16 +6,7 @@ import type { Edit } from '../bytes/splice.ts'
 import type { ModelRequest, Usage } from '../types.ts'
 import type { ChatReply, Choice, Finish } from './canonical.ts'
 import { createEdits } from './edits.ts'
-import type {
-  AnswerTo,
-  Asked,
-  ClientSide,
-  EventWriter,
-  Format,
-  ProviderSide,
-  ReadRequest,
-  ToldError,
-} from './format.ts'
+import type { AnswerTo, Asked, ClientSide, EventWriter, Format, ProviderSide, ReadRequest } from './format.ts'
 import {
   countAt,
   flagAt,
@@ -28,7 +19,8 @@ import {
   textsAt,
   wrongType,
 } from './members.ts'
-import { openai } from './openai.ts'
+import { openai, toError } from './openai.ts'
+import { writeUsage } from './openai-usage.ts'
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -38,6 +30,7 @@ export const completions: Format & { readonly client: ClientSide; readonly provi
     fields: {
       outputCaps: ['max_tokens'],
       conversation: 'prompt',
+      choices: 'n',
       beyondText: [
         ['logprobs', /^null$/],
         ['echo', /^(?:null|false)$/],
@@ -46,9 +39,10 @@ export const completions: Format & { readonly client: ClientSide; readonly provi
       ],
       stateful: [],
     },
+    forwards: ['openai-beta'],
     chat: { read: readRequest, write: writeReply, events: createEvents },
     error: toError,
-    errorEvent: (error) => toFrame(toError(error)),
+    errorEvent: (error) => `data: ${JSON.stringify(toError(error))}\n\n`,
   },
   provider: {
     path: () => '/completions',
@@ -70,10 +64,6 @@ function toEdits(request: ModelRequest, asked: Asked): Edit[] {
   const capped = createEdits(request)
   capped.capOutput(['max_tokens'], asked.maxOutputTokens)
   return [...edits, ...capped.list]
-}
-
-function toError({ message, type, param, code }: ToldError): Members {
-  return { error: { message, type, param, code } }
 }
 
 // --- requests ------------------------------------------------------------------------------------------------------
@@ -180,7 +170,7 @@ function writeReply(reply: ChatReply, to: AnswerTo): unknown {
   return {
     ...toHead(reply, to),
     choices: reply.choices.map((choice, i) => toChoice(i, `${echo}${textOf(choice)}`, choice.finish)),
-    ...(reply.usage !== undefined && { usage: toUsage(reply.usage) }),
+    ...(reply.usage !== undefined && { usage: writeUsage(reply.usage) }),
   }
 }
 
@@ -213,19 +203,6 @@ function echoOf({ sent, request }: AnswerTo): string {
   return part?.type === 'text' ? part.text : ''
 }
 
-function toUsage(usage: Usage): Members {
-  return {
-    prompt_tokens: usage.inputTokens,
-    completion_tokens: usage.outputTokens,
-    total_tokens: usage.inputTokens + usage.outputTokens,
-    prompt_tokens_details: { cached_tokens: usage.cachedTokens, audio_tokens: usage.audioInputTokens },
-    completion_tokens_details: {
-      reasoning_tokens: usage.reasoningTokens,
-      audio_tokens: usage.audioOutputTokens,
-    },
-  }
-}
-
 function createEvents(to: AnswerTo): EventWriter {
   const { includeUsage } = to.request
   const echo = echoOf(to)
@@ -235,7 +212,7 @@ function createEvents(to: AnswerTo): EventWriter {
 
   function chunk(choices: readonly Members[], total: Usage | undefined): string {
     head ??= toHead({ id: '', createdSeconds: undefined, model: '' }, to)
-    const told = includeUsage && { usage: total === undefined ? null : toUsage(total) }
+    const told = includeUsage && { usage: total === undefined ? null : writeUsage(total) }
     return toFrame({ ...head, choices, ...told })
   }
 

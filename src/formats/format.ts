@@ -87,6 +87,8 @@ export interface WrittenRequest {
   readonly dropped: readonly string[]
   /** What the reader of the answer must know: names that were too long here, by the ones they were given. */
   readonly names: ReadonlyMap<string, ToolName>
+  /** Only the first call of an answer is read: that was asked for, and the wire cannot say so. */
+  readonly oneCall?: boolean | undefined
 }
 
 /** A tool as its caller calls it. */
@@ -210,8 +212,14 @@ export interface ClientChat {
 export interface ProviderSide {
   /** Path below the provider's base URL, query included. */
   path(operation: Operation, asked: Asked & { readonly stream: boolean }): string
+  /** What stands in front of the paths of other formats that its server takes (`alsoSpeaks`). */
+  readonly prefix?: string | undefined
   /** Header that carries the key, as a flat pair. */
   credential(key: string): readonly [string, string]
+  /** Where the credential depends on what is sent: the flat headers of a finished call that stand for `credential`. */
+  sign?(call: SignedCall): readonly string[]
+  /** Secrets inside of a key that holds more than one, each to be kept out of every text like the key itself. */
+  secretParts?(key: string): readonly string[]
   /** Headers that every call has, flat. */
   readonly headers?: readonly string[] | undefined
   /**
@@ -236,6 +244,21 @@ export interface ProviderSide {
   fault(status: number, header: HeaderLookup, body: string, nowMs: number): Fault
   /** Reads an error that was told inside a 200: the status it stands for, and what that means. */
   inBand(text: string): { readonly status: number; readonly fault: Fault }
+}
+
+/** A call as it is about to be sent. */
+export interface SignedCall {
+  readonly method: string
+  /** Origin, path and query, as sent. */
+  readonly url: string
+  /** Flat list of the headers that are known by then; lower case. */
+  readonly headers: readonly string[]
+  readonly body: Uint8Array
+  readonly key: string
+  /** Unix milliseconds. */
+  readonly nowMs: number
+  /** As in `Asked`. */
+  readonly options: Readonly<Record<string, string>>
 }
 
 export interface ProviderChat {

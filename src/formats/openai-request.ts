@@ -19,6 +19,7 @@ import type {
 } from './canonical.ts'
 import type { Asked, ReadRequest, WrittenRequest } from './format.ts'
 import { ownDetails, readCallSeal, readThoughts, writeCallSeal } from './openai-reasoning.ts'
+import type { Quirk } from './quirks.ts'
 import {
   CUSTOM_PARAMETERS,
   createWireNames,
@@ -447,31 +448,21 @@ function cannot(param: string, what: string): GatewayError {
 
 // --- writing ---------------------------------------------------------------------------------------------------
 
-/** What a server is known to need or to refuse, as words of `options.quirks`. */
-const QUIRKS = {
-  /** Refuses messages that carry reasoning (OpenAI, Groq, Cerebras, Mistral); others need it (DeepSeek, Kimi). */
-  noReasoning: 'no-reasoning-content',
-  /** Knows `max_completion_tokens`, and for some models refuses `max_tokens`. */
-  newCap: 'max-completion-tokens',
-  /** Has all that OpenAI has: verbosity, cache keys, service tiers, every effort. */
-  allFields: 'all-fields',
-} as const
-
 /** OpenAI's bound for the name of a tool. */
 const LONGEST_NAME = 64
 
 /** @throws GatewayError invalid_request */
 export function writeChatRequest(request: ChatRequest, asked: Asked): WrittenRequest {
-  const quirks = new Set(asked.options.quirks?.split(' '))
+  const quirks: ReadonlySet<Quirk | string> = new Set(asked.options.quirks?.split(' '))
   const wireNames = createWireNames(LONGEST_NAME)
   const dropped: string[] = []
-  const isFull = quirks.has(QUIRKS.allFields)
+  const isFull = quirks.has('all-fields')
   const cap = least(request.maxOutputTokens, asked.maxOutputTokens)
   const tools = request.tools.map((tool) => writeTool(tool, wireNames))
   const body: Record<string, unknown> = {
     ...request.extra,
     model: asked.model,
-    messages: writeMessages(request.messages, wireNames, !quirks.has(QUIRKS.noReasoning)),
+    messages: writeMessages(request.messages, wireNames, !quirks.has('no-reasoning-content')),
   }
   const set = (name: string, value: unknown): void => {
     if (value !== undefined) body[name] = value
@@ -486,7 +477,7 @@ export function writeChatRequest(request: ChatRequest, asked: Asked): WrittenReq
     set('tool_choice', request.toolChoice && writeToolChoice(request.toolChoice, wireNames))
     set('parallel_tool_calls', request.parallelToolCalls)
   }
-  set(quirks.has(QUIRKS.newCap) ? 'max_completion_tokens' : 'max_tokens', cap)
+  set(quirks.has('max-completion-tokens') ? 'max_completion_tokens' : 'max_tokens', cap)
   set('temperature', request.temperature)
   set('top_p', request.topP)
   if (request.stop.length > 0) set('stop', request.stop)

@@ -159,6 +159,8 @@ export function createResponsesEvents(to: AnswerTo): EventWriter {
   }
 
   function seal(sealed: Seal, of: SealOf): void {
+    // One that may not be shown stands alone.
+    if (of === 'redacted') closeThought(undefined)
     const open = openThought()
     if (message !== undefined && message.index < open.index) message.isPassed = true
     closeThought(markSeal(sealed, of))

@@ -123,8 +123,7 @@ function toTool(tool: Tool, names: WireNames): Members {
   const { kind, description } = tool
   const name = names.toWire(tool)
   if (kind === 'custom') {
-    const format = isObject(tool.grammar) ? toGrammar(tool.grammar) : undefined
-    return withoutUndefined({ type: 'custom', name, description, format })
+    return withoutUndefined({ type: 'custom', name, description, format: toGrammar(tool.grammar) })
   }
   return withoutUndefined({
     type: 'function',
@@ -136,10 +135,11 @@ function toTool(tool: Tool, names: WireNames): Members {
   })
 }
 
-/** Chat has the grammar one level deeper. */
-function toGrammar(grammar: Members): Members {
+/** Chat has the grammar one level deeper. Without one the text is free. */
+function toGrammar(grammar: unknown): Members | undefined {
+  if (!isObject(grammar)) return undefined
   const { syntax, definition } = isObject(grammar.grammar) ? grammar.grammar : grammar
-  return { type: 'grammar', syntax, definition }
+  return typeof definition === 'string' ? { type: 'grammar', syntax, definition } : undefined
 }
 
 function toToolChoice({ toolChoice, tools }: ChatRequest, names: WireNames): unknown {
@@ -301,9 +301,9 @@ export function readItem(item: Members, names: WrittenRequest['names']): Part[] 
     case 'reasoning': {
       const text = thoughtText(item)
       const sealed = sealOf(item)
-      return text === '' && sealed === undefined
-        ? []
-        : [{ type: 'thinking', text, sealed, isRedacted: false }]
+      if (text === '' && sealed === undefined) return []
+      // Of one that has no words only the seal may be shown.
+      return [{ type: 'thinking', text, sealed, isRedacted: text === '' }]
     }
     case 'function_call':
     case 'custom_tool_call':

@@ -119,7 +119,8 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
       // Where pieces came they were all of it: the whole may be put together in another way.
       if ((told.lengths.get(0) ?? 0) === 0) tell(told, 0, toThinking, thoughtText(item))
       const sealed = sealOf(item)
-      if (sealed !== undefined) events.push({ type: 'seal', choice: 0, sealed, isRedacted: false })
+      const isRedacted = (told.lengths.get(0) ?? 0) === 0
+      if (sealed !== undefined) events.push({ type: 'seal', choice: 0, sealed, isRedacted })
     } else if (item.type === 'message') {
       const parts = Array.isArray(item.content) ? item.content : []
       for (const [i, part] of parts.entries()) {

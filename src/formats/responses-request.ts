@@ -245,7 +245,7 @@ function findTool(choice: Members, tools: readonly Tool[], param: string): Tool 
   const named = tools.filter((tool) => tool.name === name)
   const found = named.find((tool) => tool.namespace === namespace) ?? (namespace === undefined && named[0])
   if (!found)
-    throw refuse(`${param}.name`, `The tool "${name}" that "${param}" names is not among the tools.`)
+    throw refuse(`${param}.name`, `The field "${param}.name" names "${name}", which is not among the tools.`)
   return found
 }
 
@@ -370,7 +370,7 @@ function readInput(input: unknown, { messages, tools, dropped }: Reading): void 
       case 'item_reference':
         throw refuse(
           `${param}.type`,
-          `The field "${param}" refers to an item in an account that many agents share; send the item itself instead.`,
+          `The field "${param}.type" refers to an item in an account that many agents share; send the item itself instead.`,
         )
       default:
         if (!SERVER_ITEMS.has(type)) throw uncarried(`${param}.type`, type)
@@ -488,7 +488,8 @@ function readThought(item: Members, param: string): { part?: Part | undefined; c
   const text =
     joined(item.content, `${param}.content`, '') || joined(item.summary, `${param}.summary`, '\n\n')
   if (text === '' && sealed === undefined) return {}
-  const isRedacted = sealed?.of === 'redacted'
+  const isOwn = sealed !== undefined && sealed.of === undefined
+  const isRedacted = sealed?.of === 'redacted' || (isOwn && text === '')
   return { part: { type: 'thinking', text, sealed: sealed?.seal, isRedacted } }
 }
 

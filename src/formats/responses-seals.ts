@@ -18,10 +18,13 @@ export function markSeal({ origin, value }: Seal, of: SealOf): string {
   return `${MARK}${of}.${origin}.${value}`
 }
 
-/** From a caller. What has no mark is a provider's own; it only opens under the id of its item. */
-export function readSeal(text: string, id: string | undefined): { readonly seal: Seal; readonly of: SealOf } {
+/** From a caller; `of` undefined for what has no mark and is a provider's own. It only opens under the id of its item. */
+export function readSeal(
+  text: string,
+  id: string | undefined,
+): { readonly seal: Seal; readonly of: SealOf | undefined } {
   const [whole = '', of, origin = ''] = MARKED.exec(text) ?? []
-  if (whole === '') return { seal: joinSeal(text, id), of: 'thought' }
+  if (whole === '') return { seal: joinSeal(text, id), of: undefined }
   const seal = { origin, value: text.slice(whole.length) }
   return { seal, of: of === 'call' || of === 'redacted' ? of : 'thought' }
 }

@@ -8,7 +8,7 @@ import type { EventFacts, ModelRequest, Operation, Usage } from '../types.ts'
 import { createEdits } from './edits.ts'
 import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens } from './facts.ts'
 import type { Asked, ClientSide, Fault, Format, ProviderSide, StreamWatch, WholeFacts } from './format.ts'
-import { openai } from './openai.ts'
+import { openai, toError } from './openai.ts'
 import { faults } from './openai-faults.ts'
 import { createResponsesEvents, toErrorFrame } from './responses-events.ts'
 import {
@@ -39,8 +39,9 @@ export const responses: Format & { readonly client: ClientSide; readonly provide
       stateful: ['previous_response_id', 'conversation'],
       refused: REFUSED,
     },
+    forwards: ['openai-beta'],
     chat: { read: readResponsesRequest, write: writeResponse, events: createResponsesEvents },
-    error: ({ message, type, param, code }) => ({ error: { message, type, param, code } }),
+    error: toError,
     errorEvent: toErrorFrame,
   },
   provider: {

@@ -52,7 +52,7 @@ const thought = (said: string, sealed?: string): Part => ({
   type: 'thinking',
   text: said,
   sealed: sealed === undefined ? undefined : { origin: 'responses', value: sealed },
-  isRedacted: false,
+  isRedacted: said === '',
 })
 const PARIS = call('call_A1', 'get_weather', '{"location":"Paris, France"}')
 const PATCH = '*** Begin Patch\n*** Add File: a.txt\n+hi "you"\n*** End Patch\n'
