@@ -164,6 +164,8 @@ export function createReader(written: WrittenRequest): EventReader {
 
   function openBlock(index: number, block: Readonly<Record<string, unknown>>, events: ChatEvent[]): void {
     closeBlock(index, events)
+    // Some servers leave the end out; a thought is over when something else begins.
+    for (const [at, { type }] of open) if (type === 'thinking') closeBlock(at, events)
     switch (block.type) {
       case 'text':
         open.set(index, { type: 'text' })

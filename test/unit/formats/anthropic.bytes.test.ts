@@ -3,50 +3,18 @@
 
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { scanObject } from '../../../src/bytes/json-scan.ts'
-import { type Edit, splice } from '../../../src/bytes/splice.ts'
 import { anthropic } from '../../../src/formats/anthropic.ts'
 import { createListener, createSplice } from '../../../src/formats/resume.ts'
 import { packSeal, unpackSeal } from '../../../src/formats/seals.ts'
-import type { Frame, ModelRequest } from '../../../src/types.ts'
+import type { Frame } from '../../../src/types.ts'
 import { requestFaults } from '../../support/messages-checker.ts'
+import { toModelRequest, toSentBytes } from '../../support/model-request.ts'
 
 const { provider } = anthropic
 
-function requestOf(body: Buffer, model = 'claude-opus-4-5'): ModelRequest {
-  const scan = scanObject(body)
-  if (!scan.ok) throw new Error(scan.message)
-  return {
-    endpoint: { method: 'POST', path: '/messages', operation: 'chat', format: 'anthropic', streams: true },
-    model,
-    stream: false,
-    includeUsage: true,
-    maxOutputTokens: undefined,
-    choices: 1,
-    plainText: true,
-    textBytes: body.length,
-    images: 0,
-    cacheKey: undefined,
-    body,
-    letGo: () => {},
-    spans: scan.members,
-    restrictedFields: [],
-  }
-}
-
-function applied(body: Buffer, edits: readonly Edit[]): string {
-  const { body: spliced } = splice(
-    body,
-    edits.toSorted((a, b) => a.start - b.start),
-  )
-  if (!Buffer.isBuffer(spliced)) throw new Error('too large for this test')
-  return spliced.toString()
-}
-
 function sent(text: string, model = 'claude-opus-4-5', maxOutputTokens?: number): string {
-  const body = Buffer.from(text)
-  const edits = provider.edits(requestOf(body), { model, maxOutputTokens, options: {} })
-  return applied(body, edits)
+  const request = toModelRequest(text, 'anthropic')
+  return toSentBytes(provider, request, { model, maxOutputTokens, options: {} })
 }
 
 const SIGNATURE = 'EqQBCgIYAhIM1gbcDa9GJwZA2b3h'
@@ -237,10 +205,14 @@ describe('an answer that another goes on with', () => {
 
 describe('the beginning of an answer as the last message', () => {
   const ask = (over: object = {}, messages: readonly object[] = [{ role: 'user', content: 'Tell' }]) =>
-    Buffer.from(JSON.stringify({ model: 'claude-opus-4-5', max_tokens: 9, messages, ...over }))
-  const begun = (body: Buffer, said: string, how: boolean = true) => {
-    const edits = provider.resume.prefill(requestOf(body), said, how)
-    return edits === undefined ? undefined : JSON.parse(applied(body, edits))
+    JSON.stringify({ model: 'claude-opus-4-5', max_tokens: 9, messages, ...over })
+  const begun = (text: string, said: string, how = true) => {
+    const request = toModelRequest(text, 'anthropic')
+    const edits = provider.resume.prefill(request, said, how)
+    if (edits === undefined) return undefined
+    return JSON.parse(
+      toSentBytes({ edits: () => edits }, request, { model: '', maxOutputTokens: undefined, options: {} }),
+    )
   }
 
   it('is the assistant’s, behind the conversation', () => {

@@ -183,6 +183,13 @@ const STREAMS: Readonly<Record<string, Golden>> = {
     finish: 'tool_calls',
     model: 'qwen3',
   },
+  'without-block-stop.compatible': {
+    frames: '-cccccd',
+    usage: usage(),
+    content: [thought('Hm.', SIGNATURE), call('call_0', 'get_weather', '{"location":"Paris"}')],
+    finish: 'tool_calls',
+    model: 'glm',
+  },
   'usage-only-at-the-end.compatible': {
     frames: '-cc-cd',
     usage: usage(),
