@@ -229,7 +229,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
             otherInTier: walk
               .othersInTier(candidate)
               .some(({ callee }) => health.isAvailable(callee, plan.class)),
-            isAlone: !hasOther(candidate, walk, plan),
+            isAlone: !hasOther(candidate, walk, job),
             patienceMs: tier.patienceMs,
             timeLeftMs: plan.deadlineAt - clock.now(),
           },
@@ -392,7 +392,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
 
   /** One call from its beginning to what is left behind it. */
   async function callOnce(candidate: Candidate, entered: Entered, walk: Walk, job: Job): Promise<Result> {
-    const { plan, request, hands } = job
+    const { request, hands } = job
     const { deployment, tier } = candidate
     const { provider } = deployment
     const isReply = deployment.kind === 'reply'
@@ -413,9 +413,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (job.force === true) forgetSkip(candidate, hands.attempts)
     hands.attempts.push(attempt)
     pace.begin(deployment.name)
-    const last = isReply || job.force === true || !hasFallback(candidate, walk, plan)
+    const isLast = () => isReply || job.force === true || !hasFallback(candidate, walk, job)
     const leg = job.leg?.(attempt)
-    const result = await attemptOnce(candidate, entered, { ...job, attempt, last, walk }, leg).catch(
+    const result = await attemptOnce(candidate, entered, { ...job, attempt, isLast, walk }, leg).catch(
       (error: unknown) => {
         // A defect of ours: what was taken comes back all the same.
         attempt.endedMs = clock.now()
@@ -456,7 +456,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       const waits = job.force !== true && job.atOnce !== true && !isProbe(entry)
       const { plan, hands } = job
       // Whoever stands behind is left half of the time.
-      const deadlineAt = hasFallback(candidate, walk, plan)
+      const deadlineAt = hasFallback(candidate, walk, job)
         ? (clock.now() + plan.deadlineAt) / 2
         : plan.deadlineAt
       const patience = waits ? { deadlineAt, signal: hands.signal } : undefined
@@ -541,7 +541,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   async function attemptOnce(
     candidate: Candidate,
     entered: Entered,
-    job: Job & { attempt: Attempt; last: boolean; walk: Walk },
+    job: Job & { attempt: Attempt; isLast: () => boolean; walk: Walk },
     leg: Leg | undefined,
   ): Promise<Result> {
     const { plan, request, reply, hands, attempt, walk } = job
@@ -566,7 +566,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       }),
       format,
       plan,
-      last: job.last,
+      isLast: job.isLast,
       resume,
       firstTokenMs: firstTokenLimit(tier, pace.p95(deployment.name)),
       reply,
@@ -633,20 +633,24 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** Whether somebody is left who could answer in this one's place, as far as can be known before asking. */
-  function hasFallback(candidate: Candidate, walk: Walk, plan: Plan): boolean {
+  function hasFallback(candidate: Candidate, walk: Walk, job: Job): boolean {
     const hasReply = walk.behind(candidate).some(({ deployment }) => deployment.kind === 'reply')
-    return (hasReply && walk.tooLongFor === undefined) || hasOther(candidate, walk, plan)
+    const takesReply = walk.tooLongFor === undefined && walk.broken === undefined
+    return (hasReply && takesReply) || hasOther(candidate, walk, job)
   }
 
   /** The same of providers alone. */
-  function hasOther(candidate: Candidate, walk: Walk, plan: Plan): boolean {
+  function hasOther(candidate: Candidate, walk: Walk, job: Job): boolean {
+    const { plan } = job
     const attemptsLeft = plan.attempts - walk.calls
     const mayStay = mayCallAgain({ attemptsLeft, tiersLeft: walk.tiersBehind(candidate) })
-    return walk.behind(candidate).some(({ tier, deployment, callee, doubt }) => {
+    return walk.behind(candidate).some((one) => {
+      const { tier, deployment, callee, doubt } = one
       if (doubt !== undefined) return false
       if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return false
       if (deployment.kind === 'reply') return false
       if (attemptsLeft <= 0 || (tier === candidate.tier && !mayStay)) return false
+      if (!mayCall(one, walk) || comesTooLate(one, job)) return false
       const { provider } = deployment
       const hasKey =
         provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider, modelOf(callee))

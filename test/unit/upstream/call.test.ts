@@ -286,6 +286,48 @@ describe('the last candidate', () => {
     await stage.over()
   })
 
+  it('is whoever nobody can follow when his time is over, though somebody could when he began', async () => {
+    const world = createWorld()
+    const stage = createCallStage({ plan: makePlan([first, second]), world })
+    await stage.nth(0)
+    world.health.failed('b/two', 'go', { reason: '429', retryAfterMs: 99_000 })
+    expect(await silence(stage, 0)).toBe(false)
+    stage.leave()
+    await stage.over()
+  })
+
+  it('is the one behind whom stands only his own provider, which may not be called a second time', async () => {
+    const world = createWorld()
+    for (let i = 0; i < 10; i += 1) world.retries.again('a')
+    const small = makeTier('small', [makeDeployment('a/small')])
+    const stage = createCallStage({ plan: makePlan([first, small]), world })
+    expect(await silence(stage, 0)).toBe(false)
+    stage.leave()
+    await stage.over()
+  })
+
+  it('is the one behind whom nobody could begin before the deadline', async () => {
+    const world = createWorld()
+    for (let i = 0; i < 20; i += 1) world.pace.answered('b/two', 5_000)
+    const deadlineAt = START_MS + FIRST_TOKEN_MS + 3_000
+    const stage = createCallStage({ plan: makePlan([first, second], { deadlineAt }), world })
+    expect(await silence(stage, 0)).toBe(false)
+    stage.leave()
+    await stage.over()
+  })
+
+  it('is the one who goes on with an answer where only a fixed reply stands behind: that is no end of it', async () => {
+    const resort = makeTier('last', [makeReplyDeployment('last', 'Nobody.')])
+    const stage = createCallStage({ plan: makePlan([first, second, resort], { resumes: true }) })
+    const call = await stage.nth(0)
+    beginAnswer(call)
+    call.failed()
+    await stage.over()
+    expect(await silence(stage, 1)).toBe(false)
+    stage.leave()
+    await stage.over()
+  })
+
   it.each([
     [
       'all behind it are held back',

@@ -391,7 +391,7 @@ export function createRun(options: RunOptions = {}): RunStage {
     format,
     plan,
     firstTokenMs: tier.firstTokenMs,
-    last: options.last ?? false,
+    isLast: () => options.last ?? false,
     resume: options.resume,
     reply,
     signal: left.signal,
