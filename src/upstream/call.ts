@@ -503,8 +503,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       const others = walk
         .othersInTier(candidate)
         .some(({ callee }) => health.isAvailable(callee, job.plan.class))
+      const heldMs = holdMs(candidate)
+      // Who gets a share of the traffic is not waited for: with enough looks everybody would get through.
+      if (heldMs === 0 && health.look(candidate.callee)?.phase !== 'probing') return undefined
       // Where the hold is over, somebody else is probing: a short look, again and again.
-      const waitMs = Math.ceil(holdMs(candidate)) + PROBE_LOOK_MS
+      const waitMs = Math.ceil(heldMs) + PROBE_LOOK_MS
       if (others || clock.now() + waitMs > untilMs || job.hands.signal.aborted) return undefined
       await pause(waitMs, job.hands.signal)
       const taken = takePlace(candidate, job)

@@ -520,6 +520,24 @@ describe('health', () => {
     expect(reasons(sole)).toEqual(['a/one=200'])
   })
 
+  it('gives who comes back its share and no more, however patient its callers are', async () => {
+    const world = createWorld()
+    world.health.failed('a/one', 'go', { reason: '503', retryAfterMs: 1_000 })
+    world.time.advance(1_000)
+    for (let i = 0; i < 3; i += 1) world.health.succeeded('a/one', world.health.enter('a/one'))
+    expect(world.health.look('a/one')).toMatchObject({ phase: 'recovering', share: 0.1 })
+    const patient = makeTier('first', [one], { patienceMs: 3_000 })
+    const stages = Array.from({ length: 20 }, () =>
+      createCallStage({ plan: makePlan([patient, second]), world }),
+    )
+    await world.time.advanceAsync(1_000)
+    // The first one behind the probes, and then a tenth.
+    expect(stages.flatMap(who).filter((name) => name === 'a/one')).toHaveLength(2)
+    expect(stages.flatMap(who)).toHaveLength(20)
+    for (const stage of stages) stage.leave()
+    await Promise.all(stages.map((stage) => stage.over()))
+  })
+
   it('calls a provider a second time only while its budget lasts', async () => {
     const world = createWorld()
     const patient = makeTier('patient', [one], { retries: 1 })
