@@ -226,9 +226,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
               keys.hasAnother(deployment.provider, modelOf(candidate.callee)),
             attemptsLeft: plan.attempts - walk.calls,
             tiersLeft,
-            otherInTier: walk
-              .othersInTier(candidate)
-              .some(({ callee }) => health.isAvailable(callee, plan.class)),
+            otherInTier: hasOtherInTier(candidate, walk, job),
             isAlone: !hasOther(candidate, walk, job),
             patienceMs: tier.patienceMs,
             timeLeftMs: plan.deadlineAt - clock.now(),
@@ -500,15 +498,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const { tier } = candidate
     const untilMs = Math.min(clock.now() + tier.patienceMs, job.plan.deadlineAt - LEAST_TIME_MS)
     for (;;) {
-      const others = walk
-        .othersInTier(candidate)
-        .some(({ callee }) => health.isAvailable(callee, job.plan.class))
       const heldMs = holdMs(candidate)
       // Who gets a share of the traffic is not waited for: with enough looks everybody would get through.
       if (heldMs === 0 && health.look(candidate.callee)?.phase !== 'probing') return undefined
       // Where the hold is over, somebody else is probing: a short look, again and again.
       const waitMs = Math.ceil(heldMs) + PROBE_LOOK_MS
-      if (others || clock.now() + waitMs > untilMs || job.hands.signal.aborted) return undefined
+      if (clock.now() + waitMs > untilMs || job.hands.signal.aborted) return undefined
+      if (hasOtherInTier(candidate, walk, job)) return undefined
       await pause(waitMs, job.hands.signal)
       const taken = takePlace(candidate, job)
       if (taken !== undefined) return taken
@@ -644,21 +640,35 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
 
   /** The same of providers alone. */
   function hasOther(candidate: Candidate, walk: Walk, job: Job): boolean {
+    return walk.behind(candidate).some((one) => mayFollow(one, candidate, { walk, job }))
+  }
+
+  /** The same of those in its tier. Whoever stands before it there has had his turn. */
+  function hasOtherInTier(candidate: Candidate, walk: Walk, job: Job): boolean {
+    return walk
+      .behind(candidate)
+      .some((one) => one.tier === candidate.tier && mayFollow(one, candidate, { walk, job }))
+  }
+
+  /** Whether `one`, who stands behind, could be called when `candidate` has failed, as far as is known now. */
+  function mayFollow(
+    one: Candidate,
+    candidate: Candidate,
+    { walk, job }: { readonly walk: Walk; readonly job: Job },
+  ): boolean {
+    const { tier, deployment, callee, doubt } = one
     const { plan } = job
+    if (doubt !== undefined) return false
+    if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return false
+    if (deployment.kind === 'reply') return false
     const attemptsLeft = plan.attempts - walk.calls
     const mayStay = mayCallAgain({ attemptsLeft, tiersLeft: walk.tiersBehind(candidate) })
-    return walk.behind(candidate).some((one) => {
-      const { tier, deployment, callee, doubt } = one
-      if (doubt !== undefined) return false
-      if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return false
-      if (deployment.kind === 'reply') return false
-      if (attemptsLeft <= 0 || (tier === candidate.tier && !mayStay)) return false
-      if (!mayCall(one, walk) || comesTooLate(one, job)) return false
-      const { provider } = deployment
-      const hasKey =
-        provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider, modelOf(callee))
-      return hasKey && health.isAvailable(callee, plan.class)
-    })
+    if (attemptsLeft <= 0 || (tier === candidate.tier && !mayStay)) return false
+    if (!mayCall(one, walk) || comesTooLate(one, job)) return false
+    const { provider } = deployment
+    const hasKey =
+      provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider, modelOf(callee))
+    return hasKey && health.isAvailable(callee, plan.class)
   }
 
   /** Those that were passed over although they would answer: slow ones, and those that are spared for others. */

@@ -26,7 +26,6 @@ export interface Walk {
   tiersBehind(candidate: Candidate): number
   /** Candidates behind this one, in order. */
   behind(candidate: Candidate): readonly Candidate[]
-  othersInTier(candidate: Candidate): readonly Candidate[]
   tooLongFor: Deployment | undefined
   tooLongMessage: string
   /** Somebody was not asked because there was too little time left for him. */
@@ -76,8 +75,6 @@ export function createWalk(plan: Plan): Walk {
         .filter((place) => place.candidates.some((c) => c.deployment.kind !== 'reply' && isAllowed(c))).length
     },
     behind: (candidate) => candidates.slice(candidates.indexOf(candidate) + 1),
-    othersInTier: ({ tier, deployment }) =>
-      candidates.filter((c) => c.tier === tier && c.deployment !== deployment),
     tooLongFor: undefined,
     tooLongMessage: '',
     isTooLate: false,

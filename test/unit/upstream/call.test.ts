@@ -246,6 +246,23 @@ describe('a second call to the same deployment', () => {
     expect(await stage.over()).toMatchObject({ answeredBy: { deployment: one } })
   })
 
+  it('waits for it although others of the tier are well that have failed at this very request', async () => {
+    const wide = makeTier('wide', [one, two], { retries: 1, patienceMs: 3000 })
+    const stage = createCallStage({ plan: makePlan([wide, third], { attempts: 4 }) })
+    answerStatus(await stage.nth(0), 503)
+    answerStatus(await stage.nth(1), 429, '', { 'retry-after-ms': '1500' })
+    await stage.time.advanceAsync(1502)
+    answerWell(await stage.nth(2))
+    await stage.over()
+    expect(who(stage)).toEqual(['a/one', 'b/two', 'b/two'])
+
+    const other = createCallStage({ plan: makePlan([wide, third], { attempts: 4 }) })
+    answerStatus(await other.nth(0), 429, '', { 'retry-after-ms': '1500' })
+    answerWell(await other.nth(1))
+    await other.over()
+    expect(who(other)).toEqual(['a/one', 'b/two'])
+  })
+
   it('goes on at once when the wait is too long, or the deadline too near', async () => {
     const long = createCallStage({ plan: makePlan([patient, second]) })
     answerStatus(await long.nth(0), 429, '', { 'retry-after': '4' })
