@@ -331,7 +331,6 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (second === undefined) return { by: candidate, result: await first }
     const [one, two] = await Promise.all([first, second.result])
     const [heard, other] = isFinal(two) && !isFinal(one) ? [two, one] : [one, two]
-    if (two.outcome === 'retry') walk.failedBeside(second.by, two)
     if (other.outcome === 'retry') {
       walk.usedInVain = other.usage ?? walk.usedInVain
       if (other.reason === 'context') walk.tooLongFor = heard === one ? second.by.deployment : deployment
@@ -366,7 +365,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (!mayCall(by, walk) || !hedges.take(tier.name)) return undefined
     const entered = await enter(by, walk, job)
     if (entered === undefined) return undefined
-    if (!isWon() && !job.hands.signal.aborted) return { by, result: callOnce(by, entered, walk, job) }
+    if (!isWon() && !job.hands.signal.aborted) {
+      const result = callOnce(by, entered, walk, job).then((ended) => {
+        if (ended.outcome === 'retry') walk.failedBeside(by, ended)
+        return ended
+      })
+      return { by, result }
+    }
     // It has come meanwhile: nothing was asked.
     health.released(by.callee, entered.entry)
     if (entered.hold !== undefined) job.hands.gate.leave(entered.hold, undefined, 0)
@@ -658,7 +663,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   ): boolean {
     const { tier, deployment, callee, doubt } = one
     const { plan } = job
-    if (doubt !== undefined) return false
+    // Who has failed beside another may be called once more, but that is nothing to rely on.
+    if (doubt !== undefined || walk.besideOf(one) !== undefined) return false
     if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return false
     if (deployment.kind === 'reply') return false
     const attemptsLeft = plan.attempts - walk.calls

@@ -12,6 +12,7 @@ import {
   type CallStage,
   createCallStage,
   createWorld,
+  FIRST_TOKEN_MS,
   HELLO,
   makeDeployment,
   makePlan,
@@ -115,6 +116,18 @@ describe('a hedged call', () => {
     answerWell(await stage.nth(2))
     expect(await stage.over()).toMatchObject({ answeredBy: { deployment: { name: 'c/three' } } })
     expect(who(stage)).toEqual(['a/one', 'b/two', 'c/three'])
+  })
+
+  it('leaves a silent first its time where the second has failed and nobody else is left', async () => {
+    const stage = stageIn([one, two])
+    ;(await stage.nth(0)).started()
+    await stage.time.advanceAsync(AFTER_MS)
+    answerStatus(await stage.nth(1), 503)
+    await stage.time.advanceAsync(FIRST_TOKEN_MS)
+    const first = await stage.nth(0)
+    expect(first.aborted).toBe(false)
+    answerWell(first)
+    expect(await stage.over()).toMatchObject({ answeredBy: { deployment: one }, error: undefined })
   })
 
   it('asks whoever is left of the tier before one that has failed beside another', async () => {
