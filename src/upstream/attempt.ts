@@ -67,7 +67,7 @@ export interface Standing {
   /** No other provider behind this one can be called. */
   readonly isAlone: boolean
   readonly patienceMs: number
-  /** Until the deadline of the request. */
+  /** How long the deadline of the request, and those who stand behind, leave for a wait. */
   readonly timeLeftMs: number
 }
 

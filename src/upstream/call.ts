@@ -229,7 +229,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
             otherInTier: hasOtherInTier(candidate, walk, job),
             isAlone: !hasOther(candidate, walk, job),
             patienceMs: tier.patienceMs,
-            timeLeftMs: plan.deadlineAt - clock.now(),
+            timeLeftMs: waitEndMs(candidate, walk, job) - clock.now(),
           },
         )
         if (step === 'next') return undefined
@@ -457,12 +457,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     try {
       // Whoever is asked for want of anybody else has waited once, and a probe holds up all others.
       const waits = job.force !== true && job.atOnce !== true && !isProbe(entry)
-      const { plan, hands } = job
-      // Whoever stands behind is left half of the time.
-      const deadlineAt = hasFallback(candidate, walk, job)
-        ? (clock.now() + plan.deadlineAt) / 2
-        : plan.deadlineAt
-      const patience = waits ? { deadlineAt, signal: hands.signal } : undefined
+      const deadlineAt = waitEndMs(candidate, walk, job)
+      const patience = waits ? { deadlineAt, signal: job.hands.signal } : undefined
       hold = await job.hands.gate.enter(deployment, job.request, patience)
     } catch (error) {
       health.released(candidate.callee, entry)
@@ -501,7 +497,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   /** Who is held back is worth a wait within the tier's patience when nobody else of the tier can answer. */
   async function takePatiently(candidate: Candidate, walk: Walk, job: Job) {
     const { tier } = candidate
-    const untilMs = Math.min(clock.now() + tier.patienceMs, job.plan.deadlineAt - LEAST_TIME_MS)
+    const latestMs = waitEndMs(candidate, walk, job) - LEAST_TIME_MS
+    const untilMs = Math.min(clock.now() + tier.patienceMs, latestMs)
     for (;;) {
       const heldMs = holdMs(candidate)
       // Who gets a share of the traffic is not waited for: with enough looks everybody would get through.
@@ -634,6 +631,12 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         }
         return health.failed(callee, entry, result)
     }
+  }
+
+  /** Until when the candidate may be waited for: whoever stands behind is left half of the time. */
+  function waitEndMs(candidate: Candidate, walk: Walk, job: Job): number {
+    const { deadlineAt } = job.plan
+    return hasFallback(candidate, walk, job) ? (clock.now() + deadlineAt) / 2 : deadlineAt
   }
 
   /** Whether somebody is left who could answer in this one's place, as far as can be known before asking. */

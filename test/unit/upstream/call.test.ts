@@ -273,6 +273,28 @@ describe('a second call to the same deployment', () => {
     expect((await late.nth(1)).deployment).toBe('b/two')
   })
 
+  it('leaves half of the time to whoever stands behind', async () => {
+    const deadlineAt = START_MS + 3_000
+    for (const [ms, next] of [
+      ['1400', undefined],
+      ['1501', 'b/two'],
+    ] as const) {
+      const world = createWorld()
+      const stage = createCallStage({ plan: makePlan([patient, second], { deadlineAt }), world })
+      answerStatus(await stage.nth(0), 429, '', { 'retry-after-ms': ms })
+      await stage.over()
+      expect(stage.calls[1]?.deployment).toBe(next)
+      // The same for the next one, who finds it held back.
+      const after = createCallStage({ plan: makePlan([patient, second], { deadlineAt }), world })
+      await after.over()
+      expect(after.calls[0]?.deployment).toBe(next)
+    }
+    const alone = createCallStage({ plan: makePlan([patient], { deadlineAt }) })
+    answerStatus(await alone.nth(0), 429, '', { 'retry-after-ms': '2500' })
+    await alone.time.advanceAsync(2_502)
+    expect(who(alone)).toHaveLength(2)
+  })
+
   it('is not made for a caller who leaves in the pause', async () => {
     const stage = createCallStage({ plan: makePlan([patient, second]) })
     answerStatus(await stage.nth(0), 429, '', { 'retry-after': '2' })
