@@ -502,7 +502,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     for (;;) {
       const heldMs = holdMs(candidate)
       // Who gets a share of the traffic is not waited for: with enough looks everybody would get through.
-      if (heldMs === 0 && health.look(candidate.callee)?.phase !== 'probing') return undefined
+      const phase = health.look(candidate.callee)?.phase
+      if (heldMs === 0 && phase !== 'probing') return undefined
+      // Whoever is slow takes all calls of those who have nobody else: they are not to wait for a probe first.
+      const isTaken = phase === 'held' || phase === 'probing'
+      if (isTaken && health.isReluctant(candidate.callee) && !hasOther(candidate, walk, job)) return undefined
       // Where the hold is over, somebody else is probing: a short look, again and again.
       const waitMs = Math.ceil(heldMs) + PROBE_LOOK_MS
       if (clock.now() + waitMs > untilMs || job.hands.signal.aborted) return undefined

@@ -531,6 +531,22 @@ describe('health', () => {
     expect(stage.reply.headers['x-sluice-degraded']).toBeUndefined()
   })
 
+  it('asks who is slow at once where he is all there is, however patient the tier', async () => {
+    const world = createWorld()
+    makeSlow(world, 'a/one')
+    const patient = makeTier('first', [one], { patienceMs: 10_000 })
+    const sole = createCallStage({ plan: makePlan([patient]), world })
+    await sole.nth(0)
+    // Where somebody stands behind, the better one is still worth the wait.
+    const both = createCallStage({ plan: makePlan([patient, second]), world })
+    await both.over()
+    expect(both.calls).toHaveLength(0)
+    await world.time.advanceAsync(6_100)
+    expect((await both.nth(0)).deployment).toBe('a/one')
+    for (const stage of [sole, both]) stage.leave()
+    await Promise.all([sole.over(), both.over()])
+  })
+
   it('asks who is slow before a fixed reply is given', async () => {
     const world = createWorld()
     makeSlow(world, 'a/one')
