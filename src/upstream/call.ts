@@ -255,6 +255,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       if (!mayCall(candidate, walk)) return undefined
       const entered = await enter(candidate, walk, job)
       if (entered === undefined) return undefined
+      if (!isStillDue(candidate, entered, { walk, job })) return undefined
       const { by, result } = await callHedged(candidate, entered, walk, job)
       switch (result.outcome) {
         case 'answered':
@@ -365,16 +366,15 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (!mayCall(by, walk) || !hedges.take(tier.name)) return undefined
     const entered = await enter(by, walk, job)
     if (entered === undefined) return undefined
-    if (!isWon() && !job.hands.signal.aborted) {
+    // It has come meanwhile: nothing was asked.
+    if (isWon()) giveBack(by, entered, job)
+    else if (isStillDue(by, entered, { walk, job })) {
       const result = callOnce(by, entered, walk, job).then((ended) => {
         if (ended.outcome === 'retry') walk.failedBeside(by, ended)
         return ended
       })
       return { by, result }
     }
-    // It has come meanwhile: nothing was asked.
-    health.released(by.callee, entered.entry)
-    if (entered.hold !== undefined) job.hands.gate.leave(entered.hold, undefined, 0)
     return undefined
   }
 
@@ -471,6 +471,32 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       return skip(candidate, job, 'skipped:limit')
     }
     return { entry, key, hold }
+  }
+
+  /**
+   * Whether a call may still begin for which everything was taken: that may have been a wait, and much may have happened
+   * in it. Else it goes back. To be asked in the same turn in which the call begins.
+   */
+  function isStillDue(
+    candidate: Candidate,
+    entered: Entered,
+    { walk, job }: { readonly walk: Walk; readonly job: Job },
+  ): boolean {
+    const { plan, hands, force } = job
+    const { callee } = candidate
+    const isHeld = entered.entry === 'go' && force !== true && !health.isAvailable(callee, plan.class)
+    const isLate = plan.deadlineAt - clock.now() < LEAST_TIME_MS || comesTooLate(candidate, job)
+    if (!isHeld && !isLate && !hands.signal.aborted && mayCall(candidate, walk)) return true
+    giveBack(candidate, entered, job)
+    if (isLate) walk.isTooLate = true
+    else if (isHeld) skip(candidate, job, 'skipped:unavailable')
+    return false
+  }
+
+  /** Of a call that is not made. */
+  function giveBack({ callee }: Candidate, { entry, hold }: Entered, { hands }: Job): void {
+    health.released(callee, entry)
+    if (hold !== undefined) hands.gate.leave(hold, undefined, 0)
   }
 
   /** A key and the word of health; undefined while one of them is not to be had. */

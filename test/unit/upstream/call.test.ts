@@ -870,7 +870,66 @@ describe('the gate of a deployment', () => {
     stage.leave()
     open(undefined)
     expect(await stage.over()).toMatchObject({ error: { code: 'client_closed' } })
-    expect(stage.calls.every(({ aborted }) => aborted)).toBe(true)
+    expect(stage.calls).toHaveLength(0)
+  })
+
+  /** A gate that `name` waits at, from its `nth` time on, until it is opened. */
+  function createDoor(name: string, nth = 0) {
+    let opened: () => void = () => {}
+    let times = 0
+    return {
+      open: () => opened(),
+      admit: async (deployment: { readonly name: string }) => {
+        if (deployment.name === name && times++ >= nth)
+          await new Promise<void>((resolve) => (opened = resolve))
+        return { id: deployment.name }
+      },
+    }
+  }
+
+  it('lets nobody through to one who has asked to be left alone while it was waited for', async () => {
+    const world = createWorld()
+    const { admit, open } = createDoor('a/one')
+    const stage = createCallStage({ plan: makePlan([first, second]), world, admit })
+    await stage.over()
+    world.health.failed('a/one', 'go', { reason: '429', retryAfterMs: 30_000 })
+    open()
+    answerWell(await stage.nth(0))
+    await stage.over()
+    expect(reasons(stage)).toEqual(['a/one=skipped:unavailable', 'b/two=200'])
+    expect(stage.gate.slice(0, 2)).toEqual([{ enter: 'a/one' }, { leave: 'a/one', usage: undefined }])
+  })
+
+  it('lets nobody through for whom the rest of the time is too short', async () => {
+    const { admit, open } = createDoor('a/one')
+    const stage = createCallStage({ plan: makePlan([first], { deadlineAt: START_MS + 1_000 }), admit })
+    await stage.over()
+    await stage.time.advanceAsync(998)
+    open()
+    expect(await stage.over()).toMatchObject({ error: { code: 'deadline_exceeded' } })
+    expect(stage.calls).toHaveLength(0)
+    expect(stage.gate).toEqual([{ enter: 'a/one' }, { leave: 'a/one', usage: undefined }])
+  })
+
+  it('lets no more second calls through than the budget has, though all were asked for at once', async () => {
+    const world = createWorld()
+    const again = makeTier('again', [one], { retries: 1 })
+    const doors = Array.from({ length: 40 }, () => createDoor('a/one', 1))
+    const stages: CallStage[] = []
+    for (const { admit } of doors) {
+      const stage = createCallStage({ plan: makePlan([again]), world, admit })
+      answerStatus(await stage.nth(0), 500)
+      stages.push(stage)
+      // The breaker stays out of it.
+      for (let j = 0; j < 4; j += 1) world.health.succeeded('a/one', 'go')
+    }
+    await world.time.advanceAsync(100)
+    for (const door of doors) door.open()
+    await stages[0]?.over()
+    expect(stages.flatMap(who)).toHaveLength(40 + 10)
+    for (const stage of stages) stage.leave()
+    await Promise.all(stages.map((stage) => stage.over()))
+    expect(stages.flatMap(({ gate }) => gate).length).toBe(2 * 80)
   })
 })
 
