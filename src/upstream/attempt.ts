@@ -60,7 +60,7 @@ export interface Standing {
   readonly otherKey: boolean
   /** Calls that are left in all. */
   readonly attemptsLeft: number
-  /** Tiers with providers behind this one. */
+  /** Tiers behind this one to which a call is due. */
   readonly tiersLeft: number
   /** Another deployment of the tier can be called. */
   readonly otherInTier: boolean

@@ -206,7 +206,6 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const isReply = deployment.kind === 'reply'
     // A text of ours is no end of somebody's sentence.
     if (isReply && walk.broken !== undefined) return undefined
-    const tiersLeft = walk.tiersBehind(candidate)
     let retriesLeft = tier.retries
     let keysLeft = (deployment.provider?.keys.length ?? 0) - 1
     // Whoever was asked beside another has had his call.
@@ -225,7 +224,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
               deployment.provider !== undefined &&
               keys.hasAnother(deployment.provider, modelOf(candidate.callee)),
             attemptsLeft: plan.attempts - walk.calls,
-            tiersLeft,
+            tiersLeft: tiersLeft(candidate, walk, plan),
             otherInTier: hasOtherInTier(candidate, walk, job),
             isAlone: !hasOther(candidate, walk, job),
             patienceMs: tier.patienceMs,
@@ -248,7 +247,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       const attemptsLeft = plan.attempts - walk.calls
       if (
         !isReply &&
-        (attemptsLeft <= 0 || (walk.calledIn(tier.name) && !mayCallAgain({ attemptsLeft, tiersLeft })))
+        (attemptsLeft <= 0 ||
+          (walk.calledIn(tier.name) &&
+            !mayCallAgain({ attemptsLeft, tiersLeft: tiersLeft(candidate, walk, plan) })))
       ) {
         return undefined
       }
@@ -360,7 +361,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (
       by === undefined ||
       attemptsLeft <= 0 ||
-      !mayCallAgain({ attemptsLeft, tiersLeft: walk.tiersBehind(by) })
+      !mayCallAgain({ attemptsLeft, tiersLeft: tiersLeft(by, walk, job.plan) })
     )
       return undefined
     if (!mayCall(by, walk) || !hedges.take(tier.name)) return undefined
@@ -701,13 +702,21 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return false
     if (deployment.kind === 'reply') return false
     const attemptsLeft = plan.attempts - walk.calls
-    const mayStay = mayCallAgain({ attemptsLeft, tiersLeft: walk.tiersBehind(candidate) })
+    const mayStay = mayCallAgain({ attemptsLeft, tiersLeft: tiersLeft(candidate, walk, plan) })
     if (attemptsLeft <= 0 || (tier === candidate.tier && !mayStay)) return false
     if (!mayCall(one, walk) || comesTooLate(one, job)) return false
     const { provider } = deployment
     const hasKey =
       provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider, modelOf(callee))
     return hasKey && health.isAvailable(callee, plan.class)
+  }
+
+  /** Tiers behind to which a call is due: none is kept for those that are away. */
+  function tiersLeft(candidate: Candidate, walk: Walk, plan: Plan): number {
+    return walk.tiersBehind(
+      candidate,
+      ({ callee }) => health.isAvailable(callee, plan.class) || health.isReluctant(callee),
+    )
   }
 
   /** Those that were passed over although they would answer: slow ones, and those that are spared for others. */

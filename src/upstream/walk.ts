@@ -22,8 +22,8 @@ export interface Walk {
   /** Notes that nobody can count for the candidate's limits. */
   uncounted(candidate: Candidate): void
   isUncounted(candidate: Candidate): boolean
-  /** Tiers with providers behind the candidate's. */
-  tiersBehind(candidate: Candidate): number
+  /** Tiers behind the candidate's with a provider that `mayAnswer`. */
+  tiersBehind(candidate: Candidate, mayAnswer: (one: Candidate) => boolean): number
   /** Candidates behind this one, in order. */
   behind(candidate: Candidate): readonly Candidate[]
   tooLongFor: Deployment | undefined
@@ -68,11 +68,13 @@ export function createWalk(plan: Plan): Walk {
     calledIn: (tier) => tiers.has(tier),
     uncounted: (candidate) => void uncounted.add(candidate),
     isUncounted: (candidate) => uncounted.has(candidate) && !tried.has(candidate),
-    tiersBehind({ tier }) {
+    tiersBehind({ tier }, mayAnswer) {
       const at = plan.tiers.findIndex((place) => place.tier === tier)
       return plan.tiers
         .slice(at + 1)
-        .filter((place) => place.candidates.some((c) => c.deployment.kind !== 'reply' && isAllowed(c))).length
+        .filter(({ candidates: all }) =>
+          all.some((one) => one.deployment.kind !== 'reply' && isAllowed(one) && mayAnswer(one)),
+        ).length
     },
     behind: (candidate) => candidates.slice(candidates.indexOf(candidate) + 1),
     tooLongFor: undefined,

@@ -134,6 +134,24 @@ describe('the walk along a plan', () => {
     },
   )
 
+  it('keeps no call for tiers that are away', async () => {
+    const again = makeTier('again', [one], { retries: 1 })
+    for (const [retryAfterMs, calls] of [
+      [99_000, ['a/one', 'a/one']],
+      // One that is only slow is asked when nobody else has answered.
+      [undefined, ['a/one', 'b/two']],
+    ] as const) {
+      const world = createWorld()
+      for (const name of ['b/two', 'c/three'])
+        world.health.failed(name, 'go', { reason: 'first_token', retryAfterMs })
+      const stage = createCallStage({ plan: makePlan([again, second, third]), world })
+      await play(stage, {
+        'a/one': (call) => (stage.calls.length === 1 ? says(500)(call) : answerWell(call)),
+      })
+      expect(who(stage)).toEqual(calls)
+    }
+  })
+
   it('makes no more calls than it may when everything is worth a second one', async () => {
     const tiers = [first, second].map((tier) => ({ ...tier, retries: 10 }))
     const stage = createCallStage({ plan: makePlan(tiers, { attempts: 4 }) })
@@ -384,9 +402,9 @@ describe('the last candidate', () => {
   })
 
   it('is the one whose neighbour may not be called any more', async () => {
-    // One attempt is kept for each tier behind, so the neighbour has none, and the tier behind is held back.
+    // One attempt is kept for each tier behind, so the neighbour has none, and the tier behind is slow.
     const world = createWorld()
-    world.health.failed('c/three', 'go', { reason: '429', retryAfterMs: 99_000 })
+    world.health.failed('c/three', 'go', { reason: 'first_token', retryAfterMs: undefined })
     const wide = makeTier('wide', [one, two])
     const stage = createCallStage({ plan: makePlan([wide, third], { attempts: 2 }), world })
     expect(await silence(stage, 0)).toBe(false)
