@@ -183,7 +183,7 @@ const RATE_PARK_MS = 1000
 
 /** How long that key is left alone, ms. */
 export function parkMs({ park, retryAfterMs }: Failure): number {
-  return park ? Math.max(KEY_PARK_MS, retryAfterMs ?? 0) : (retryAfterMs ?? RATE_PARK_MS)
+  return park ? Math.max(KEY_PARK_MS, retryAfterMs ?? 0) : retryAfterMs || RATE_PARK_MS
 }
 
 /** Twice what all but one of twenty streams took of late, between the bounds of the tier. */

@@ -658,7 +658,12 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
           const ms = parkMs(result)
           if (result.park) keys.park(provider, key, ms)
           else if (parks(result)) keys.limit(provider, key, { model: modelOf(callee), ms })
-          return health.released(callee, entry)
+          // One key over its rate says nothing of the provider. Where none is left, it is the provider that is over it,
+          // until the first of them can be used again.
+          const parkedMs = keys.parkedMs(provider, modelOf(callee))
+          if (result.park || result.reason !== '429' || parkedMs === 0) return health.released(callee, entry)
+          const retryAfterMs = result.retryAfterMs && parkedMs
+          return health.failed(callee, entry, { reason: result.reason, retryAfterMs })
         }
         return health.failed(callee, entry, result)
     }

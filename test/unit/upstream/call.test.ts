@@ -767,6 +767,40 @@ describe('keys', () => {
     expect(world.keys.next(keyed.provider ?? never())).toMatchObject({ value: 'value-1' })
   })
 
+  it.each([
+    ['no wait is named', {}],
+    ['the wait is named as none', { 'retry-after': '0' }],
+  ])('over its rate like all others is the failure of the provider, where %s', async (_, headers) => {
+    const world = createWorld(secrets)
+    let calls = 0
+    for (let i = 0; i < 100; i += 1) {
+      const stage = createCallStage({ plan: makePlan([tier, second]), world })
+      await play(stage, { 'k/m': says(429, '', headers) })
+      calls += who(stage).filter((name) => name === 'k/m').length
+      await world.time.advanceAsync(100)
+    }
+    // Two keys until the fifth failure, then one probe.
+    expect(calls).toBeLessThanOrEqual(12)
+    expect(world.health.view()[0]).toMatchObject({ deployment: 'k/m', state: 'unavailable', reason: '429' })
+  })
+
+  it('over its rate like all others leaves the provider alone until the first of them can be used', async () => {
+    const world = createWorld(secrets)
+    const stage = createCallStage({ plan: makePlan([tier, second]), world })
+    answerStatus(await stage.nth(0), 429, '', { 'retry-after': '7' })
+    answerStatus(await stage.nth(1), 429, '', { 'retry-after': '90' })
+    answerWell(await stage.nth(2))
+    await stage.over()
+    expect(world.health.look('k/m')).toMatchObject({ phase: 'held', holdMs: 7_000, reason: '429' })
+    // Then one call goes to see, and no crowd.
+    await world.time.advanceAsync(7_000)
+    const crowd = [0, 1, 2].map(() => createCallStage({ plan: makePlan([tier, second]), world }))
+    for (const one of crowd) await one.over()
+    expect(crowd.flatMap(who)).toEqual(['k/m', 'b/two', 'b/two'])
+    for (const one of crowd) one.leave()
+    await Promise.all(crowd.map((one) => one.over()))
+  })
+
   it('is not parked because a caller made up a model that it may not use', async () => {
     const world = createWorld(secrets)
     const open = makeTier('open', [makeDeployment('k/*', {}, { keys: ['env:K1'] })])
