@@ -402,6 +402,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const isReply = deployment.kind === 'reply'
     if (provider !== undefined) retries[walk.hasCalled(provider.name) ? 'again' : 'first'](provider.name)
     if (!isReply) walk.called(candidate)
+    if (entered.key !== undefined) walk.lastKeys.set(deployment.name, entered.key.reference)
     const attempt: Attempt = {
       tier: tier.name,
       deployment: deployment.name,
@@ -444,7 +445,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   async function enter(candidate: Candidate, walk: Walk, job: Job): Promise<Entered | undefined> {
     const { deployment } = candidate
     if (deployment.kind === 'reply') return { entry: 'go', key: undefined, hold: undefined }
-    let taken = takePlace(candidate, job)
+    let taken = takePlace(candidate, walk, job)
     if (taken === undefined && candidate.tier.patienceMs > 0 && job.atOnce !== true)
       taken = await takePatiently(candidate, walk, job)
     if (taken === undefined) return skip(candidate, job, 'skipped:unavailable')
@@ -502,20 +503,21 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
 
   /** A key and the word of health; undefined while one of them is not to be had. */
   function takePlace(
-    { deployment, callee }: Candidate,
-    { plan, request, hands, force }: Job,
+    candidate: Candidate,
+    walk: Walk,
+    { plan, request, force }: Job,
   ): Pick<Entered, 'key' | 'entry'> | undefined {
+    const { deployment, callee } = candidate
     const { provider } = deployment
     const model = modelOf(callee)
     if (provider !== undefined && keys.parkedMs(provider, model) > 0) return undefined
-    // A second call goes to the next key, whatever the first one's was.
-    const isFirst = !hands.attempts.some(
-      (one) => one.deployment === deployment.name && one.outcome !== 'skipped',
-    )
     const entry = health.enter(callee, { class: plan.class, force })
     if (entry === 'held') return undefined
-    const key =
-      provider === undefined ? undefined : keys.next(provider, isFirst ? request.cacheKey : undefined, model)
+    const last = walk.lastKeys.get(deployment.name)
+    let key = provider && keys.next(provider, last === undefined ? request.cacheKey : undefined, model)
+    // A second call goes to another key than the first, if there is one: others may have brought its turn round again.
+    if (provider !== undefined && typeof key === 'object' && key.reference === last)
+      key = keys.next(provider, undefined, model)
     if (key !== 'parked') return { key, entry }
     health.released(callee, entry)
     return undefined
@@ -539,7 +541,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       if (clock.now() + waitMs > untilMs || job.hands.signal.aborted) return undefined
       if (hasOtherInTier(candidate, walk, job)) return undefined
       await pause(waitMs, job.hands.signal)
-      const taken = takePlace(candidate, job)
+      const taken = takePlace(candidate, walk, job)
       if (taken !== undefined) return taken
     }
   }

@@ -16,6 +16,8 @@ export interface Walk {
   /** How a call failed that was made beside that of another, for when its own turn comes. */
   failedBeside(candidate: Candidate, failure: Failure): void
   besideOf(candidate: Candidate): Failure | undefined
+  /** By the name of a deployment: the key that it was last called with. */
+  readonly lastKeys: Map<string, string>
   /** Whether a deployment of the provider was called. */
   hasCalled(provider: string): boolean
   calledIn(tier: string): boolean
@@ -64,6 +66,7 @@ export function createWalk(plan: Plan): Walk {
     hasTried: (candidate) => tried.has(candidate),
     failedBeside: (candidate, failure) => void beside.set(candidate, failure),
     besideOf: (candidate) => beside.get(candidate),
+    lastKeys: new Map(),
     hasCalled: (provider) => providers.has(provider),
     calledIn: (tier) => tiers.has(tier),
     uncounted: (candidate) => void uncounted.add(candidate),

@@ -728,6 +728,20 @@ describe('keys', () => {
     expect(world.health.isAvailable('k/m')).toBe(true)
   })
 
+  it('is another for the second call, whoever comes in between and wherever the prompt is cached', async () => {
+    const world = createWorld(secrets)
+    for (const body of [{}, ...[1, 2, 3, 4].map((n) => ({ prompt_cache_key: `conversation ${n}` }))]) {
+      const stage = createCallStage({ plan: makePlan([tier]), world, body: { stream: true, ...body } })
+      const call = await stage.nth(0)
+      await play(createCallStage({ plan: makePlan([tier]), world }), {})
+      // About what was asked, so that the key is not parked.
+      answerStatus(call, 403, { error: { message: 'Flagged by moderation.' } })
+      answerWell(await stage.nth(1))
+      await stage.over()
+      expect(new Set(used(stage)).size).toBe(2)
+    }
+  })
+
   it('never shows a key fault to the caller as his own', async () => {
     const stage = createCallStage({ plan: makePlan([tier]), secrets })
     const { error } = await play(stage, { 'k/m': says(401, { error: { message: 'Incorrect API key' } }) })
