@@ -118,13 +118,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     refusal: toUnpriced,
 
     async call(plan, request, reply, hands) {
-      const outcome = await walkPlan({
-        plan,
-        request,
-        reply,
-        hands,
-        limitWaitMs: Number.POSITIVE_INFINITY,
-      }).catch((error: unknown) => failed(toGatewayError(error)))
+      const outcome = await walkPlan({ plan, request, reply, hands }).catch((error: unknown) =>
+        failed(toGatewayError(error)),
+      )
       // No effect on an answer that has begun: that one said it then.
       if (outcome.error !== undefined && hands.attempts.length > 0) {
         reply.header('x-sluice-attempts', toAttemptsHeader(hands.attempts))
@@ -469,7 +465,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (hold !== undefined && isRefusal(hold)) {
       health.released(candidate.callee, entry)
       if (hold.kind === 'unavailable') walk.uncounted(candidate)
-      job.limitWaitMs = Math.min(job.limitWaitMs, hold.waitMs)
+      walk.limitWaitMs = Math.min(walk.limitWaitMs, hold.waitMs)
       return skip(candidate, job, 'skipped:limit')
     }
     return { entry, key, hold }
@@ -778,7 +774,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** Nobody answered. */
-  function toFailure(walk: Walk, { plan, request, hands, limitWaitMs }: Job): GatewayError {
+  function toFailure(walk: Walk, { plan, request, hands }: Job): GatewayError {
     const { attempts } = hands
     if (walk.isTooLate || plan.deadlineAt - clock.now() < LEAST_TIME_MS) return tooLate()
     if (walk.tooLongFor !== undefined && !mightHaveFit(walk.tooLongFor, walk, attempts)) {
@@ -788,7 +784,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (unpriced !== undefined) return unpriced
     if (walk.candidates.every(walk.isUncounted)) return toUncounted()
     const list = attempts.map(({ tier, called, reason }) => `${tier} ${called}: ${reason}`).join('; ')
-    const waitMs = Math.min(shortestHoldMs(walk), limitWaitMs)
+    const waitMs = Math.min(shortestHoldMs(walk), walk.limitWaitMs)
     const retryAfterMs = Number.isFinite(waitMs) ? waitMs : 1000
     return new GatewayError('upstream_failed', `No provider could answer (${list}).`, { retryAfterMs })
   }
@@ -822,8 +818,6 @@ interface Job {
   readonly atOnce?: boolean
   /** Makes a call one of several for the same answer. */
   readonly leg?: (attempt: Attempt) => Leg
-  /** The shortest wait that a full limit of a provider named, in ms. */
-  limitWaitMs: number
 }
 
 interface Entered {

@@ -32,6 +32,8 @@ export interface Walk {
   tooLongMessage: string
   /** Somebody was not asked because there was too little time left for him. */
   isTooLate: boolean
+  /** The shortest wait that a full limit of a provider named, in ms; Infinity where none did. */
+  limitWaitMs: number
   /** What the last call used that was cut before it could answer. */
   usedInVain: Usage | undefined
   /** An answer that broke off, and that somebody else may go on with. */
@@ -83,6 +85,7 @@ export function createWalk(plan: Plan): Walk {
     tooLongFor: undefined,
     tooLongMessage: '',
     isTooLate: false,
+    limitWaitMs: Number.POSITIVE_INFINITY,
     usedInVain: undefined,
     broken: undefined,
   }

@@ -861,6 +861,17 @@ describe('the gate of a deployment', () => {
     expect((await play(stage, {})).error).toMatchObject({ code: 'upstream_failed' })
   })
 
+  it('names its wait to the caller also where it was asked for want of anybody else', async () => {
+    const world = createWorld()
+    world.health.failed('a/one', 'go', { reason: 'first_token', retryAfterMs: undefined })
+    const stage = createCallStage({
+      plan: makePlan([first]),
+      world,
+      admit: async () => ({ ...full, waitMs: 2_000 }),
+    })
+    expect((await play(stage, {})).error).toMatchObject({ code: 'upstream_failed', retryAfterMs: 2_000 })
+  })
+
   it('is waited for no longer than leaves half of the time to whoever stands behind', async () => {
     const waits: (number | undefined)[] = []
     const stage = createCallStage({
