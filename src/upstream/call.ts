@@ -442,15 +442,12 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const { deployment } = candidate
     if (deployment.kind === 'reply') return { entry: 'go', key: undefined, hold: undefined }
     let taken = takePlace(candidate, walk, job)
+    if (taken !== undefined && isProbe(taken.entry) && !(await isOurs(candidate, taken.entry, job)))
+      taken = undefined
     if (taken === undefined && candidate.tier.patienceMs > 0 && job.atOnce !== true)
       taken = await takePatiently(candidate, walk, job)
     if (taken === undefined) return skip(candidate, job, 'skipped:unavailable')
     const { key, entry } = taken
-    // Who has nobody else to ask does not wait for what another replica finds out.
-    if (isProbe(entry) && job.force !== true && !(await hints.mayProbe(deployment.name))) {
-      health.released(candidate.callee, entry)
-      return skip(candidate, job, 'skipped:unavailable')
-    }
     let hold: Hold | Refusal | undefined
     try {
       // Whoever is asked for want of anybody else has waited once, and a probe holds up all others.
@@ -519,6 +516,14 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     return undefined
   }
 
+  /** Whether a call is no probe but that of the fleet; else its turn goes back. */
+  async function isOurs({ callee, deployment }: Candidate, entry: Entry, { force }: Job): Promise<boolean> {
+    // Who has nobody else to ask does not wait for what another replica finds out.
+    if (!isProbe(entry) || force === true || (await hints.mayProbe(deployment.name))) return true
+    health.released(callee, entry)
+    return false
+  }
+
   /** Who is held back is worth a wait within the tier's patience when nobody else of the tier can answer. */
   async function takePatiently(candidate: Candidate, walk: Walk, job: Job) {
     const { tier } = candidate
@@ -538,7 +543,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       if (hasOtherInTier(candidate, walk, job)) return undefined
       await pause(waitMs, job.hands.signal)
       const taken = takePlace(candidate, walk, job)
-      if (taken !== undefined) return taken
+      if (taken !== undefined && (await isOurs(candidate, taken.entry, job))) return taken
     }
   }
 

@@ -611,6 +611,25 @@ describe('health', () => {
     await Promise.all(stages.map((stage) => stage.over()))
   })
 
+  it('waits out of patience for the probe of another replica as for one of its own', async () => {
+    const world = createWorld()
+    world.health.failed('a/one', 'go', { reason: '429', retryAfterMs: 1_000 })
+    const patient = makeTier('first', [one], { patienceMs: 3_000 })
+    const hints = { mayProbe: async () => false }
+    const plan = makePlan([patient, second])
+    const waiting = createCallStage({ plan, world, hints })
+    await world.time.advanceAsync(1_000)
+    const late = createCallStage({ plan, world, hints })
+    await world.time.advanceAsync(500)
+    expect([...who(waiting), ...who(late)]).toEqual([])
+    world.health.learn({ kind: 'back', deployment: 'a/one' })
+    await world.time.advanceAsync(25)
+    // The first one behind the probe of the other is of the ramp's share.
+    expect([who(waiting), who(late)].sort()).toEqual([['a/one'], ['b/two']])
+    for (const stage of [waiting, late]) stage.leave()
+    await Promise.all([waiting.over(), late.over()])
+  })
+
   it('calls a provider a second time only while its budget lasts', async () => {
     const world = createWorld()
     const patient = makeTier('patient', [one], { retries: 1 })
