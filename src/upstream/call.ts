@@ -328,7 +328,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         : undefined
     if (second === undefined) return { by: candidate, result: await first }
     const [one, two] = await Promise.all([first, second.result])
-    const [heard, other] = isFinal(two) && !isFinal(one) ? [two, one] : [one, two]
+    // One that was refused and one that answered may come in the same moment: the answer has gone to the caller.
+    const isSecond = hasSpoken(two) || (isFinal(two) && !isFinal(one))
+    const [heard, other] = isSecond ? [two, one] : [one, two]
     if (other.outcome === 'retry') {
       walk.usedInVain = other.usage ?? walk.usedInVain
       if (other.reason === 'context') walk.tooLongFor = heard === one ? second.by.deployment : deployment
@@ -833,8 +835,13 @@ interface Entered {
 }
 
 /** Whether somebody has spoken the last word. */
-function isFinal({ outcome }: Result): boolean {
-  return outcome === 'answered' || outcome === 'broken' || outcome === 'refuse'
+function isFinal(result: Result): boolean {
+  return hasSpoken(result) || result.outcome === 'refuse'
+}
+
+/** Whether something of it is with the caller. */
+function hasSpoken({ outcome }: Result): boolean {
+  return outcome === 'answered' || outcome === 'broken'
 }
 
 /** A comment: clients skip it, a person who looks at the stream sees it. No line break of a name may end it. */

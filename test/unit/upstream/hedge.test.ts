@@ -177,6 +177,23 @@ describe('a hedged call', () => {
     expect(who(stage)).toEqual(['a/small', 'b/large'])
   })
 
+  it('is what the caller has, where the other is refused in the same moment', async () => {
+    for (const refused of [0, 1]) {
+      const stage = stageOf()
+      await stage.nth(0)
+      await stage.time.advanceAsync(AFTER_MS)
+      await stage.nth(1)
+      const [no, yes] = refused === 0 ? stage.calls : [...stage.calls].reverse()
+      if (no === undefined || yes === undefined) throw new Error('there are two')
+      answerStatus(no, 400, { error: { message: 'no' } })
+      answerWell(yes)
+      const outcome = await stage.over()
+      expect(stage.reply).toMatchObject({ ended: true, status: 200 })
+      expect(outcome).toMatchObject({ error: undefined, usage: { inputTokens: 7, outputTokens: 2 } })
+      expect(outcome?.answeredBy?.deployment.name).toBe(yes.deployment)
+    }
+  })
+
   it('passes on what is wrong with the request, and asks nobody on', async () => {
     const stage = stageOf()
     await stage.nth(0)
