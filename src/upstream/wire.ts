@@ -2,11 +2,13 @@
 // translated by way of the canonical form. Read once for a request, written once for a deployment. Pure.
 
 import { GatewayError } from '../errors.ts'
+import { encodingOf, toEncoding } from '../formats/embeddings.ts'
 import type {
   AnswerTo,
   ClientSide,
   Format,
   ProviderChat,
+  ProviderEmbeddings,
   ProviderSide,
   ReadRequest,
 } from '../formats/format.ts'
@@ -119,6 +121,8 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
       const side = formats.get(endpoint.format)?.provider
       if (side !== undefined) return { ...nativeWire(side, own, request.forwarded), isSecond: true }
     }
+    if (endpoint.operation === 'embeddings' && own.embeddings !== undefined)
+      return toVectors({ deployment, own, embeddings: own.embeddings, maxOutputTokens })
     if (client === undefined || own.chat === undefined || endpoint.operation !== 'chat') throw cannotSpeak()
     return toTranslated({ deployment, own, chat: own.chat, client, maxOutputTokens })
   }
@@ -142,6 +146,29 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     const sent: AnswerTo['sent'] = JSON.parse(request.body.toString('utf8'))
     reading = { ...client.chat.read(sent), sent }
     return reading
+  }
+
+  function toVectors({ deployment, own, embeddings, maxOutputTokens }: VectorSpeakers): Wire {
+    if (request.body === undefined) throw new Error('the request body is gone')
+    const encoding = encodingOf(request)
+    const options = deployment.provider?.options ?? {}
+    const asked = { model: deployment.model ?? request.model, maxOutputTokens, options }
+    const written = embeddings.write(JSON.parse(request.body.toString('utf8')), asked)
+    return {
+      side: own,
+      own,
+      body: toBytes(written.body),
+      headers: [own.headers ?? [], written.headers].filter((list) => list.length > 0),
+      translation: {
+        dropped: written.dropped,
+        begin: () => ({
+          change: () => undefined,
+          end: () => undefined,
+          whole: (body) => guarded(() => toEncoding(toBytes(embeddings.read(body, asked)), encoding)),
+        }),
+      },
+      isSecond: false,
+    }
   }
 
   function toTranslated({ deployment, own, chat, client, maxOutputTokens }: Speakers): Wire {
@@ -188,6 +215,10 @@ interface Speakers {
   readonly chat: ProviderChat
   readonly client: ClientSide
   readonly maxOutputTokens: number | undefined
+}
+
+interface VectorSpeakers extends Pick<Speakers, 'deployment' | 'own' | 'maxOutputTokens'> {
+  readonly embeddings: ProviderEmbeddings
 }
 
 /** A stranger's answer must not become a defect of ours: whatever it trips up is an answer that cannot be read. */
