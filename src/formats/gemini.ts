@@ -4,6 +4,7 @@
 
 import type { Operation } from '../types.ts'
 import type { Asked, Format, ProviderSide } from './format.ts'
+import { embeddingsOfGemini } from './gemini-embeddings.ts'
 import { faultOfGemini, inBandOfGemini } from './gemini-faults.ts'
 import { eventsOfGemini, readGemini, watchGemini, wholeGemini } from './gemini-read.ts'
 import { type Service, writeGemini } from './gemini-write.ts'
@@ -11,11 +12,14 @@ import { toSegment } from './segment.ts'
 
 export const gemini: Format & { readonly provider: ProviderSide } = {
   name: 'gemini',
-  provider: createProvider({
-    service: { origin: 'gemini', callIds: true },
-    path: ({ model }) => `/${toModelPath(model)}`,
-    credential: (key) => ['x-goog-api-key', key],
-  }),
+  provider: {
+    ...createProvider({
+      service: { origin: 'gemini', callIds: true },
+      path: ({ model }) => `/${toModelPath(model)}`,
+      credential: (key) => ['x-goog-api-key', key],
+    }),
+    embeddings: embeddingsOfGemini,
+  },
 }
 
 /**

@@ -6,6 +6,7 @@ import type { Asked, WrittenRequest } from '../../../src/formats/format.ts'
 import { gemini, vertex } from '../../../src/formats/gemini.ts'
 import * as made from '../../support/chat-arbitraries.ts'
 import { assistant, chatRequest, result, tool, user } from '../../support/chat-arbitraries.ts'
+import { schemaFaults } from '../../support/openai-schema.ts'
 
 const call = (id: string, over: Partial<CallPart> = {}): CallPart =>
   made.call(id, 'get_weather', '{"city":"Paris"}', over)
@@ -347,6 +348,59 @@ describe('a request', () => {
     expect(write({ messages: [user({ type: 'file', name: undefined, source })] }).body.contents).toEqual([
       { role: 'user', parts: [{ fileData: { fileUri: source.id } }] },
     ])
+  })
+})
+
+describe('vectors', () => {
+  const { embeddings } = gemini.provider
+  if (embeddings === undefined) throw new Error('gemini makes no vectors')
+  const asked = { ...GEMINI_3, model: 'gemini-embedding-2' }
+
+  it('are asked for in one batch', () => {
+    const content = (text: string): object => ({
+      model: 'models/gemini-embedding-2',
+      content: { parts: [{ text }] },
+    })
+    expect(embeddings.write({ model: 'm', input: 'one', user: 'u' }, asked)).toEqual({
+      body: { requests: [content('one')] },
+      headers: [],
+      dropped: ['user'],
+      names: new Map(),
+    })
+    expect(
+      embeddings.write(
+        { model: 'm', input: ['one', 'two'], dimensions: 768, encoding_format: 'base64' },
+        asked,
+      ),
+    ).toMatchObject({
+      body: { requests: ['one', 'two'].map((text) => ({ ...content(text), outputDimensionality: 768 })) },
+      dropped: [],
+    })
+  })
+
+  it.each([[[1, 2, 3]], [[[1, 2], [3]]], [[]], [undefined], [[{ text: 'a' }]]])(
+    'of %j are refused',
+    (input) => {
+      expect(() => embeddings.write({ input }, asked)).toThrow(
+        expect.objectContaining({ code: 'invalid_request', param: 'input' }),
+      )
+    },
+  )
+
+  it('are read as OpenAI gives them', () => {
+    const body = { embeddings: [{ values: [0.5] }, { values: [1] }], usageMetadata: { promptTokenCount: 12 } }
+    const reply = embeddings.read(Buffer.from(JSON.stringify(body)), asked)
+    expect(schemaFaults('CreateEmbeddingResponse', reply)).toEqual([])
+    expect(reply).toEqual({
+      object: 'list',
+      data: [
+        { object: 'embedding', index: 0, embedding: [0.5] },
+        { object: 'embedding', index: 1, embedding: [1] },
+      ],
+      model: 'gemini-embedding-2',
+      usage: { prompt_tokens: 12, total_tokens: 12 },
+    })
+    expect(() => embeddings.read(Buffer.from('{"embeddings":[{"no":1}]}'), asked)).toThrow()
   })
 })
 
