@@ -1,5 +1,6 @@
 // What gateways were reported to get wrong towards Gemini (wire §7, by number), and what else its wire asks for.
 
+import { generateKeyPairSync, verify } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import type { CallPart, ChatEvent, ChatRequest, Part } from '../../../src/formats/canonical.ts'
 import type { Asked, WrittenRequest } from '../../../src/formats/format.ts'
@@ -444,10 +445,71 @@ describe('a path', () => {
   })
 })
 
-it('a key is sent as its service wants it', () => {
-  expect(gemini.provider.credential('AIzaSyExample')).toEqual(['x-goog-api-key', 'AIzaSyExample'])
-  expect(vertex.provider.credential('AQ.Ab8express')).toEqual(['x-goog-api-key', 'AQ.Ab8express'])
-  expect(vertex.provider.credential('ya29.c.token')).toEqual(['authorization', 'Bearer ya29.c.token'])
+describe('a credential', () => {
+  const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+  const account = JSON.stringify({
+    type: 'service_account',
+    project_id: 'p-1',
+    private_key_id: 'k1',
+    private_key: pem,
+    client_email: 'sluice@p-1.iam.gserviceaccount.com',
+  })
+  const nowMs = Date.parse('2026-11-26T04:05:06Z')
+  const sign = (key: string, at = nowMs): readonly string[] =>
+    vertex.provider.sign?.({
+      method: 'POST',
+      url: 'https://x/',
+      headers: [],
+      body: Buffer.alloc(0),
+      key,
+      nowMs: at,
+      options: {},
+    }) ?? []
+
+  it('is sent as its service wants it', () => {
+    expect(gemini.provider.credential('AIzaSyExample')).toEqual(['x-goog-api-key', 'AIzaSyExample'])
+    expect(sign('AQ.Ab8express')).toEqual(['x-goog-api-key', 'AQ.Ab8express'])
+    expect(sign('ya29.c.token')).toEqual(['authorization', 'Bearer ya29.c.token'])
+  })
+
+  it('of a service account is a token that it has signed for itself', () => {
+    const [name, value = ''] = sign(account)
+    expect(name).toBe('authorization')
+    const [head = '', claims = '', signature = ''] = value.replace('Bearer ', '').split('.')
+    const signed = Buffer.from(`${head}.${claims}`)
+    expect(verify('sha256', signed, publicKey, Buffer.from(signature, 'base64url'))).toBe(true)
+    const read = (part: string): Record<string, unknown> =>
+      JSON.parse(Buffer.from(part, 'base64url').toString())
+    const payload = read(claims)
+    expect(read(head)).toEqual({ alg: 'RS256', typ: 'JWT', kid: 'k1' })
+    expect(payload).toMatchObject({
+      iss: 'sluice@p-1.iam.gserviceaccount.com',
+      sub: 'sluice@p-1.iam.gserviceaccount.com',
+      scope: 'https://www.googleapis.com/auth/cloud-platform',
+    })
+    const [iat, exp] = [Number(payload.iat), Number(payload.exp)]
+    expect(exp - iat).toBe(3600)
+    // However late in its step, with half an hour to go.
+    expect(exp * 1000 - nowMs).toBeGreaterThan(1_800_000)
+    expect(iat * 1000).toBeLessThan(nowMs)
+  })
+
+  it('of a service account is the same for minutes, and another later', () => {
+    expect(sign(account, nowMs + 60_000)).toEqual(sign(account))
+    expect(sign(account, nowMs + 600_000)).not.toEqual(sign(account))
+  })
+
+  it('of a service account whose key is none is refused by whoever is asked', () => {
+    const broken = JSON.stringify({ ...JSON.parse(account), private_key: 'no key' })
+    expect(sign(broken)).toEqual(['authorization', expect.stringMatching(/^Bearer .*\.unsigned$/)])
+  })
+
+  it('is known with the secret inside of it', () => {
+    expect(vertex.provider.secretParts?.(account)).toEqual([pem])
+    expect(vertex.provider.secretParts?.('ya29.c.token')).toEqual([])
+    expect(vertex.provider.secretParts?.('{"type":"authorized_user"}')).toEqual([])
+  })
 })
 
 it('an event that cannot be read is no answer at all', () => {
