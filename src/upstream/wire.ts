@@ -183,11 +183,15 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
 
   function toTranslated({ deployment, own, chat, client, maxOutputTokens }: Speakers): Wire {
     const { request: canonical, dropped, sent } = read(client)
+    const model = deployment.model ?? request.model
     const written = chat.write(canonical, {
-      model: deployment.model ?? request.model,
+      model,
       maxOutputTokens,
       options: deployment.provider?.options ?? {},
     })
+    /** Some do not say who they are: a caller sees who was asked, not what it called the route. */
+    const named = <T extends { readonly model: string }>(told: T): T =>
+      told.model === '' ? { ...told, model } : told
     return {
       side: own,
       own,
@@ -203,14 +207,15 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
             change: (frame) =>
               guarded(() => {
                 let text = ''
-                for (const event of reader.read(frame)) text += writer.write(event)
+                for (const event of reader.read(frame))
+                  text += writer.write(event.type === 'start' ? named(event) : event)
                 return text === '' ? undefined : Buffer.from(text)
               }),
             end() {
               const text = writer.end()
               return text === '' ? undefined : Buffer.from(text)
             },
-            whole: (body) => guarded(() => toBytes(client.chat.write(chat.read(body, written), to))),
+            whole: (body) => guarded(() => toBytes(client.chat.write(named(chat.read(body, written)), to))),
           }
         },
       },

@@ -170,6 +170,14 @@ describe.each(NAMES)('a whole reply of %s', (name) => {
   })
 })
 
+describe.each(NAMES)('an answer of %s', (name) => {
+  it.each([true, false])('names the model that gave it (stream: %s)', async (stream) => {
+    const { text } = await ask(name, answer({ text: 'Hi.' }), { stream })
+    const model = { gemini: 'gemini-3-flash', bedrock: 'us.amazon.nova-pro-v1:0' }[name]
+    expect(new Set(text.match(/"model":"[^"]*"/g))).toEqual(new Set([`"model":"${model}"`]))
+  })
+})
+
 describe('a refusal of Gemini', () => {
   const google = (code: number, status_: string, message: string, details?: unknown): Behaviour =>
     status(code, { error: { code, message, status: status_, ...(details !== undefined && { details }) } })
