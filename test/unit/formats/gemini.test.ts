@@ -93,6 +93,18 @@ describe('calls', () => {
     ])
   })
 
+  it('have names that begin with a letter or an underscore', () => {
+    const tools = ['2fa', '-x', '_ok', 'ok', ''].map((name) => tool(name))
+    const written = write({ tools })
+    const names = [...JSON.stringify(written.body.tools).matchAll(/"name":"([^"]*)"/g)].map(
+      ([, name]) => name ?? '',
+    )
+    expect(names).toHaveLength(5)
+    for (const name of names) expect(name).toMatch(/^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$/)
+    expect(names.slice(2, 4)).toEqual(['_ok', 'ok'])
+    expect(names.map((name) => written.names.get(name)?.name ?? name)).toEqual(['2fa', '-x', '_ok', 'ok', ''])
+  })
+
   it('of a tool of free text take and give that text', () => {
     const custom = tool('apply_patch', {
       kind: 'custom',
