@@ -39,6 +39,7 @@ export const anthropic: Format & {
     fields: {
       outputCaps: ['max_tokens'],
       conversation: 'messages',
+      images: 'source',
       beyondText: [['output_config', /^(?![\s\S]*"format"\s*:\s*\{)/]],
       stateful: ['thread'],
     },

@@ -3,6 +3,7 @@
 // change no more than the few members that may change. Else what one side wrote is read into canonical.ts and written
 // for the other.
 
+import type { ImageHolder } from '../bytes/image-parts.ts'
 import type { Edit } from '../bytes/splice.ts'
 import type { Deployment, EventFacts, Frame, ModelRequest, Operation, Reason, Usage } from '../types.ts'
 import type { ChatEvent, ChatReply, ChatRequest } from './canonical.ts'
@@ -157,6 +158,8 @@ export interface Fields {
   readonly outputCaps: readonly string[]
   /** The list that the conversation stands in. */
   readonly conversation: string
+  /** Member that holds an image there; absent for `image_url`. */
+  readonly images?: ImageHolder | undefined
   /** How many answers; absent where there is one. */
   readonly choices?: string | undefined
   /** Members whose presence says that the answer is more than text, with the values that do not. */

@@ -80,7 +80,7 @@ export function readRequest(
     } else refuseLookalike(name, steering)
   }
   const streamOptions = readStreamOptions(body, spans)
-  const payloads = measureImages(body, spans.get(fields.conversation))
+  const payloads = measureImages(body, spans.get(fields.conversation), fields.images)
   const many = fields.choices
   const choices = (many !== undefined && readCount(body, spans.get(many), many, MOST_CHOICES)) || 1
   const request: ModelRequest = {
