@@ -270,6 +270,25 @@ describe('reasoning', () => {
     ])
   })
 
+  it('33: a signature of another server of this format is not Claude’s', () => {
+    const reply = {
+      type: 'message',
+      content: [
+        { type: 'thinking', thinking: 'Hm.', signature: 'abc' },
+        { type: 'text', text: 'x' },
+      ],
+    }
+    const asked = { model: 'kimi-k2', maxOutputTokens: undefined, options: {} }
+    const written = translation.write(chatRequest(), asked)
+    const [choice] = translation.read(Buffer.from(JSON.stringify(reply)), written).choices
+    const messages = [user('Hi'), { role: 'assistant' as const, content: choice?.content ?? [] }, user('ok')]
+    const thoughts = (model: string) =>
+      JSON.stringify(translation.write(chatRequest({ messages }), { ...asked, model }).body).includes(
+        '"signature":"abc"',
+      )
+    expect([thoughts('kimi-k2'), thoughts('claude-opus-4-5')]).toEqual([true, false])
+  })
+
   it('36: a signed thought goes back word for word, white space included', () => {
     const content = [
       { type: 'thinking', thinking: '  two \n\n', signature: 'c2lnMQ==' },
