@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest'
 import { createFrameSplitter } from '../../../src/bytes/sse.ts'
 import { anthropic } from '../../../src/formats/anthropic.ts'
 import type { ChatEvent, ChatRequest, Seal } from '../../../src/formats/canonical.ts'
+import { openai } from '../../../src/formats/openai.ts'
 import {
   assistant,
   call,
@@ -287,6 +288,49 @@ describe('reasoning', () => {
         '"signature":"abc"',
       )
     expect([thoughts('kimi-k2'), thoughts('claude-opus-4-5')]).toEqual([true, false])
+  })
+
+  it('33: a caller of chat that hands its message back hands the signatures back', () => {
+    const sealed = (value: string) => ({ origin: 'anthropic', value })
+    const content = [
+      thought('Hm.', sealed('c2lnMQ==')),
+      thought('', sealed('cmVk'), true),
+      thought('', sealed('c2lnMg==')),
+      call('toolu_1', 'x', '{"a":1}'),
+    ]
+    const reply = {
+      id: 'msg_1',
+      createdSeconds: undefined,
+      model: 'claude-opus-4-5',
+      choices: [{ content, finish: 'tool_calls' as const, stopSequence: undefined, logprobs: undefined }],
+      usage: undefined,
+      serviceTier: undefined,
+    }
+    const told = JSON.parse(JSON.stringify(openai.client.chat.write(reply, to())))
+    const { request } = openai.client.chat.read({
+      model: 'm',
+      messages: [
+        { role: 'user', content: 'Hi' },
+        told.choices[0].message,
+        { role: 'tool', tool_call_id: 'toolu_1', content: '1' },
+      ],
+      tools: [{ type: 'function', function: { name: 'x' } }],
+      reasoning_effort: 'high',
+    })
+    const sent = written(request)
+    expect(sent.thinking).toMatchObject({ type: 'enabled' })
+    expect(sent.messages).toMatchObject([
+      {},
+      {
+        content: [
+          { type: 'thinking', thinking: 'Hm.', signature: 'c2lnMQ==' },
+          { type: 'redacted_thinking', data: 'cmVk' },
+          { type: 'thinking', thinking: '', signature: 'c2lnMg==' },
+          { type: 'tool_use', id: 'toolu_1', input: { a: 1 } },
+        ],
+      },
+      {},
+    ])
   })
 
   it('36: a signed thought goes back word for word, white space included', () => {
