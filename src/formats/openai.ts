@@ -7,6 +7,7 @@ import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Edit } from '../bytes/splice.ts'
 import type { Deployment, ModelRequest, Operation, Usage } from '../types.ts'
 import { createEdits, OPEN_BRACE } from './edits.ts'
+import { toFloatEdits } from './embeddings.ts'
 import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens, USAGE_ONLY } from './facts.ts'
 import type {
   Asked,
@@ -24,6 +25,7 @@ import { createChatReader, createChatWriter, readChatReply, writeChatReply } fro
 import { choiceError, errorText, faults } from './openai-faults.ts'
 import { readChatRequest, writeChatRequest } from './openai-request.ts'
 import { readUsage } from './openai-usage.ts'
+import { hasQuirk } from './quirks.ts'
 
 const PATHS: Readonly<Record<Operation, string>> = { chat: '/chat/completions', embeddings: '/embeddings' }
 
@@ -71,7 +73,7 @@ export function toError({ message, type, param, code }: ToldError): unknown {
 // --- requests ------------------------------------------------------------------------------------------
 
 /** Where the client's bytes change for a deployment. */
-function toEdits(request: ModelRequest, { model, maxOutputTokens }: Asked): Edit[] {
+function toEdits(request: ModelRequest, { model, maxOutputTokens, options }: Asked): Edit[] {
   const { spans, body } = request
   const edits = createEdits(request)
   if (model !== request.model) edits.set('model', JSON.stringify(model))
@@ -91,6 +93,8 @@ function toEdits(request: ModelRequest, { model, maxOutputTokens }: Asked): Edit
       })
     }
   }
+  if (request.endpoint.operation === 'embeddings' && hasQuirk(options, 'float-embeddings'))
+    edits.list.push(...toFloatEdits(request))
   return edits.list
 }
 

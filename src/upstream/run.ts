@@ -282,7 +282,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     if (facts.failure !== undefined) return fail(facts.failure)
     // A stream was asked for and a whole answer came: nothing in it may be passed off as one.
     if (request.stream) return fail('malformed')
-    let answer = body
+    let answer = wire.mend?.(body) ?? body
     try {
       if (translator !== undefined) answer = translator.whole(body)
     } catch (error) {

@@ -2,6 +2,7 @@
 // translated by way of the canonical form. Read once for a request, written once for a deployment. Pure.
 
 import { GatewayError } from '../errors.ts'
+import { encodingOf, toEncoding } from '../formats/embeddings.ts'
 import type {
   AnswerTo,
   ClientSide,
@@ -10,6 +11,7 @@ import type {
   ProviderSide,
   ReadRequest,
 } from '../formats/format.ts'
+import { hasQuirk } from '../formats/quirks.ts'
 import type { Deployment, Frame, ModelRequest } from '../types.ts'
 
 export interface Wire {
@@ -21,6 +23,8 @@ export interface Wire {
   readonly body: Buffer | undefined
   /** Headers for this format, by rising precedence; each a flat list. */
   readonly headers: readonly (readonly string[])[]
+  /** Mends a whole reply of a server that is known to need it (`quirks`). */
+  readonly mend?: ((body: Buffer) => Buffer) | undefined
   /** Undefined while bytes pass. */
   readonly translation: Translation | undefined
   /** Not the first format of the provider, which may have no such endpoint. */
@@ -114,13 +118,20 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     if (client?.estimate !== undefined && deployment.kind === 'reply')
       return toEstimate(client.estimate(request), own)
     const isFirst = endpoint.format === first.name || endpoint.format === first.bytesOf
-    if (isFirst) return nativeWire(own, own, request.forwarded)
+    if (isFirst) return { ...nativeWire(own, own, request.forwarded), mend: toMend(deployment) }
     if (provider?.alsoSpeaks.has(endpoint.format) && !translated.has(deployment)) {
       const side = formats.get(endpoint.format)?.provider
       if (side !== undefined) return { ...nativeWire(side, own, request.forwarded), isSecond: true }
     }
     if (client === undefined || own.chat === undefined || endpoint.operation !== 'chat') throw cannotSpeak()
     return toTranslated({ deployment, own, chat: own.chat, client, maxOutputTokens })
+  }
+
+  function toMend({ provider }: Deployment): Wire['mend'] {
+    if (endpoint.operation !== 'embeddings' || provider === undefined) return undefined
+    if (!hasQuirk(provider.options, 'float-embeddings')) return undefined
+    const wanted = encodingOf(request)
+    return (body) => toEncoding(body, wanted)
   }
 
   function toEstimate(answer: unknown, own: ProviderSide): Wire {
