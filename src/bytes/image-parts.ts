@@ -4,16 +4,8 @@
 
 import type { Span } from '../types.ts'
 
-/** Members that hold one: an address, or an object with bytes and their type. */
-const HOLDERS = {
-  image_url: { key: Buffer.from('"image_url"'), find: findAddress },
-  source: { key: Buffer.from('"source"'), find: findSource },
-} as const
-export type ImageHolder = keyof typeof HOLDERS
-
+const KEY = Buffer.from('"image_url"')
 const URL_KEY = Buffer.from('"url"')
-const DATA_KEY = Buffer.from('"data"')
-const TYPE_KEY = Buffer.from('"media_type"')
 const QUOTE = 0x22
 const COLON = 0x3a
 const OPEN_BRACE = 0x7b
@@ -21,36 +13,40 @@ const COMMA = 0x2c
 /** How far into its object the address of an image is looked for, and into an address for the end of its type. */
 const LONGEST_DISTANCE = 128
 const INLINE = /^data:(?:image|audio|video)\/[^,";]{0,64}(?:;[^,";]{1,64})*;base64,/i
-/** What stands in front of the address of an image, in the part that has both. */
-const IMAGE_PART = /"type"\s*:\s*"image"\s*,(?:(?!\{).)*$/s
-const IMAGE_TYPE = /^"image\//i
 
-/** Where the payload of an image begins that is inline; `none`: an image by its address; undefined: no image. */
-type Payload = number | 'none' | undefined
+/** How a conversation holds its images: behind `image_url`, or in the `source` of a block whose type says so. */
+export type ImageForm = 'image_url' | 'source'
 
-/** How many images stand in a part of a body, and how many bytes the payloads of their data URLs take. */
+/** How many images stand in a part of a body, and how many bytes their payloads take. */
 export function measureImages(
   body: Buffer,
   span: Span | undefined,
-  holder: ImageHolder = 'image_url',
+  form: ImageForm = 'image_url',
+): { readonly count: number; readonly bytes: number } {
+  return form === 'source' ? measureSources(body, span) : measureUrls(body, span)
+}
+
+function measureUrls(
+  body: Buffer,
+  span: Span | undefined,
 ): { readonly count: number; readonly bytes: number } {
   let count = 0
   let bytes = 0
   if (span === undefined) return { count, bytes }
-  const { key, find } = HOLDERS[holder]
-  for (let at = body.indexOf(key, span.start); at >= 0 && at < span.end; ) {
-    const value = memberAt(body, at, key.length)
-    let next = at + key.length
-    const payload = value === undefined ? undefined : find(body, value, at)
-    if (payload !== undefined) {
+  for (let at = body.indexOf(KEY, span.start); at >= 0 && at < span.end; ) {
+    const value = memberAt(body, at, KEY.length)
+    let next = at + KEY.length
+    if (value !== undefined) {
       count += 1
-      if (payload !== 'none') {
+      const address = body[value] === OPEN_BRACE ? addressIn(body, value) : value
+      const payload = address === undefined ? undefined : payloadOf(body, address)
+      if (payload !== undefined) {
         const end = body.indexOf(QUOTE, payload)
         next = end < 0 || end > span.end ? span.end : end
         bytes += next - payload
       }
     }
-    at = body.indexOf(key, next)
+    at = body.indexOf(KEY, next)
   }
   return { count, bytes }
 }
@@ -68,42 +64,10 @@ function memberAt(body: Buffer, at: number, length: number): number | undefined 
   return value
 }
 
-/** Of OpenAI's: a data URL as it stands or as `url` of an object, or the address of an image. */
-function findAddress(body: Buffer, value: number): Payload {
-  const address = body[value] === OPEN_BRACE ? memberIn(body, value, URL_KEY) : value
-  return (address === undefined ? undefined : payloadOf(body, address)) ?? 'none'
-}
-
-/** Of Messages: `{ type, media_type, data }`, or `{ type, url }`. A document has such a source too, and is no image. */
-function findSource(body: Buffer, value: number, at: number): Payload {
-  if (body[value] !== OPEN_BRACE) return undefined
-  const data = memberIn(body, value, DATA_KEY)
-  if (data === undefined) {
-    const before = body.toString('latin1', Math.max(0, at - LONGEST_DISTANCE), at)
-    return memberIn(body, value, URL_KEY) !== undefined && IMAGE_PART.test(before) ? 'none' : undefined
-  }
-  const type = memberIn(body, value, TYPE_KEY) ?? typeBehind(body, data)
-  if (type === undefined || !IMAGE_TYPE.test(body.toString('latin1', type, type + 8))) return undefined
-  return body[data] === QUOTE ? data + 1 : undefined
-}
-
-/** The type may stand behind the bytes. */
-function typeBehind(body: Buffer, data: number): number | undefined {
-  const end = body.indexOf(QUOTE, data + 1)
-  if (end < 0) return undefined
-  const at = body.subarray(end, end + LONGEST_DISTANCE).indexOf(TYPE_KEY)
-  return at < 0 ? undefined : memberAt(body, end + at, TYPE_KEY.length)
-}
-
-/** The value of a member of the object that opens there, if it comes soon: other members of it are short. */
-function memberIn(body: Buffer, open: number, key: Buffer): number | undefined {
-  const front = body.subarray(open, open + LONGEST_DISTANCE)
-  // The word may be the value of another member first: `"type":"url"`.
-  for (let at = front.indexOf(key); at >= 0; at = front.indexOf(key, at + 1)) {
-    const value = memberAt(body, open + at, key.length)
-    if (value !== undefined) return value
-  }
-  return undefined
+/** The value of `url` in the object that opens there, if it comes soon: other members of it are short. */
+function addressIn(body: Buffer, open: number): number | undefined {
+  const at = body.subarray(open, open + LONGEST_DISTANCE).indexOf(URL_KEY)
+  return at < 0 ? undefined : memberAt(body, open + at, URL_KEY.length)
 }
 
 /** Where the payload of a data URL begins that is the string at `at`. */
@@ -115,4 +79,54 @@ function payloadOf(body: Buffer, at: number): number | undefined {
 
 function isBlank(byte: number | undefined): boolean {
   return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
+}
+
+// --- blocks with a source --------------------------------------------------------------------------------------
+
+const SOURCE = Buffer.from('"source"')
+/** What stands before the payload of an image, in the order in which clients write it. */
+const BEFORE_PAYLOAD = /^\{\s*(?:"(?:type|media_type)"\s*:\s*"[^"\\]{0,64}"\s*,\s*){0,2}"data"\s*:\s*"/
+const ADDRESS = /^\{\s*(?:"type"\s*:\s*"url"\s*,\s*)?"url"\s*:/
+/** Members that are objects themselves (`cache_control`). */
+const INNER = /\{[^{}]*\}/g
+const IS_IMAGE = /"type"\s*:\s*"image"/
+const CLOSE_BRACE = 0x7d
+
+function measureSources(
+  body: Buffer,
+  span: Span | undefined,
+): { readonly count: number; readonly bytes: number } {
+  let count = 0
+  let bytes = 0
+  if (span === undefined) return { count, bytes }
+  for (let at = body.indexOf(SOURCE, span.start); at >= 0 && at < span.end; ) {
+    const value = memberAt(body, at, SOURCE.length)
+    let next = at + SOURCE.length
+    if (value !== undefined && body[value] === OPEN_BRACE) {
+      const head = body.toString('latin1', value, value + 2 * LONGEST_DISTANCE)
+      const opening = BEFORE_PAYLOAD.exec(head)?.[0]
+      const payload = opening === undefined ? undefined : value + opening.length
+      // Base64 has neither quotes nor escapes.
+      const quote = payload === undefined ? -1 : body.indexOf(QUOTE, payload)
+      const end = payload === undefined ? value : quote < 0 || quote > span.end ? span.end : quote
+      if ((payload !== undefined || ADDRESS.test(head)) && isImageBlock(body, at, end)) {
+        count += 1
+        bytes += payload === undefined ? 0 : end - payload
+      }
+      next = Math.max(next, end)
+    }
+    at = body.indexOf(SOURCE, next)
+  }
+  return { count, bytes }
+}
+
+/** Whether the block that a source stands in says that it is an image, in front of the source or behind it. */
+function isImageBlock(body: Buffer, source: number, end: number): boolean {
+  const before = body.toString('latin1', Math.max(0, source - LONGEST_DISTANCE), source).replace(INNER, '')
+  if (IS_IMAGE.test(before.slice(before.lastIndexOf('{')))) return true
+  const close = body.indexOf(CLOSE_BRACE, end)
+  if (close < 0) return false
+  const after = body.toString('latin1', close + 1, close + 1 + LONGEST_DISTANCE).replace(INNER, '')
+  const until = after.search(/[{}]/)
+  return IS_IMAGE.test(until < 0 ? after : after.slice(0, until))
 }

@@ -40,8 +40,17 @@ export const anthropic: Format & {
       outputCaps: ['max_tokens'],
       conversation: 'messages',
       images: 'source',
+      // `user_id` in it names the session (Claude Code) or the user.
+      session: 'metadata',
       beyondText: [['output_config', /^(?![\s\S]*"format"\s*:\s*\{)/]],
       stateful: ['thread'],
+      refused: [
+        [
+          'container',
+          /^(?:null|\{(?![\s\S]*"id"\s*:\s*")[\s\S]*\})$/,
+          'A container by its id is state in an account that many agents share.',
+        ],
+      ],
     },
     chat: { read: readRequest, write: writeReply, events: createWriter },
     forwards: ['anthropic-version', 'anthropic-beta'],

@@ -3,7 +3,7 @@
 // change no more than the few members that may change. Else what one side wrote is read into canonical.ts and written
 // for the other.
 
-import type { ImageHolder } from '../bytes/image-parts.ts'
+import type { ImageForm } from '../bytes/image-parts.ts'
 import type { Edit } from '../bytes/splice.ts'
 import type { Deployment, EventFacts, Frame, ModelRequest, Operation, Reason, Usage } from '../types.ts'
 import type { ChatEvent, ChatReply, ChatRequest } from './canonical.ts'
@@ -158,8 +158,10 @@ export interface Fields {
   readonly outputCaps: readonly string[]
   /** The list that the conversation stands in. */
   readonly conversation: string
-  /** Member that holds an image there; absent for `image_url`. */
-  readonly images?: ImageHolder | undefined
+  /** How its images stand in it, where that is not `image_url`. */
+  readonly images?: ImageForm | undefined
+  /** An object that is the same in every request of a session, where there is no `prompt_cache_key`. */
+  readonly session?: string | undefined
   /** How many answers; absent where there is one. */
   readonly choices?: string | undefined
   /** Members whose presence says that the answer is more than text, with the values that do not. */

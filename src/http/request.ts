@@ -49,6 +49,7 @@ const LONGEST_MODEL = 256
 const MOST_CHOICES = 128
 const LONGEST_CACHE_KEY = 512
 const QUOTE = 0x22
+const OPEN_BRACE = 0x7b
 
 /** Control characters, line separators and lone surrogates: none of them belongs into a name that is shown. */
 const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]|\p{Surrogate}/u
@@ -93,7 +94,7 @@ export function readRequest(
     plainText: choices === 1 && isPlainText(body, spans, fields),
     textBytes: body.length - payloads.bytes,
     images: payloads.count,
-    cacheKey: readCacheKey(body, spans.get('prompt_cache_key')),
+    cacheKey: readCacheKey(body, spans, fields),
     body,
     letGo() {
       request.body = undefined
@@ -199,8 +200,14 @@ function isPlainText(body: Buffer, spans: ReadonlyMap<string, Span>, { beyondTex
 }
 
 /** Only a hint: what is no short text is passed on all the same, and says nothing. */
-function readCacheKey(body: Buffer, span: Span | undefined): string | undefined {
-  if (span === undefined || span.end - span.start > LONGEST_CACHE_KEY || body[span.start] !== QUOTE)
+function readCacheKey(
+  body: Buffer,
+  spans: ReadonlyMap<string, Span>,
+  { session }: Fields,
+): string | undefined {
+  const span = spans.get(session ?? 'prompt_cache_key')
+  const opening = session === undefined ? QUOTE : OPEN_BRACE
+  if (span === undefined || span.end - span.start > LONGEST_CACHE_KEY || body[span.start] !== opening)
     return undefined
   return text(body, span)
 }
@@ -234,7 +241,7 @@ function readCount(body: Buffer, span: Span | undefined, name: string, most: num
 function readStreamOptions(body: Buffer, spans: ReadonlyMap<string, Span>) {
   const span = spans.get('stream_options')
   if (span === undefined || text(body, span) === 'null') return { includeUsage: false, spans }
-  if (body[span.start] !== 0x7b) throw wrongType('stream_options', 'an object')
+  if (body[span.start] !== OPEN_BRACE) throw wrongType('stream_options', 'an object')
   const nested = members(scanNested(body, span))
   for (const name of nested.keys()) {
     if (name !== 'include_usage' && fold(name) === 'include_usage') {
