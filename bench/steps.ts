@@ -107,6 +107,7 @@ const toArrival = (id: number): Arrival => ({
   address: '127.0.0.1',
   traceparent: undefined,
   tracestate: undefined,
+  forwarded: [],
   body: { read: () => Promise.reject(new Error('not here')), release: () => {}, stop: () => {} },
 })
 const open = Array.from({ length: 10_000 }, (_, id) => toArrival(id))

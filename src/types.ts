@@ -16,6 +16,8 @@ export interface Endpoint {
   readonly format: string
   /** Whether `stream: true` means anything here. */
   readonly streams: boolean
+  /** Nothing is written for it: no output tokens are reserved, and none are capped. */
+  readonly countsOnly?: true
 }
 
 /** One HTTP request as it came in, before anybody has judged it. Frozen. */
@@ -38,6 +40,8 @@ export interface Arrival {
   /** W3C Trace Context as it came; nobody has looked at it. */
   readonly traceparent: string | undefined
   readonly tracestate: string | undefined
+  /** Headers that go on to a provider of the endpoint's own format, as a flat list; no other header ever does. */
+  readonly forwarded: readonly string[]
   /** The body, still on its way. */
   readonly body: BodySource
 }
@@ -86,6 +90,8 @@ export interface ModelRequest {
   readonly spans: ReadonlyMap<string, Span>
   /** Top-level names that only some providers may receive (`allowFields`). */
   readonly restrictedFields: readonly string[]
+  /** Headers for a provider of the same format: name, value, name, value. */
+  readonly forwarded: readonly string[]
 }
 
 /** A request that somebody thinks of. */
@@ -201,6 +207,10 @@ export interface Provider {
   readonly name: string
   /** Wire format: a key of `formats/index.ts`. */
   readonly format: string
+  /** Formats that it takes besides, so that bytes of theirs pass untouched. */
+  readonly alsoSpeaks: ReadonlySet<string>
+  /** What its format reads of the configuration (`apiVersion`, `region`, `project`) and of what is known of its server. */
+  readonly options: Readonly<Record<string, string>>
   /** How it is called: over HTTP, or the built-in simulated model. */
   readonly kind: 'http' | 'simulated'
   /** What OpenTelemetry's conventions call its vendor, or the one whose format it speaks. */
@@ -291,7 +301,7 @@ export interface Deployment {
   readonly limits: Limits
   /** Whether it goes on with an answer that has begun, and by which member of the request it is told so. */
   readonly prefill: boolean | 'prefix' | 'continue_final_message'
-  /** The text of a `reply` deployment. */
+  /** The text of a `reply` deployment; one without answers with what its format makes of the request. */
   readonly text: string | undefined
 }
 
@@ -369,7 +379,7 @@ export interface Plan {
   readonly resumes: boolean
   /** Output cap to write into the request, or undefined to leave the caller's. */
   readonly maxOutputTokens: number | undefined
-  /** What looks at, or changes, a streamed answer, in order; made anew for each attempt. */
+  /** What looks at, or changes, a streamed answer that passes as it came, in order; made anew for each attempt. */
   readonly stages: readonly (() => Stage)[]
 }
 
@@ -426,6 +436,7 @@ export const REASONS = [
   'skipped:limit',
   'skipped:unavailable',
   'skipped:unpriced',
+  'skipped:format',
 ] as const
 
 export type Reason = (typeof REASONS)[number] | `${number}`

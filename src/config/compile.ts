@@ -31,7 +31,7 @@ import type {
 } from './schema.ts'
 import { splitDeployment } from './schema.ts'
 import type { RedisPlace, RedisSettings, Snapshot } from './snapshot.ts'
-import type { Vendors } from './vendors.ts'
+import { baseUrlOf, type Vendors } from './vendors.ts'
 
 export interface CompileInput {
   /** Path of the file, or `environment`. */
@@ -216,12 +216,25 @@ function toProvider(name: string, written: ProviderFile, vendors: Vendors): Prov
   const vendor = vendors[written.format]
   if (!vendor) throw new TypeError(`unknown format of provider ${name}`)
   const simulated = vendor.kind === 'simulated'
+  const { apiVersion, region, project } = written
+  const home = baseUrlOf(vendor, written)
+  const baseUrl = written.baseUrl ?? home ?? ''
+  const atHome = home !== undefined && originOf(baseUrl) === originOf(home) ? vendor.atHome : undefined
+  const ofServer = vendor.servers?.[originOf(baseUrl) ?? ''] ?? []
+  const quirks = new Set([...written.quirks, ...(atHome?.quirks ?? []), ...ofServer])
   return {
     name,
     format: vendor.wireFormat,
+    alsoSpeaks: new Set([...(vendor.alsoSpeaks ?? []), ...(atHome?.alsoSpeaks ?? []), ...written.alsoSpeaks]),
+    options: {
+      ...(apiVersion !== undefined && { apiVersion }),
+      ...(region !== undefined && { region }),
+      ...(project !== undefined && { project }),
+      ...(quirks.size > 0 && { quirks: [...quirks].join(' ') }),
+    },
     kind: vendor.kind,
     tracedAs: vendor.tracedAs,
-    baseUrl: simulated ? '' : (written.baseUrl ?? vendor.baseUrl?.replace(/\/+$/, '') ?? ''),
+    baseUrl: simulated ? '' : baseUrl.replace(/\/+$/, ''),
     keys: simulated ? [] : toKeys(written.apiKey),
     headers: Object.fromEntries(
       Object.entries(written.headers).map(([header, value]) => [header.toLowerCase(), value]),
@@ -272,7 +285,7 @@ function sharedSettings(tiers: Config['tiers']): ReadonlyMap<string, SharedSetti
 
 /** List prices hold for who is really called: a proxy that speaks a vendor's format has prices of its own. */
 function listPrices(written: ProviderFile, vendors: Vendors): PriceList {
-  const called = originOf(written.baseUrl ?? vendors[written.format]?.baseUrl)
+  const called = originOf(written.baseUrl ?? baseUrlOf(vendors[written.format], written))
   if (called === undefined) return []
   const list = Object.values(vendors).find((vendor) => originOf(vendor.baseUrl) === called)?.prices ?? []
   return list.toSorted(([a], [b]) => compareSpecificity(a, b))

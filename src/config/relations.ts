@@ -8,7 +8,7 @@ import { readMaster, readRedisUrl, toServers } from './redis-servers.ts'
 import { limitsSchema, splitDeployment } from './schema.ts'
 import type { RedisPlace } from './snapshot.ts'
 import { parseDuration, parseSize } from './values.ts'
-import type { Vendors } from './vendors.ts'
+import { VENDOR_SETTINGS, type Vendors } from './vendors.ts'
 
 type Raw = Readonly<Record<string, unknown>>
 
@@ -171,6 +171,16 @@ function providerRelations(name: string, provider: Raw, vendors: Vendors): Findi
         path: [...path, 'baseUrl'],
         message: `is missing; format ${format} has no address of its own`,
       })
+    }
+    for (const setting of VENDOR_SETTINGS) {
+      const use = vendor.settings?.[setting]
+      if (provider[setting] !== undefined && use === undefined)
+        findings.push({ path: [...path, setting], message: `has no meaning for format ${format}` })
+      if (provider[setting] === undefined && use === 'required' && provider.baseUrl === undefined)
+        findings.push({
+          path: [...path, setting],
+          message: `is missing; the address of format ${format} has it`,
+        })
     }
     for (const key of ['latency', 'pace', 'fault']) {
       if (provider[key] !== undefined) {

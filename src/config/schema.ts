@@ -3,6 +3,8 @@
 
 import { isIP } from 'node:net'
 import { z } from 'zod'
+import { formats } from '../formats/index.ts'
+import { QUIRKS } from '../formats/quirks.ts'
 import type { Operation, Scope } from '../types.ts'
 import { REDIS_URL, readMaster, readRedisUrl } from './redis-servers.ts'
 import { duration, leaf, money, type Parsed, rate, size } from './values.ts'
@@ -389,13 +391,22 @@ const health = z.strictObject({
     .describe('How often, ± 20 %. Every 10 s at least while checks fail.'),
 })
 
+/** What callers speak. */
+const [firstSpoken, ...othersSpoken] = [...formats.values()]
+  .filter(({ client }) => client !== undefined)
+  .map((format) => format.name)
+const spoken = [firstSpoken ?? '', ...othersSpoken] as const
+
+const SETTING = /^[A-Za-z0-9.-]{1,64}$/
+const PROJECT = /^[A-Za-z0-9.:-]{1,128}$/
+const SETTING_MESSAGE = 'must be a name of letters, digits, dots and hyphens'
+
 function provider(vendors: Vendors) {
   const [first, ...others] = formatsOf(vendors, false)
   const later = formatsOf(vendors, true)
+  const toCome = later.length === 0 ? '' : ` ${NOT_YET}: ${later.map((word) => `\`${word}\``).join(', ')}.`
   return z.strictObject({
-    format: choice([first ?? '', ...others], later).describe(
-      `Wire format of the provider. ${NOT_YET}: ${later.map((word) => `\`${word}\``).join(', ')}.`,
-    ),
+    format: choice([first ?? '', ...others], later).describe(`Wire format of the provider.${toCome}`),
     baseUrl: leaf(parseBaseUrl, { title: 'URL', type: 'string', examples: ['http://127.0.0.1:8080/v1'] })
       .optional()
       .describe("Origin and base path. Default: the vendor's, where the format has one."),
@@ -422,20 +433,31 @@ function provider(vendors: Vendors) {
       .optional()
       .describe('Simulated only: time between two tokens. Default 0s.'),
     fault: fault.optional().describe('Simulated only: what goes wrong, to rehearse a failover.'),
-    quirks: z
-      .array(z.unknown())
-      .max(0, { error: notYetSentence('quirks') })
+    alsoSpeaks: z
+      .array(choice(spoken))
+      .max(spoken.length)
       .default([])
-      .describe(`Repairs of the wire that this provider needs. ${NOT_YET}: any.`),
+      .describe(
+        'Formats that it takes besides its own, so that what callers send in them passes untouched instead of translated.',
+      ),
+    quirks: z
+      .array(choice(QUIRKS))
+      .max(QUIRKS.length)
+      .default([])
+      .describe(
+        'What its server is known to need where a request is translated to chat completions: `all-fields` (it has all that OpenAI has), `max-completion-tokens` (instead of `max_tokens`), `no-reasoning-content` (it refuses messages that carry reasoning).',
+      ),
     residency: notYet('Where the provider keeps what it is sent.'),
     health: health
       .optional()
       .describe(
         'A request of our own, again and again, to know how the provider is before a caller does: `{ path: /models, every: 10s }`. One of all replicas and workers asks.',
       ),
-    apiVersion: notYet("Version of the vendor's API."),
-    region: notYet('Region of the account.'),
-    project: notYet('Project of the account.'),
+    apiVersion: text(SETTING, SETTING_MESSAGE)
+      .optional()
+      .describe("Version of the vendor's API, where its address has one."),
+    region: text(SETTING, SETTING_MESSAGE).optional().describe('Region of the account.'),
+    project: text(PROJECT, SETTING_MESSAGE).optional().describe('Project of the account.'),
   })
 }
 

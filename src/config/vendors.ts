@@ -14,12 +14,26 @@ export interface VendorEnvironment {
   readonly catchAll?: boolean
 }
 
+/** What an account may need to be told besides its address and key. */
+export const VENDOR_SETTINGS = ['apiVersion', 'region', 'project'] as const
+export type VendorSetting = (typeof VENDOR_SETTINGS)[number]
+
 /** What is known of one `format` of a provider. */
 export interface Vendor {
   /** Base URL when the configuration names none; undefined when there is no such default. */
   readonly baseUrl: string | undefined
+  /** The same where the region is `global`. */
+  readonly globalUrl?: string
   /** Wire format that is really spoken: a key of `formats/index.ts`. */
   readonly wireFormat: string
+  /** Formats that it takes besides, at whatever address. */
+  readonly alsoSpeaks?: readonly string[]
+  /** What holds besides at its own address alone; a server that only speaks its format may know less. */
+  readonly atHome?: { readonly alsoSpeaks?: readonly string[]; readonly quirks?: readonly string[] }
+  /** Quirks of servers that speak its format, by their origin. */
+  readonly servers?: Readonly<Record<string, readonly string[]>>
+  /** Settings of a provider that its format reads, or that stand in `baseUrl` in braces; those it cannot do without. */
+  readonly settings?: Readonly<Partial<Record<VendorSetting, 'required' | 'optional'>>>
   readonly kind: 'http' | 'simulated'
   /** What OpenTelemetry's conventions call it (`gen_ai.provider.name`). */
   readonly tracedAs: string
@@ -35,6 +49,18 @@ export interface Vendor {
 /** By the word an operator writes as `format`. */
 export interface Vendors {
   readonly [format: string]: Vendor
+}
+
+/** The default address of a vendor, with what the operator says of the account in its braces. */
+export function baseUrlOf(
+  vendor: Vendor | undefined,
+  settings: Readonly<Partial<Record<VendorSetting, string | undefined>>>,
+): string | undefined {
+  if (vendor?.globalUrl !== undefined && settings.region === 'global') return vendor.globalUrl
+  return vendor?.baseUrl?.replaceAll(/\{(\w+)\}/g, (_, name: string) => {
+    const setting = VENDOR_SETTINGS.find((one) => one === name)
+    return (setting && settings[setting]) ?? ''
+  })
 }
 
 /** Tiers of a start without a file, in the order they are tried. */

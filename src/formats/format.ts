@@ -87,6 +87,8 @@ export interface WrittenRequest {
   readonly dropped: readonly string[]
   /** What the reader of the answer must know: names that were too long here, by the ones they were given. */
   readonly names: ReadonlyMap<string, ToolName>
+  /** Only the first call of an answer is read: that was asked for, and the wire cannot say so. */
+  readonly oneCall?: boolean | undefined
 }
 
 /** A tool as its caller calls it. */
@@ -210,8 +212,14 @@ export interface ClientChat {
 export interface ProviderSide {
   /** Path below the provider's base URL, query included. */
   path(operation: Operation, asked: Asked & { readonly stream: boolean }): string
+  /** What stands in front of the paths of other formats that its server takes (`alsoSpeaks`). */
+  readonly prefix?: string | undefined
   /** Header that carries the key, as a flat pair. */
   credential(key: string): readonly [string, string]
+  /** Where the credential depends on what is sent: the flat headers of a finished call that stand for `credential`. */
+  sign?(call: SignedCall): readonly string[]
+  /** Secrets inside of a key that holds more than one, each to be kept out of every text like the key itself. */
+  secretParts?(key: string): readonly string[]
   /** Headers that every call has, flat. */
   readonly headers?: readonly string[] | undefined
   /**
@@ -238,6 +246,21 @@ export interface ProviderSide {
   inBand(text: string): { readonly status: number; readonly fault: Fault }
 }
 
+/** A call as it is about to be sent. */
+export interface SignedCall {
+  readonly method: string
+  /** Origin, path and query, as sent. */
+  readonly url: string
+  /** Flat list of the headers that are known by then; lower case. */
+  readonly headers: readonly string[]
+  readonly body: Uint8Array
+  readonly key: string
+  /** Unix milliseconds. */
+  readonly nowMs: number
+  /** As in `Asked`. */
+  readonly options: Readonly<Record<string, string>>
+}
+
 export interface ProviderChat {
   /** @throws GatewayError `invalid_request` that names the field which cannot be carried. */
   write(request: ChatRequest, asked: Asked): WrittenRequest
@@ -250,6 +273,11 @@ export interface Resuming {
   speech(data: string): Speech
   /** The event with `text` in the place of its own. */
   resay(data: string, text: string): string
+  /**
+   * An event of the second stream that cannot stand behind the first, whatever it says: its place is in a part of the
+   * answer that the caller has not been told of. Absent where every event stands by itself.
+   */
+  strays?(data: string): boolean
   /** Where the body changes for a deployment that is to go on behind `said`; undefined where it cannot be told so. */
   prefill(request: ModelRequest, said: string, how: Deployment['prefill']): Edit[] | undefined
 }

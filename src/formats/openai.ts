@@ -1,28 +1,71 @@
-// OpenAI's wire format on the provider's side: chat completions and embeddings, whole and streamed. Pure: it reads
-// what a provider said and never changes it. Parses only the fields it uses, so a new field cannot break it.
+// OpenAI's wire format: chat completions and embeddings, whole and streamed. Pure. Here is what is looked at while bytes
+// pass, which parses only the fields it uses, so that a new field cannot break it; openai-request.ts and openai-answer.ts
+// translate.
 // Source: OpenAI API reference, and the shapes that compatible servers are known to send instead.
 
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Edit } from '../bytes/splice.ts'
 import type { Deployment, ModelRequest, Operation, Usage } from '../types.ts'
 import { createEdits, OPEN_BRACE } from './edits.ts'
-import { CONTENT, count, DONE, MALFORMED, NOTHING, noAnswer, textTokens, USAGE_ONLY } from './facts.ts'
-import type { Asked, Format, ProviderSide, Resuming, Speech, StreamWatch, WholeFacts } from './format.ts'
+import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens, USAGE_ONLY } from './facts.ts'
+import type {
+  Asked,
+  ClientSide,
+  Format,
+  ProviderChat,
+  ProviderSide,
+  Resuming,
+  Speech,
+  StreamWatch,
+  ToldError,
+  WholeFacts,
+} from './format.ts'
+import { createChatReader, createChatWriter, readChatReply, writeChatReply } from './openai-answer.ts'
 import { choiceError, errorText, faults } from './openai-faults.ts'
+import { readChatRequest, writeChatRequest } from './openai-request.ts'
+import { readUsage } from './openai-usage.ts'
 
 const PATHS: Readonly<Record<Operation, string>> = { chat: '/chat/completions', embeddings: '/embeddings' }
 
-export const openai: Format & { readonly provider: ProviderSide & { readonly resume: Resuming } } = {
+const OUTPUT_CAPS = ['max_completion_tokens', 'max_tokens'] as const
+
+export const openai: Format & {
+  readonly client: ClientSide
+  readonly provider: ProviderSide & { readonly resume: Resuming; readonly chat: ProviderChat }
+} = {
   name: 'openai',
+  client: {
+    fields: {
+      outputCaps: OUTPUT_CAPS,
+      conversation: 'messages',
+      choices: 'n',
+      beyondText: [
+        ['response_format', /^(?:null|\{\s*"type"\s*:\s*"text"\s*\})$/],
+        ['logprobs', /^(?:null|false)$/],
+        ['audio', /^null$/],
+      ],
+      stateful: ['previous_response_id', 'conversation'],
+    },
+    forwards: ['openai-beta'],
+    chat: { read: readChatRequest, write: writeChatReply, events: createChatWriter },
+    error: toError,
+    errorEvent: (error) => `data: ${JSON.stringify(toError(error))}\n\n`,
+  },
   provider: {
     path: (operation) => PATHS[operation],
     credential: (key) => ['authorization', `Bearer ${key}`],
     edits: toEdits,
+    chat: { write: writeChatRequest, read: readChatReply, events: createChatReader },
     watch: createWatch,
     resume: { speech: readSpeech, resay, prefill },
     whole: readWhole,
     ...faults,
   },
+}
+
+/** OpenAI's shape (wire §1.4). */
+export function toError({ message, type, param, code }: ToldError): unknown {
+  return { error: { message, type, param, code } }
 }
 
 // --- requests ------------------------------------------------------------------------------------------
@@ -32,7 +75,7 @@ function toEdits(request: ModelRequest, { model, maxOutputTokens }: Asked): Edit
   const { spans, body } = request
   const edits = createEdits(request)
   if (model !== request.model) edits.set('model', JSON.stringify(model))
-  if (maxOutputTokens !== undefined) edits.capOutput(['max_completion_tokens', 'max_tokens'], maxOutputTokens)
+  if (maxOutputTokens !== undefined) edits.capOutput(OUTPUT_CAPS, maxOutputTokens)
   if (request.stream && !request.includeUsage) {
     const inner = spans.get('stream_options.include_usage')
     const outer = spans.get('stream_options')
@@ -212,28 +255,4 @@ function readWhole(operation: Operation, body: Buffer): WholeFacts {
     }
   }
   return { usage: readUsage(reply), countedTokens, failure: undefined, error: undefined }
-}
-
-// --- usage -----------------------------------------------------------------------------------------------
-
-/** Groq puts a stream's usage in `x_groq`, DeepSeek names cached tokens `prompt_cache_hit_tokens`. */
-function readUsage(message: Record<string, unknown>): Usage | undefined {
-  const extra = message.x_groq
-  const usage = isObject(message.usage) ? message.usage : isObject(extra) ? extra.usage : undefined
-  if (!isObject(usage)) return undefined
-  const inputTokens = count(usage.prompt_tokens)
-  const outputTokens = count(usage.completion_tokens)
-  if (inputTokens === undefined && outputTokens === undefined) return undefined
-  const input = isObject(usage.prompt_tokens_details) ? usage.prompt_tokens_details : {}
-  const output = isObject(usage.completion_tokens_details) ? usage.completion_tokens_details : {}
-  return {
-    inputTokens: inputTokens ?? 0,
-    cachedTokens: count(input.cached_tokens) ?? count(usage.prompt_cache_hit_tokens) ?? 0,
-    cacheWriteTokens: count(input.cache_write_tokens) ?? 0,
-    audioInputTokens: count(input.audio_tokens) ?? 0,
-    outputTokens: outputTokens ?? 0,
-    reasoningTokens: count(output.reasoning_tokens) ?? 0,
-    audioOutputTokens: count(output.audio_tokens) ?? 0,
-    source: 'provider',
-  }
 }

@@ -41,11 +41,15 @@ export interface Splice {
 }
 
 /** `said` is what the second stream begins with as well; '' where it goes on by itself. */
-export function createSplice({ speech, resay }: Pick<Resuming, 'speech' | 'resay'>, said: string): Splice {
+export function createSplice(
+  { speech, resay, strays }: Pick<Resuming, 'speech' | 'resay' | 'strays'>,
+  said: string,
+): Splice {
   let at = 0
   return {
     take(frame, facts) {
       if (!facts.content || frame.data === undefined) return 'held'
+      if (strays?.(frame.data) === true) return 'apart'
       const { text, more, ends } = speech(frame.data)
       if (text === '') {
         if (!more && !ends) return 'held'
@@ -62,7 +66,8 @@ export function createSplice({ speech, resay }: Pick<Resuming, 'speech' | 'resay
       at = said.length
       if (rest === 0) return frame
       const data = resay(frame.data, text.slice(rest))
-      return { ...frame, data, bytes: Buffer.from(`data: ${data}\n\n`) }
+      const name = frame.event === undefined ? '' : `event: ${frame.event}\n`
+      return { ...frame, data, bytes: Buffer.from(`${name}data: ${data}\n\n`) }
     },
   }
 }

@@ -33,8 +33,9 @@ export function createWireNames(longest: number): WireNames {
         taken.set(wire, identity)
         given.set(identity, wire)
       }
-      if (wire !== name || namespace !== undefined || kind === 'custom')
-        names.set(wire, { name, namespace, kind })
+      // What a tool is said to be first counts: the list of tools knows it, a choice or a history may not.
+      const isOther = wire !== name || namespace !== undefined || kind === 'custom'
+      if (isOther && !names.has(wire)) names.set(wire, { name, namespace, kind })
       return wire
     },
     names,

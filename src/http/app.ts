@@ -7,7 +7,6 @@ import { type Context, Hono } from 'hono'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import { type Scrub, toErrorResponse } from './error-body.ts'
 import type { EarlyFault, Phase, Visit } from './listen.ts'
-import { comesLater } from './operations.ts'
 
 export interface AppDeps {
   readonly phase: Phase
@@ -72,11 +71,7 @@ export function createApp(deps: AppDeps): Other {
     })
   }
   app.notFound((c) => {
-    const later = comesLater(c.env.visit.path)
-    const message = later
-      ? 'This endpoint is not yet served by this version.'
-      : 'There is no such endpoint here.'
-    return fail(c, new GatewayError('not_found', message))
+    return fail(c, new GatewayError('not_found', 'There is no such endpoint here.'))
   })
   app.onError((error, c) => fail(c, error))
 

@@ -1,7 +1,9 @@
-// The only place where an error becomes bytes: status, headers, body, and the event that ends a broken stream.
-// Messages pass through the scrubber here, whoever wrote them.
+// The only place where an error becomes bytes: status, headers, body, and the event that ends a broken stream, in the
+// shape of the format that the caller speaks. Messages pass through the scrubber here, whoever wrote them.
 
 import { type ErrorCode, type GatewayError, toGatewayError } from '../errors.ts'
+import type { ClientSide, ToldError } from '../formats/format.ts'
+import { openai } from '../formats/openai.ts'
 
 interface ErrorShape {
   readonly status: number
@@ -59,11 +61,20 @@ export interface ErrorAnswer {
 /** Takes secrets out of a text. */
 export type Scrub = (text: string) => string
 
+/** Callers of no model endpoint, or of one that is not known yet. */
+const ANYBODY: ClientSide = openai.client
+
 /** An error as a whole answer. Anything that is not a GatewayError says `internal` and nothing else. */
-export function toErrorAnswer(thrown: unknown, requestId: string, scrub: Scrub): ErrorAnswer {
+export function toErrorAnswer(
+  thrown: unknown,
+  requestId: string,
+  scrub: Scrub,
+  client: ClientSide = ANYBODY,
+): ErrorAnswer {
   const error = toGatewayError(thrown)
   const shape: ErrorShape = ERROR_SHAPES[error.code]
-  const body = Buffer.from(JSON.stringify({ error: errorObject(error, requestId, scrub) }))
+  const told = toTold(error, requestId, scrub)
+  const body = Buffer.from(JSON.stringify(client.error(told)))
   const headers = [
     'content-type',
     'application/json; charset=utf-8',
@@ -81,7 +92,7 @@ export function toErrorAnswer(thrown: unknown, requestId: string, scrub: Scrub):
       String(Math.max(1, Math.ceil(waitMs / 1000))),
     )
   }
-  return { status: error.passed?.status ?? shape.status, headers, body }
+  return { status: client.status?.(told) ?? told.status, headers, body }
 }
 
 /** The same for what is served by hono. */
@@ -94,11 +105,17 @@ export function toErrorResponse(thrown: unknown, requestId: string, scrub: Scrub
   return response
 }
 
-/** The event that ends a stream which broke after its first byte: an error, and never `[DONE]` behind it. */
-export function toErrorEvent(thrown: unknown, requestId: string, scrub: Scrub): Buffer {
-  return Buffer.from(
-    `data: ${JSON.stringify({ error: errorObject(toGatewayError(thrown), requestId, scrub) })}\n\n`,
-  )
+/**
+ * The event that ends a stream which broke after its first byte: an error, and never an end marker behind it. `last` is
+ * the last event that the caller was sent.
+ */
+export function toErrorEvent(
+  thrown: unknown,
+  requestId: string,
+  scrub: Scrub,
+  { client = ANYBODY, last }: { readonly client?: ClientSide; readonly last?: string | undefined } = {},
+): Buffer {
+  return Buffer.from(client.errorEvent(toTold(toGatewayError(thrown), requestId, scrub), last))
 }
 
 function retryAfterMs(error: GatewayError): number | undefined {
@@ -111,18 +128,22 @@ function retryAfterMs(error: GatewayError): number | undefined {
 /** Longest message shown. Cut after scrubbing: a piece of a secret is not found any more. */
 const LONGEST_MESSAGE = 2000
 
-function errorObject(error: GatewayError, requestId: string, scrubAll: Scrub) {
+function toTold(error: GatewayError, requestId: string, scrubAll: Scrub): ToldError {
   const { passed } = error
+  const shape: ErrorShape = ERROR_SHAPES[error.code]
   const scrub: Scrub = (text) => scrubAll(text).slice(0, LONGEST_MESSAGE)
   if (passed !== undefined) {
     return {
+      status: passed.status,
       message: scrub(error.message),
-      type: passed.type === null ? ERROR_SHAPES[error.code].type : scrub(passed.type),
+      type: passed.type === null ? shape.type : scrub(passed.type),
       param: passed.param === null ? null : scrub(passed.param),
       code: passed.code === null ? null : scrub(passed.code),
+      requestId,
     }
   }
   const message =
     error.code === 'internal' ? `Internal error. Request id: ${requestId}.` : scrub(error.message)
-  return { message, type: ERROR_SHAPES[error.code].type, param: error.param ?? null, code: error.code }
+  const { status, type } = shape
+  return { status, message, type, param: error.param ?? null, code: error.code, requestId }
 }

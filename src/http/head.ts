@@ -21,6 +21,8 @@ export interface Head {
   readonly forwardedFor: string | undefined
   readonly upgrade: string | undefined
   readonly expect: string | undefined
+  /** A header that a format passes on, by its lower-case name; several lines as one list. */
+  forwardable(name: string): string | undefined
 }
 
 /** The parts of a request line and head that `readHead` judges. */
@@ -51,9 +53,9 @@ const SINGLE: ReadonlySet<string> = new Set([
 
 const CREDENTIALS: ReadonlySet<string> = new Set(['authorization', 'x-api-key', 'api-key', 'x-goog-api-key'])
 
-const LISTS: ReadonlySet<string> = new Set(['x-forwarded-for', 'traceparent', 'tracestate'])
-
 const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE'])
+
+const NONE: ReadonlySet<string> = new Set()
 
 /** A host with an optional port, as RFC 3986 §3.2.2 has them; nothing that could end the authority. */
 const HOST = /^[A-Za-z0-9._~!$&'()*+,;=:%[\]-]+$/
@@ -64,11 +66,11 @@ const TARGET = /^[\x21\x22\x24-\x5b\x5d-\x7e]+$/
 const ABSOLUTE = /^https?:\/\/([^/?#]*)(.*)$/i
 
 /**
- * Judges a head.
+ * Judges a head. `forwardable` names the headers that may be asked for behind it.
  *
  * @throws GatewayError `headers_too_large` (431), `invalid_request` (400), `expectation_failed` (417)
  */
-export function readHead(raw: RawHead): Head {
+export function readHead(raw: RawHead, forwardable: ReadonlySet<string> = NONE): Head {
   const { rawHeaders } = raw
   // Node lets HTTP/0.9 and HTTP/2.0 pass in a request line, and reads them as if they were HTTP/1.1.
   if (raw.httpVersion !== '1.1' && raw.httpVersion !== '1.0') {
@@ -93,7 +95,7 @@ export function readHead(raw: RawHead): Head {
     else if (seen.has(name)) {
       if (SINGLE.has(name)) throw invalid(`The header ${name} stands twice.`)
       // A proxy may add its hop in a line of its own, and its line is the last: lines are one list (RFC 9110 §5.3).
-      if (LISTS.has(name)) seen.set(name, `${seen.get(name)}, ${value}`)
+      seen.set(name, `${seen.get(name)}, ${value}`)
       continue
     }
     seen.set(name, value)
@@ -110,6 +112,7 @@ export function readHead(raw: RawHead): Head {
     forwardedFor: seen.get('x-forwarded-for'),
     upgrade: seen.get('upgrade'),
     expect: readExpect(seen.get('expect')),
+    forwardable: (name) => (forwardable.has(name) ? seen.get(name) : undefined),
   }
 }
 

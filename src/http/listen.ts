@@ -4,6 +4,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { BlockList, isIP, type Socket } from 'node:net'
 import { GatewayError, toGatewayError } from '../errors.ts'
+import type { ClientSide } from '../formats/format.ts'
+import { formats } from '../formats/index.ts'
+import { openai } from '../formats/openai.ts'
 import type { Arrival, Clock, Reply } from '../types.ts'
 import { type BodyBudget, createBodySource, type Sweep, type Watched } from './body.ts'
 import { type Scrub, toErrorAnswer } from './error-body.ts'
@@ -114,12 +117,18 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     line.answered = undefined
     const id = deps.nextId()
     let head: Head | undefined
+    let client: ClientSide | undefined
     const reply = createReply(res, {
       requestId: id,
       scrub: deps.scrub,
       counts: deps.counts,
       closing: () => deps.phase.now === 'draining' || deps.phase.now === 'closing',
       bearer: () => head?.bearer,
+      // Whoever is refused before his head is understood has called somewhere all the same.
+      client: () => {
+        client ??= clientAt(head?.target ?? req.url ?? '')
+        return client
+      },
       bodyRead: () => req.complete,
       bodySoon: () => head !== undefined && comesSoon(head),
     })
@@ -137,12 +146,15 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     })
     res.on('error', () => {}) // the caller's connection: its end is seen by 'close'
     try {
-      head = readHead({
-        method: req.method ?? '',
-        target: req.url ?? '',
-        httpVersion: req.httpVersion,
-        rawHeaders: req.rawHeaders,
-      })
+      head = readHead(
+        {
+          method: req.method ?? '',
+          target: req.url ?? '',
+          httpVersion: req.httpVersion,
+          rawHeaders: req.rawHeaders,
+        },
+        FORWARDABLE,
+      )
       take(req, res, { head, id, reply })
     } catch (error) {
       reply.fail(error)
@@ -198,6 +210,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       address: addressOf(req, head),
       traceparent: head.traceparent,
       tracestate: head.tracestate,
+      forwarded: toForwarded(head, formats.get(endpoint.format)?.client?.forwards),
       body,
     })
     deps.active.set(reply, arrival.end)
@@ -263,6 +276,28 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     )
   }
   return server
+}
+
+/** The format of whoever calls there: OpenAI's where there is no model endpoint. */
+function clientAt(target: string): ClientSide {
+  const endpoint = findEndpoint(toRoutePath(target))
+  return (endpoint && formats.get(endpoint.format)?.client) ?? openai.client
+}
+
+/** Names and versions, and nothing that another header could be made of. */
+const FORWARDED_VALUE = /^[\x21-\x7e](?:[\x20-\x7e]{0,4094}[\x21-\x7e])?$/
+/** Headers that some format passes on. */
+const FORWARDABLE: ReadonlySet<string> = new Set(
+  [...formats.values()].flatMap(({ client }) => client?.forwards ?? []),
+)
+const NOTHING_FORWARDED: readonly string[] = []
+
+function toForwarded(head: Head, names: readonly string[] | undefined): readonly string[] {
+  if (names === undefined) return NOTHING_FORWARDED
+  return names.flatMap((name) => {
+    const value = head.forwardable(name)
+    return value !== undefined && FORWARDED_VALUE.test(value) ? [name, value] : []
+  })
 }
 
 const STATUS_TEXT: Readonly<Record<number, string>> = {

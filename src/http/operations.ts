@@ -1,24 +1,23 @@
 // The table of model endpoints: what is served, as which operation, in which wire format. A new endpoint is a row.
 
+import { MESSAGES, MESSAGES_COUNT } from '../formats/index.ts'
 import type { Endpoint } from '../types.ts'
 
 export const ENDPOINTS: readonly Endpoint[] = [
   { method: 'POST', path: '/chat/completions', operation: 'chat', format: 'openai', streams: true },
+  { method: 'POST', path: '/responses', operation: 'chat', format: 'responses', streams: true },
+  { method: 'POST', path: '/messages', operation: 'chat', format: MESSAGES, streams: true },
+  {
+    method: 'POST',
+    path: '/messages/count_tokens',
+    operation: 'chat',
+    format: MESSAGES_COUNT,
+    streams: false,
+    countsOnly: true,
+  },
+  { method: 'POST', path: '/completions', operation: 'chat', format: 'completions', streams: true },
   { method: 'POST', path: '/embeddings', operation: 'embeddings', format: 'openai', streams: false },
 ]
-
-/** Endpoints that a later version brings: told apart from those that there are none of. */
-const LATER: ReadonlySet<string> = new Set([
-  '/responses',
-  '/messages',
-  '/messages/count_tokens',
-  '/completions',
-])
-
-/** Whether an endpoint is known and not served yet. */
-export function comesLater(routePath: string): boolean {
-  return LATER.has(routePath)
-}
 
 const BY_PATH: ReadonlyMap<string, Endpoint> = new Map(ENDPOINTS.map((endpoint) => [endpoint.path, endpoint]))
 

@@ -4,6 +4,7 @@
 import type { ServerResponse } from 'node:http'
 import { withoutBearer } from '../config/bearer.ts'
 import { GatewayError } from '../errors.ts'
+import type { ClientSide } from '../formats/format.ts'
 import type { Reply } from '../types.ts'
 import { type Scrub, toErrorAnswer, toErrorEvent } from './error-body.ts'
 
@@ -24,6 +25,8 @@ interface Deps {
   readonly closing: () => boolean
   /** The credential the caller presented: not even they get it back. */
   readonly bearer: () => string | undefined
+  /** The format that the caller speaks, as far as is known. */
+  readonly client: () => ClientSide
   /** True when the request body has come to its end, so that the connection can be used again. */
   readonly bodyRead: () => boolean
   /** True when what is left of the body is little and on its way. */
@@ -48,9 +51,13 @@ export function createReply(res: ServerResponse, deps: Deps): OwnReply {
   let isLast = false
   /** A body that was given up for its slowness is not going to be here soon. */
   let isLate = false
+  /** What a stream was sent last: some formats number their events, an error among them. */
+  let last: Buffer | undefined
 
   function head(code: number): void {
     status = code
+    const { requestIdHeader } = deps.client()
+    if (requestIdHeader !== undefined) headers.push(requestIdHeader, deps.requestId)
     isLast = deps.closing() || !canContinue()
     if (isLast) headers.push('connection', 'close')
     res.writeHead(code, headers)
@@ -122,6 +129,7 @@ export function createReply(res: ServerResponse, deps: Deps): OwnReply {
     },
     write(frames) {
       if (over || res.destroyed) return true
+      last = frames
       return res.write(frames)
     },
     end() {
@@ -130,7 +138,9 @@ export function createReply(res: ServerResponse, deps: Deps): OwnReply {
     fail(error) {
       if (over || res.destroyed) return
       if (streaming) {
-        res.write(toErrorEvent(error, deps.requestId, scrub))
+        res.write(
+          toErrorEvent(error, deps.requestId, scrub, { client: deps.client(), last: lastEvent(last) }),
+        )
         finish()
         return
       }
@@ -141,7 +151,7 @@ export function createReply(res: ServerResponse, deps: Deps): OwnReply {
         return
       }
       isLate = error instanceof GatewayError && error.code === 'request_timeout'
-      const answer = toErrorAnswer(error, deps.requestId, scrub)
+      const answer = toErrorAnswer(error, deps.requestId, scrub, deps.client())
       headers.push(...answer.headers)
       head(answer.status)
       res.write(answer.body)
@@ -174,6 +184,14 @@ function linger(res: ServerResponse): void {
   req.on('end', close)
   res.on('close', close)
   if (req.readableEnded) close()
+}
+
+/** The last of the events that these bytes are, comments left out. */
+function lastEvent(frames: Buffer | undefined): string | undefined {
+  return frames
+    ?.toString('utf8')
+    .split(/\r\n\r\n|\n\n|\r\r/)
+    .findLast((frame) => frame !== '' && !frame.startsWith(':'))
 }
 
 /** Header values are visible ASCII: anything else (a model's name) is percent-encoded, so that no line can be broken. */

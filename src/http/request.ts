@@ -5,22 +5,43 @@ import { measureImages } from '../bytes/image-parts.ts'
 import { type Scan, scanNested, scanObject } from '../bytes/json-scan.ts'
 import { RESTRICTED_FIELDS } from '../config/schema.ts'
 import { GatewayError } from '../errors.ts'
+import type { Fields } from '../formats/format.ts'
+import { formats } from '../formats/index.ts'
 import type { Endpoint, ModelRequest, Span } from '../types.ts'
 
-/** Fields that name state kept in the provider's account, which many agents share. */
-const STATEFUL_FIELDS: ReadonlySet<string> = new Set(['previous_response_id', 'conversation'])
+/** What a body of an endpoint's format is judged by. */
+interface Judged {
+  readonly fields: Fields
+  readonly stateful: ReadonlySet<string>
+  readonly refused: ReadonlyMap<string, { readonly harmless: RegExp; readonly why: string }>
+  /** Fields that steer the gateway or name what it would rewrite. */
+  readonly steering: ReadonlySet<string>
+}
 
-/** Fields that steer the gateway or name what it would rewrite. */
-const STEERING_FIELDS: ReadonlySet<string> = new Set([
-  'model',
-  'stream',
-  'stream_options',
-  'n',
-  'max_tokens',
-  'max_completion_tokens',
-  ...RESTRICTED_FIELDS,
-  ...STATEFUL_FIELDS,
-])
+const JUDGED: ReadonlyMap<string, Judged> = new Map(
+  [...formats.values()].flatMap(({ name, client }) =>
+    client === undefined ? [] : [[name, toJudged(client.fields)]],
+  ),
+)
+
+function toJudged(fields: Fields): Judged {
+  const refused = (fields.refused ?? []).map(([name, harmless, why]) => [name, { harmless, why }] as const)
+  return {
+    fields,
+    stateful: new Set(fields.stateful),
+    refused: new Map(refused),
+    steering: new Set([
+      'model',
+      'stream',
+      'stream_options',
+      ...(fields.choices === undefined ? [] : [fields.choices]),
+      ...fields.outputCaps,
+      ...RESTRICTED_FIELDS,
+      ...fields.stateful,
+      ...refused.map(([name]) => name),
+    ]),
+  }
+}
 
 const RESTRICTED: ReadonlySet<string> = new Set(RESTRICTED_FIELDS)
 
@@ -33,8 +54,7 @@ const QUOTE = 0x22
 const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]|\p{Surrogate}/u
 
 /**
- * Reads a body for `endpoint`. `allowFields` holds the restricted fields that at least one provider accepts;
- * `release` is called when the body is let go.
+ * Reads a body for `endpoint`. `allowFields` holds the restricted fields that at least one provider accepts.
  *
  * @throws GatewayError `invalid_json`, `ambiguous_field`, `invalid_request` (400)
  */
@@ -42,30 +62,35 @@ export function readRequest(
   endpoint: Endpoint,
   body: Buffer,
   allowFields: ReadonlySet<string>,
-  release: () => void = () => {},
+  { release = () => {}, forwarded = [] }: Around = {},
 ): ModelRequest {
+  const judged = JUDGED.get(endpoint.format)
+  if (judged === undefined) throw new Error(`nobody calls in the format ${endpoint.format}`)
+  const { fields, steering } = judged
   const spans = members(scanObject(body))
   const restrictedFields: string[] = []
   for (const name of spans.keys()) {
-    if (STEERING_FIELDS.has(name)) {
-      if (STATEFUL_FIELDS.has(name)) refuseStateful(name, body, spans.get(name) as Span)
+    if (steering.has(name)) {
+      if (judged.stateful.has(name)) refuseStateful(name, body, spans.get(name) as Span)
+      else if (judged.refused.has(name)) refuseUnserved(name, judged, text(body, spans.get(name) as Span))
       else if (RESTRICTED.has(name)) {
         if (!allowFields.has(name)) throw notAllowed(name)
         restrictedFields.push(name)
       }
-    } else refuseLookalike(name)
+    } else refuseLookalike(name, steering)
   }
   const streamOptions = readStreamOptions(body, spans)
-  const payloads = measureImages(body, spans.get('messages'))
-  const choices = readCount(body, spans.get('n'), 'n', MOST_CHOICES) ?? 1
+  const payloads = measureImages(body, spans.get(fields.conversation))
+  const many = fields.choices
+  const choices = (many !== undefined && readCount(body, spans.get(many), many, MOST_CHOICES)) || 1
   const request: ModelRequest = {
     endpoint,
     model: readModel(body, spans.get('model')),
     stream: readFlag(body, spans.get('stream'), 'stream') && endpoint.streams,
     includeUsage: streamOptions.includeUsage,
-    maxOutputTokens: readOutputCap(body, spans),
+    maxOutputTokens: readOutputCap(body, spans, fields),
     choices,
-    plainText: choices === 1 && isPlainText(body, spans),
+    plainText: choices === 1 && isPlainText(body, spans, fields),
     textBytes: body.length - payloads.bytes,
     images: payloads.count,
     cacheKey: readCacheKey(body, spans.get('prompt_cache_key')),
@@ -76,8 +101,16 @@ export function readRequest(
     },
     spans: streamOptions.spans,
     restrictedFields,
+    forwarded,
   }
   return request
+}
+
+interface Around {
+  /** Called when the body is let go. */
+  readonly release?: () => void
+  /** Headers for a provider of the same format. */
+  readonly forwarded?: readonly string[]
 }
 
 /** A restricted field that the provider which would get it does not accept. */
@@ -104,9 +137,9 @@ function members(scan: Scan): ReadonlyMap<string, Span> {
  * Some parsers match names without regard to case (Go's encoding/json, which folds ſ to s and K to k as well), so
  * `Model` beside or instead of `model` would mean one thing to us and another to the server behind us.
  */
-function refuseLookalike(name: string): void {
+function refuseLookalike(name: string, steering: ReadonlySet<string>): void {
   const folded = fold(name)
-  if (folded !== name && STEERING_FIELDS.has(folded)) {
+  if (folded !== name && steering.has(folded)) {
     throw new GatewayError(
       'ambiguous_field',
       `Some servers would read this field as "${folded}"; write it so.`,
@@ -131,6 +164,15 @@ function refuseStateful(name: string, body: Buffer, span: Span): void {
   )
 }
 
+/** What could not be answered here whoever is asked. */
+function refuseUnserved(name: string, { refused }: Judged, value: string): void {
+  const why = refused.get(name)
+  if (why === undefined || why.harmless.test(value)) return
+  throw new GatewayError('invalid_request', `The field "${name}" is not served here. ${why.why}`, {
+    param: name,
+  })
+}
+
 function readModel(body: Buffer, span: Span | undefined): string {
   if (span === undefined)
     throw new GatewayError('invalid_request', 'The field "model" is missing.', { param: 'model' })
@@ -148,15 +190,9 @@ function readFlag(body: Buffer, span: Span | undefined, name: string): boolean {
   throw wrongType(name, 'true or false')
 }
 
-/** Members of which the value says, unless it is one of these, that the answer is more than text. */
-const BEYOND_TEXT: readonly (readonly [name: string, nothing: RegExp])[] = [
-  ['response_format', /^(?:null|\{\s*"type"\s*:\s*"text"\s*\})$/],
-  ['logprobs', /^(?:null|false)$/],
-  ['audio', /^null$/],
-]
-
-function isPlainText(body: Buffer, spans: ReadonlyMap<string, Span>): boolean {
-  return BEYOND_TEXT.every(([name, nothing]) => {
+/** Whether no member says that the answer is more than text. */
+function isPlainText(body: Buffer, spans: ReadonlyMap<string, Span>, { beyondText }: Fields): boolean {
+  return beyondText.every(([name, nothing]) => {
     const span = spans.get(name)
     return span === undefined || nothing.test(text(body, span))
   })
@@ -169,14 +205,19 @@ function readCacheKey(body: Buffer, span: Span | undefined): string | undefined 
   return text(body, span)
 }
 
-/** The larger of the two spellings: a reservation must not be smaller than what either reader would allow. */
-function readOutputCap(body: Buffer, spans: ReadonlyMap<string, Span>): number | undefined {
-  // Clients do send 2147483647 for "no cap"; what it reserves is bounded by the meter.
-  const most = Number.MAX_SAFE_INTEGER
-  const current = readCount(body, spans.get('max_completion_tokens'), 'max_completion_tokens', most)
-  const legacy = readCount(body, spans.get('max_tokens'), 'max_tokens', most)
-  if (current === undefined || legacy === undefined) return current ?? legacy
-  return Math.max(current, legacy)
+/** The largest of all spellings: a reservation must not be smaller than what any reader would allow. */
+function readOutputCap(
+  body: Buffer,
+  spans: ReadonlyMap<string, Span>,
+  { outputCaps }: Fields,
+): number | undefined {
+  let largest: number | undefined
+  for (const name of outputCaps) {
+    // Clients do send 2147483647 for "no cap"; what it reserves is bounded by the meter.
+    const cap = readCount(body, spans.get(name), name, Number.MAX_SAFE_INTEGER)
+    if (cap !== undefined && (largest === undefined || cap > largest)) largest = cap
+  }
+  return largest
 }
 
 function readCount(body: Buffer, span: Span | undefined, name: string, most: number): number | undefined {

@@ -39,7 +39,8 @@ export function createHttp({ snapshot }: { snapshot: Snapshot }): Http {
           'x-sluice-timeout-ms must be a whole number of milliseconds from 1 to 99999999.',
         )
       }
-      return readRequest(arrival.endpoint, body, allowFields, arrival.body.release)
+      const { endpoint, forwarded } = arrival
+      return readRequest(endpoint, body, allowFields, { release: arrival.body.release, forwarded })
     },
   }
 }

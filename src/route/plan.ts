@@ -4,9 +4,10 @@
 import { unitHash } from '../bytes/unit-hash.ts'
 import { compareSpecificity, matchesGlob } from '../config/glob.ts'
 import { hasLimits, IMAGE_TOKENS, limitsMoney } from '../config/limits.ts'
-import { priceOf, toBound } from '../config/money.ts'
+import { FREE, priceOf, toBound } from '../config/money.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
+import { formats } from '../formats/index.ts'
 import { withholdUsage } from '../formats/stage.ts'
 import type {
   Agent,
@@ -92,9 +93,9 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
           param: 'model',
         })
       }
-      const reachable = route.tiers.some((tier) =>
-        tier.deployments.some((deployment) => accepts(deployment, request)),
-      )
+      const reachable =
+        isEstimated(request) ||
+        route.tiers.some((tier) => tier.deployments.some((deployment) => accepts(deployment, request)))
       if (!reachable) {
         const [field = 'model'] = request.restrictedFields
         throw new GatewayError('invalid_request', `No provider of this model accepts the field "${field}".`, {
@@ -128,9 +129,10 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
       const tiers: { tier: Tier; candidates: Candidate[] }[] = []
       let callable = 0
       for (const tier of route.tiers) {
-        // A fixed reply goes to no provider, so nothing is kept from it.
+        // A fixed reply goes to no provider, so nothing is kept from it; but it is no estimate.
         const deployments = tier.deployments.filter(
-          (deployment) => deployment.kind === 'reply' || accepts(deployment, request),
+          (deployment) =>
+            (deployment.kind === 'reply' && !isEstimated(request)) || accepts(deployment, request),
         )
         if (deployments.length === 0) continue
         const candidates = order(tier, deployments, request, decision).map(
@@ -145,6 +147,8 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
         if (candidates.some(isCallable)) callable += 1
         tiers.push({ tier, candidates })
       }
+      // What nobody else could be asked for is answered from here, when those who can count have not.
+      if (isEstimated(request)) tiers.push({ tier: ESTIMATE, candidates: [toOwn(ESTIMATE)] })
       return {
         route,
         tiers,
@@ -210,8 +214,50 @@ function toCallee({ name, provider, model }: Deployment, request: ModelRequest):
   return model === undefined && provider !== undefined ? { deployment: name, model: request.model } : name
 }
 
+/** Whether only those providers are asked that speak the very format, and all others are stood in for. */
+function isEstimated({ endpoint }: ModelRequest): boolean {
+  return formats.get(endpoint.format)?.client?.estimate !== undefined
+}
+
+const ESTIMATOR: Deployment = {
+  name: 'estimate',
+  kind: 'reply',
+  provider: undefined,
+  model: undefined,
+  weight: 1,
+  contextWindow: undefined,
+  price: FREE,
+  listPrices: [],
+  limits: { strict: false },
+  prefill: false,
+  text: undefined,
+}
+
+/** Of this process: it neither waits nor fails. */
+const ESTIMATE: Tier = {
+  name: 'estimate',
+  deployments: [ESTIMATOR],
+  balance: 'weighted',
+  firstTokenMs: 1000,
+  firstTokenLeastMs: undefined,
+  firstByteMs: 1000,
+  idleMs: 1000,
+  attemptMs: 1000,
+  connectMs: 1000,
+  hedge: undefined,
+  retries: 0,
+  patienceMs: 0,
+  needsReview: false,
+}
+
+function toOwn(tier: Tier): Candidate {
+  return { tier, deployment: ESTIMATOR, callee: ESTIMATOR.name, barred: undefined, doubt: undefined }
+}
+
 /** A restricted field keeps a request from every provider that does not list it. */
 function accepts(deployment: Deployment, request: ModelRequest): boolean {
+  if (isEstimated(request) && deployment.provider?.alsoSpeaks.has(request.endpoint.format) !== true)
+    return false
   if (request.restrictedFields.length === 0) return true
   const allowed = deployment.provider?.allowFields
   return allowed !== undefined && request.restrictedFields.every((field) => allowed.has(field))
@@ -242,6 +288,7 @@ function isCallable({ deployment, barred }: Candidate): boolean {
 /** The cap to write into the request: the agent's, unless the caller asked for less already. */
 function toOutputCap(request: ModelRequest, decision: Decision): number | undefined {
   const cap = decision.obligations.maxOutputTokens
-  if (cap === undefined || request.endpoint.operation !== 'chat') return undefined
+  if (cap === undefined || request.endpoint.operation !== 'chat' || request.endpoint.countsOnly)
+    return undefined
   return request.maxOutputTokens !== undefined && request.maxOutputTokens <= cap ? undefined : cap
 }

@@ -211,12 +211,17 @@ export function lateness(
 /**
  * A failure that this request alone explains: nobody may take a provider away from the others by what he asks for.
  * Context: it was too long. 413 as a rate: the prompt alone is over the tokens per minute. 403 and 404 of
- * `provider/*`: the caller chose the name. Whatever a server says to an operation that it may not have: its chat works.
+ * `provider/*`: the caller chose the name. Whatever a server says to an operation, or in a second format, that it may
+ * not have: its chat works.
  */
-export function isAboutRequest({ reason }: Failure, deployment: Deployment, request: ModelRequest): boolean {
+export function isAboutRequest(
+  { reason }: Failure,
+  deployment: Deployment,
+  { request, isSecond }: { readonly request: ModelRequest; readonly isSecond: boolean },
+): boolean {
   if (reason === 'context' || reason === '413') return true
   if (deployment.model === undefined && (reason === '403' || reason === '404')) return true
-  return request.endpoint.operation !== 'chat' && NO_SUCH_OPERATION.has(reason)
+  return (isSecond || request.endpoint.operation !== 'chat') && NO_SUCH_OPERATION.has(reason)
 }
 
 const NO_SUCH_OPERATION: ReadonlySet<Reason> = new Set(['404', '405', '501', 'malformed'])

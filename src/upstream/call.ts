@@ -56,6 +56,7 @@ import type { RetryBudget } from './retry-budget.ts'
 import { type Resume, runAttempt } from './run.ts'
 import type { Timers } from './timers.ts'
 import { createWalk, type Ended, isAllowed, type Walk } from './walk.ts'
+import { createWires, type Wire, type Wires } from './wire.ts'
 
 export interface Upstream {
   /**
@@ -105,6 +106,11 @@ export interface UpstreamDeps {
 
 /** How often a patient caller looks whether the probe of another has come through. */
 const PROBE_LOOK_MS = 25
+/** Longest list of what was left out that is told. */
+const LONGEST_DROPPED = 1024
+/** Of ids that a translated answer needs, and that nobody looks up. */
+const ID_LETTERS = 24
+const LETTERS = '0123456789ABCDEFGHJKMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz'
 /** An attempt that has less time than this left is not begun. */
 const LEAST_TIME_MS = 5
 
@@ -123,6 +129,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         request,
         reply,
         hands,
+        wires: createWires({ formats: deps.formats, request, nowSeconds, nextId }),
         limitWaitMs: Number.POSITIVE_INFINITY,
       }).catch((error: unknown) => failed(toGatewayError(error)))
       // No effect on an answer that has begun: that one said it then.
@@ -131,6 +138,16 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       }
       return { ...outcome, costMicros: sum(hands.attempts) }
     },
+  }
+
+  function nowSeconds(): number {
+    return Math.floor(clock.wall() / 1000)
+  }
+
+  function nextId(prefix: string): string {
+    let id = prefix
+    while (id.length < prefix.length + ID_LETTERS) id += LETTERS[Math.floor(deps.random() * LETTERS.length)]
+    return id
   }
 
   function seePlace(
@@ -439,7 +456,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   /** Asks health, keys and limits; undefined when the candidate is skipped, with the reason noted. */
   async function enter(candidate: Candidate, walk: Walk, job: Job): Promise<Entered | undefined> {
     const { deployment } = candidate
-    if (deployment.kind === 'reply') return { entry: 'go', key: undefined, hold: undefined }
+    const wire = toWire(candidate, walk, job)
+    if (wire === undefined) return undefined
+    if (deployment.kind === 'reply') return { entry: 'go', key: undefined, hold: undefined, wire }
     let taken = takePlace(candidate, job)
     if (taken === undefined && candidate.tier.patienceMs > 0 && job.atOnce !== true)
       taken = await takePatiently(candidate, walk, job)
@@ -471,7 +490,20 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       job.limitWaitMs = Math.min(job.limitWaitMs, hold.waitMs)
       return skip(candidate, job, 'skipped:limit')
     }
-    return { entry, key, hold }
+    return { entry, key, hold, wire }
+  }
+
+  /** How the candidate is spoken to; undefined where it cannot be, with the reason noted. */
+  function toWire(candidate: Candidate, walk: Walk, job: Job): Wire | undefined {
+    try {
+      const wire = job.wires.of(candidate.deployment, job.plan.maxOutputTokens)
+      // Nobody goes on in another format with what the caller has read.
+      return walk.broken !== undefined && wire.translation !== undefined ? undefined : wire
+    } catch (error) {
+      if (!(error instanceof GatewayError)) throw error
+      walk.uncarried(candidate, error)
+      return skip(candidate, job, 'skipped:format')
+    }
   }
 
   /** A key and the word of health; undefined while one of them is not to be had. */
@@ -546,10 +578,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   ): Promise<Result> {
     const { plan, request, reply, hands, attempt, walk } = job
     const { deployment, tier } = candidate
-    const format = deps.formats.get(deployment.provider?.format ?? 'openai')?.provider
-    if (format === undefined) throw new Error(`no format for ${deployment.name}`)
+    const { wire } = entered
     const said = walk.broken?.said
-    const edits = said ? format.resume?.prefill(request, said, deployment.prefill) : undefined
+    const edits = said ? wire.side.resume?.prefill(request, said, deployment.prefill) : undefined
     const resume: Resume | undefined =
       said === undefined ? undefined : { said, isPrefilled: edits !== undefined, mark: toMark(attempt) }
     return runAttempt({
@@ -557,14 +588,15 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       exchange: createExchange({
         candidate,
         request,
-        format,
+        wire,
         key: entered.key,
         maxOutputTokens: edits === undefined ? plan.maxOutputTokens : capBehind(said, plan, request),
         userAgent: deps.userAgent,
+        nowMs: clock.wall(),
         traceHeaders: hands.trace?.headers(attempt.spanId),
         edits,
       }),
-      format,
+      wire,
       plan,
       last: job.last,
       resume,
@@ -574,7 +606,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       clock,
       timers,
       redact: deployment.provider === undefined ? undefined : keys.redact(deployment.provider),
-      onHead: (header) => noteQuota(candidate, entered.key, format.quota(header, clock.wall())),
+      onHead: (header) => noteQuota(candidate, entered.key, wire.side.quota(header, clock.wall())),
       onCommit(firstTokenMs) {
         leg?.wins()
         attempt.firstTokenMs = firstTokenMs
@@ -588,6 +620,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         reply.header('x-sluice-attempts', toAttemptsHeader(hands.attempts))
         if (tier.name !== plan.route.tiers[0]?.name) reply.header('x-sluice-degraded', 'true')
         if (tier.needsReview) reply.header('x-sluice-needs-review', 'true')
+        const dropped = wire.translation?.dropped ?? []
+        if (dropped.length > 0) reply.header('x-sluice-dropped', toDroppedHeader(dropped))
       },
     })
   }
@@ -602,7 +636,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const { deployment, callee } = candidate
     if (deployment.kind === 'reply') return
     const { provider } = deployment
-    const { entry, key, hold } = entered
+    const { entry, key, hold, wire } = entered
     pace.end(deployment.name)
     if (hold !== undefined) hands.gate.leave(hold, usageOf(result), attempt.costMicros)
     switch (result.outcome) {
@@ -619,7 +653,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         if (result.blameless) return health.released(callee, entry)
         return health.failed(callee, entry, { reason: result.reason, retryAfterMs: undefined })
       case 'retry':
-        if (result.blameless || isAboutRequest(result, deployment, request)) {
+        if (result.blameless || isAboutRequest(result, deployment, { request, isSecond: wire.isSecond })) {
           return health.released(callee, entry)
         }
         if (key !== undefined && provider !== undefined && isKeyFault(result, deployment)) {
@@ -705,6 +739,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     })
   }
 
+  /** Names of members are the caller's own text. */
+  function toDroppedHeader(dropped: readonly string[]): string {
+    return deps.scrub(dropped.join(', ')).slice(0, LONGEST_DROPPED)
+  }
+
   /** Nobody answered. */
   function toFailure(walk: Walk, { plan, request, hands, limitWaitMs }: Job): GatewayError {
     const { attempts } = hands
@@ -714,6 +753,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     }
     const unpriced = toUnpriced(plan, request)
     if (unpriced !== undefined) return unpriced
+    if (walk.whyUncarried !== undefined) return walk.whyUncarried
     if (walk.candidates.every(walk.isUncounted)) return toUncounted()
     const list = attempts.map(({ tier, called, reason }) => `${tier} ${called}: ${reason}`).join('; ')
     const waitMs = Math.min(shortestHoldMs(walk), limitWaitMs)
@@ -745,6 +785,7 @@ interface Job {
   readonly request: ModelRequest
   readonly reply: Reply
   readonly hands: Hands
+  readonly wires: Wires
   readonly force?: boolean
   /** Whoever cannot be asked now is not waited for. */
   readonly atOnce?: boolean
@@ -755,6 +796,7 @@ interface Job {
 }
 
 interface Entered {
+  readonly wire: Wire
   /** A probe becomes a trial when it brings an answer. */
   entry: Entry
   readonly key: Key | undefined

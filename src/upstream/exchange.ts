@@ -1,19 +1,23 @@
 // Makes the call that goes to a deployment: its headers from an empty set, and the client's own bytes with the few
-// members that its format changes.
+// members that its format changes, or what they were translated to.
 
+import type { Readable } from 'node:stream'
 import { type Edit, splice } from '../bytes/splice.ts'
 import type { ProviderSide } from '../formats/format.ts'
 import type { Candidate, ModelRequest, Provider } from '../types.ts'
 import type { Key } from './keys.ts'
 import type { Exchange } from './kind.ts'
+import type { Wire } from './wire.ts'
 
 export interface ExchangeParts {
   readonly candidate: Candidate
   readonly request: ModelRequest
-  readonly format: ProviderSide
+  readonly wire: Wire
   readonly key: Key | undefined
   readonly maxOutputTokens: number | undefined
   readonly userAgent: string
+  /** Unix milliseconds. */
+  readonly nowMs: number
   /** Trace context, where there is one: name, value, name, value. */
   readonly traceHeaders?: readonly string[] | undefined
   /** More places where the body changes. */
@@ -22,44 +26,76 @@ export interface ExchangeParts {
 
 /** @throws Error when the body has been dropped already (the answer has begun). */
 export function createExchange(parts: ExchangeParts): Exchange {
-  const { candidate, request, format, key } = parts
+  const { candidate, request, wire, maxOutputTokens } = parts
   const { deployment } = candidate
   const model = deployment.model ?? request.model
-  if (request.body === undefined) throw new Error('the request body is gone')
-  const asked = { model, maxOutputTokens: parts.maxOutputTokens, options: {} }
-  const edits = [...format.edits(request, asked), ...(parts.edits ?? [])]
-  const { body, bytes } = splice(
-    request.body,
-    edits.sort((a, b) => a.start - b.start),
-  )
+  const asked = { model, maxOutputTokens, options: deployment.provider?.options ?? NO_OPTIONS }
+  const { body, bytes } = toBody(parts, asked)
+  const front = wire.isSecond ? (wire.own.prefix ?? '') : ''
+  const path = `${front}${wire.side.path(request.endpoint.operation, { ...asked, stream: request.stream })}`
   return {
     candidate,
     request,
     model,
-    path: format.path(request.endpoint.operation, { ...asked, stream: request.stream }),
-    headers: toHeaders(parts, bytes, key),
+    path,
+    headers: toHeaders(parts, { path, body, bytes }),
     body,
     bodyBytes: bytes,
   }
 }
 
-function toHeaders(
-  { candidate, request, format, userAgent, traceHeaders }: ExchangeParts,
-  bytes: number,
-  key: Key | undefined,
-): string[] {
+const NO_OPTIONS = {}
+
+function toBody(
+  { request, wire, edits: more = [] }: ExchangeParts,
+  asked: Parameters<ProviderSide['edits']>[1],
+): { readonly body: Buffer | Readable; readonly bytes: number } {
+  if (wire.body !== undefined) return { body: wire.body, bytes: wire.body.length }
+  if (request.body === undefined) throw new Error('the request body is gone')
+  const edits = [...wire.side.edits(request, asked), ...more]
+  return splice(
+    request.body,
+    edits.sort((a, b) => a.start - b.start),
+  )
+}
+
+interface Sent {
+  readonly path: string
+  readonly body: Buffer | Readable
+  readonly bytes: number
+}
+
+function toHeaders(parts: ExchangeParts, { path, body, bytes }: Sent): string[] {
+  const { candidate, request, wire, key, userAgent, traceHeaders, nowMs } = parts
+  const { provider } = candidate.deployment
   const headers = [
     'content-type',
     'application/json',
     'content-length',
     String(bytes),
     'accept',
-    request.stream ? 'text/event-stream' : 'application/json',
+    request.stream ? (wire.side.streamType ?? 'text/event-stream') : 'application/json',
   ]
-  addOwnHeaders(headers, { provider: candidate.deployment.provider, format, key, userAgent })
-  if (traceHeaders !== undefined && candidate.deployment.provider?.headers.traceparent === undefined)
-    headers.push(...traceHeaders)
+  addFormatHeaders(headers, wire, provider)
+  addOwnHeaders(headers, { provider, format: wire.own, key, userAgent })
+  if (traceHeaders !== undefined && provider?.headers.traceparent === undefined) headers.push(...traceHeaders)
+  const { sign } = wire.own
+  // What is signed was written by us, and is here as a whole.
+  if (sign !== undefined && key !== undefined && provider !== undefined && Buffer.isBuffer(body)) {
+    const url = `${provider.baseUrl}${path}`
+    const call = { method: 'POST', url, headers, body, key: key.value, nowMs, options: provider.options }
+    headers.push(...sign(call))
+  }
   return headers
+}
+
+/** Those of the format, of the body and of the caller: of two with one name the later, of all of them the operator's. */
+function addFormatHeaders(headers: string[], { headers: lists }: Wire, provider: Provider | undefined): void {
+  if (lists.length === 0) return
+  const chosen = new Map<string, string>()
+  for (const list of lists)
+    for (let i = 0; i < list.length; i += 2) chosen.set(list[i] as string, list[i + 1] as string)
+  for (const [name, value] of chosen) if (provider?.headers[name] === undefined) headers.push(name, value)
 }
 
 /** Adds what every request to a provider says, whatever it asks for. */
@@ -70,11 +106,16 @@ export function addOwnHeaders(
     format,
     key,
     userAgent,
-  }: Pick<ExchangeParts, 'format' | 'key' | 'userAgent'> & { readonly provider: Provider | undefined },
+  }: Pick<ExchangeParts, 'key' | 'userAgent'> & {
+    readonly provider: Provider | undefined
+    /** Whose credential it is. */
+    readonly format: ProviderSide
+  },
 ): void {
   // Asked for as it is: a compressed stream would have to be buffered to be read.
   headers.push('accept-encoding', 'identity', 'user-agent', userAgent)
-  if (key !== undefined) headers.push(...format.credential(key.value))
+  // What signs stands in the place of the key.
+  if (key !== undefined && format.sign === undefined) headers.push(...format.credential(key.value))
   const configured = provider?.headers
   if (configured === undefined) return
   for (const name of Object.keys(configured)) headers.push(name, configured[name] as string)

@@ -1,10 +1,12 @@
 // What the caller gets of a stream, and what the stream means for its attempt. Pure: bytes in, bytes and a verdict
-// out. Holds back everything before the first content; after it frames pass as they came, but for the stages.
+// out. Holds back everything before the first content; after it frames pass as they came, but for the stages, or as what
+// they are translated to.
 
 import { createFrameSplitter, FrameTooLarge } from '../bytes/sse.ts'
-import type { StreamWatch } from '../formats/format.ts'
+import type { Splitter, StreamWatch } from '../formats/format.ts'
 import type { Listener, Splice } from '../formats/resume.ts'
 import type { EventFacts, Frame, Reason, Stage } from '../types.ts'
+import { type Translator, Untranslatable } from './wire.ts'
 
 export interface Relay {
   /** Takes a chunk cut anywhere. Nothing may be pushed after an `ended`. */
@@ -50,6 +52,10 @@ interface Setting {
   /** Another watch of the same format, for a look that must not count. */
   readonly glance: () => StreamWatch
   readonly stages: readonly Stage[]
+  /** Where a stream is not server-sent events. */
+  readonly splitter?: Splitter | undefined
+  /** Puts each event into the caller's format, before the stages. */
+  readonly translator?: Pick<Translator, 'change'> | undefined
   /** How many choices were asked for; they may come one behind the other. */
   readonly choices: number
   /** Hears what passes, where somebody else may have to go on with it. */
@@ -58,8 +64,9 @@ interface Setting {
   readonly splice?: Splice | undefined
 }
 
-export function createRelay({ watch, glance, stages, choices, listener, splice }: Setting): Relay {
-  const splitter = createFrameSplitter()
+export function createRelay(setting: Setting): Relay {
+  const { watch, glance, stages, choices, listener, splice, translator } = setting
+  const splitter = setting.splitter ?? createFrameSplitter()
   let begun = false
   let heard = false
   let preamble: Buffer[] = []
@@ -70,13 +77,12 @@ export function createRelay({ watch, glance, stages, choices, listener, splice }
       try {
         return take(splitter.push(chunk))
       } catch (error) {
-        if (!(error instanceof FrameTooLarge)) throw error
+        if (!(error instanceof FrameTooLarge || error instanceof Untranslatable)) throw error
         return { out: [], ended: failed('malformed') }
       }
     },
     end() {
-      const last = lastFrame()
-      const relayed = last === undefined ? { out: [], ended: undefined } : take([last])
+      const relayed = takeLast()
       if (relayed.ended !== undefined) return relayed
       if (!begun) return { out: [], ended: failed('empty') }
       return { out: relayed.out, ended: isComplete() ? COMPLETE : failed('incomplete') }
@@ -105,9 +111,9 @@ export function createRelay({ watch, glance, stages, choices, listener, splice }
       if (next === 'held') continue
       if (next === 'apart') return { out, ended: { kind: 'apart' } }
       const bytes = throughStages(next, facts)
-      if (bytes === undefined) continue
-      if (next.data !== undefined) listener?.passed(next.data, bytes !== next.bytes)
+      if (bytes !== undefined && next.data !== undefined) listener?.passed(next.data, bytes !== next.bytes)
       if (!begun && !facts.content) {
+        if (bytes === undefined) continue
         preamble.push(bytes)
         preambleBytes += bytes.length
         if (preambleBytes > MAX_PREAMBLE_BYTES) return { out, ended: failed('malformed') }
@@ -118,7 +124,8 @@ export function createRelay({ watch, glance, stages, choices, listener, splice }
         out.push(...preamble)
         preamble = []
       }
-      out.push(bytes)
+      // What is translated may come to nothing yet: it has begun all the same.
+      if (bytes !== undefined) out.push(bytes)
       if (facts.done) return { out, ended: COMPLETE }
     }
     return { out, ended: undefined }
@@ -128,14 +135,16 @@ export function createRelay({ watch, glance, stages, choices, listener, splice }
   function failureOf(facts: EventFacts, data: string | undefined): End | undefined {
     if (facts.error !== undefined) return failed('in_band', data)
     // Between equal formats a malformed event is the caller's to read, but never the first thing an answer says.
-    if (facts.malformed && !begun) return failed('malformed')
+    if (facts.malformed && (!begun || translator !== undefined)) return failed('malformed')
     // An end marker without a finish reason is not passed on: it would make half an answer look whole.
     if (facts.done && !watch.finished) return failed(begun ? 'incomplete' : 'empty')
     return undefined
   }
 
   function throughStages(frame: Frame, facts: EventFacts): Buffer | undefined {
-    let { bytes } = frame
+    const whole = translator === undefined ? frame.bytes : translate(frame, translator)
+    if (whole === undefined) return undefined
+    let bytes = whole
     for (const stage of stages) {
       const seen = bytes === frame.bytes ? frame : { ...frame, bytes }
       if (stage.kind === 'observe') {
@@ -147,6 +156,22 @@ export function createRelay({ watch, glance, stages, choices, listener, splice }
       bytes = changed
     }
     return bytes
+  }
+
+  /** An event without data says nothing to anybody in another format. */
+  function translate(frame: Frame, { change }: Pick<Translator, 'change'>): Buffer | undefined {
+    return frame.data === undefined || frame.data === '' ? undefined : change(frame)
+  }
+
+  function takeLast(): Relayed {
+    const last = lastFrame()
+    if (last === undefined) return { out: [], ended: undefined }
+    try {
+      return take([last])
+    } catch (error) {
+      if (!(error instanceof Untranslatable)) throw error
+      return { out: [], ended: failed('malformed') }
+    }
   }
 
   /** A last event without its blank line is whole when it can be read; else it is where the stream was cut. */

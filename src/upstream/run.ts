@@ -2,7 +2,7 @@
 // the first content, so that until then somebody else can answer; after it the attempt can only go on or break.
 
 import { IMAGE_TOKENS } from '../config/limits.ts'
-import type { Fault, HeaderLookup, ProviderSide } from '../formats/format.ts'
+import type { Fault, HeaderLookup } from '../formats/format.ts'
 import { createListener, createSplice } from '../formats/resume.ts'
 import { type Redact, redactKeys } from '../formats/stage.ts'
 import type { Clock, Plan, Reason, Reply, Usage } from '../types.ts'
@@ -10,11 +10,12 @@ import { type Result, toReason } from './attempt.ts'
 import type { Control, Exchange, Kind, Receiver } from './kind.ts'
 import { createRelay, type Relayed } from './relay.ts'
 import type { Timers } from './timers.ts'
+import { Untranslatable, type Wire } from './wire.ts'
 
 export interface Run {
   readonly kind: Kind
   readonly exchange: Exchange
-  readonly format: ProviderSide
+  readonly wire: Wire
   readonly plan: Plan
   /** Longest wait for the first content of a stream. */
   readonly firstTokenMs: number
@@ -64,14 +65,16 @@ export function runAttempt(run: Run): Promise<Result> {
 }
 
 function start(run: Run, resolve: (result: Result) => void, reject: (error: unknown) => void): void {
-  const { exchange, format, plan, reply, clock, timers, signal, redact, resume } = run
+  const { exchange, wire, plan, reply, clock, timers, signal, redact, resume } = run
+  const format = wire.side
   const { request, candidate } = exchange
   const { tier } = candidate
   const startedMs = clock.now()
   const watch = format.watch()
-  // Once is enough: who goes on is not gone on with.
+  const translator = wire.translation?.begin()
+  // Once is enough: who goes on is not gone on with. What is translated cannot be gone on with by somebody else's bytes.
   const listener =
-    plan.resumes && resume === undefined && format.resume !== undefined
+    plan.resumes && resume === undefined && translator === undefined && format.resume !== undefined
       ? createListener(format.resume)
       : undefined
   const relay = createRelay({
@@ -80,7 +83,12 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     choices: request.choices,
     listener,
     splice: resume && format.resume && createSplice(format.resume, resume.isPrefilled ? '' : resume.said),
-    stages: [...plan.stages.map((make) => make()), ...(redact === undefined ? [] : [redactKeys(redact)])],
+    splitter: format.splitter?.(),
+    translator,
+    stages: [
+      ...(translator === undefined ? plan.stages.map((make) => make()) : []),
+      ...(redact === undefined ? [] : [redactKeys(redact)]),
+    ],
   })
 
   let phase: 'connect' | 'head' | 'body' | 'relay' | 'over' = 'connect'
@@ -271,9 +279,16 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     if (facts.failure !== undefined) return fail(facts.failure)
     // A stream was asked for and a whole answer came: nothing in it may be passed off as one.
     if (request.stream) return fail('malformed')
+    let answer = body
+    try {
+      if (translator !== undefined) answer = translator.whole(body)
+    } catch (error) {
+      if (!(error instanceof Untranslatable)) throw error
+      return fail('malformed')
+    }
     run.onCommit(clock.now())
     request.letGo()
-    reply.send(status, 'application/json; charset=utf-8', redact?.(body) ?? body)
+    reply.send(status, 'application/json; charset=utf-8', redact?.(answer) ?? answer)
     finish({ outcome: 'answered', usage: facts.usage ?? toCounted(facts.countedTokens) }, false)
   }
 
@@ -295,7 +310,9 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
   function commit(): void {
     run.onCommit(heardMs > 0 ? heardMs : clock.now())
     phase = 'relay'
-    if (listener === undefined) request.letGo()
+    // What a translator keeps of the request is counted as its body until the end.
+    if (translator !== undefined) request.body = undefined
+    else if (listener === undefined) request.letGo()
     if (resume === undefined) reply.begin(status, `${EVENT_STREAM}; charset=utf-8`)
     else reply.write(Buffer.from(`: ${resume.mark}\n\n`))
     reply.onDrain = onDrain
@@ -321,6 +338,10 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
 
   /** The answer is complete: the caller gets its end now, whatever the upstream still does with its connection. */
   function complete(): void {
+    // An answer that came to nothing before its end, in another format.
+    if (phase !== 'relay') commit()
+    const rest = translator?.end()
+    if (rest !== undefined) reply.write(redact?.(rest) ?? rest)
     reply.end()
     finish({ outcome: 'answered', usage: usageSoFar() }, false)
     // Behind its end marker a connection usually closes its answer at once and can be used again; else it is cut.
@@ -349,7 +370,8 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
       if (isEncoded && status < 300) return fail('malformed')
       const type = header('content-type')?.trim().toLowerCase()
       // Where nothing is said, what was asked for is taken to have come; if it has not, it cannot be read.
-      const isEventStream = type === undefined ? request.stream : type.startsWith(EVENT_STREAM)
+      const isEventStream =
+        type === undefined ? request.stream : type.startsWith(format.streamType ?? EVENT_STREAM)
       if (status < 300 && isEventStream && !request.stream) return fail('malformed')
       streaming = status < 300 && isEventStream
       arm()

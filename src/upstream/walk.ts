@@ -1,5 +1,6 @@
 // Where the walk along a plan stands: who was called, what was found out on the way, and what is still to be had.
 
+import type { GatewayError } from '../errors.ts'
 import type { Candidate, Deployment, Outcome, Plan, Usage } from '../types.ts'
 import type { Failure } from './attempt.ts'
 
@@ -22,6 +23,10 @@ export interface Walk {
   /** Notes that nobody can count for the candidate's limits. */
   uncounted(candidate: Candidate): void
   isUncounted(candidate: Candidate): boolean
+  /** Notes why the request cannot be put into the format of the candidate's provider. */
+  uncarried(candidate: Candidate, why: GatewayError): void
+  /** The first of these reasons, where there is one for everybody. */
+  readonly whyUncarried: GatewayError | undefined
   /** Tiers with providers behind the candidate's. */
   tiersBehind(candidate: Candidate): number
   /** Candidates behind this one, in order. */
@@ -48,6 +53,7 @@ export function createWalk(plan: Plan): Walk {
   const tried = new Set<Candidate>()
   const providers = new Set<string>()
   const uncounted = new Set<Candidate>()
+  const uncarried = new Map<Candidate, GatewayError>()
   const beside = new Map<Candidate, Failure>()
   let calls = 0
   return {
@@ -69,6 +75,13 @@ export function createWalk(plan: Plan): Walk {
     calledIn: (tier) => tiers.has(tier),
     uncounted: (candidate) => void uncounted.add(candidate),
     isUncounted: (candidate) => uncounted.has(candidate) && !tried.has(candidate),
+    uncarried(candidate, why) {
+      if (!uncarried.has(candidate)) uncarried.set(candidate, why)
+    },
+    get whyUncarried() {
+      const [first] = uncarried.values()
+      return candidates.every((candidate) => uncarried.has(candidate)) ? first : undefined
+    },
     tiersBehind({ tier }) {
       const at = plan.tiers.findIndex((place) => place.tier === tier)
       return plan.tiers

@@ -1,5 +1,6 @@
-// The `reply` kind: answers chat with the text of its deployment, at once, whatever was asked. It is the last
-// resort of a route, so it depends on nothing: no socket, no timer, no look at the body.
+// The `reply` kind: answers chat with the text of its deployment, at once, whatever was asked; one without a text has been
+// handed its answer as the body (an estimate). It is the last resort of a route, so it depends on nothing: no socket, no
+// timer, no look at the body.
 
 import { createHash } from 'node:crypto'
 import type { Clock } from '../../types.ts'
@@ -27,6 +28,12 @@ const NOT_FOUND = writeError({
  */
 export function createCannedReply({ clock }: { clock: Clock }): Kind {
   return (exchange, receiver) => {
+    const { body } = exchange
+    if (exchange.candidate.deployment.text === undefined && Buffer.isBuffer(body)) {
+      const estimate = createPlayback(receiver, { timers: NO_TIMERS })
+      estimate.play([{ afterMs: 0, tell: (to) => to.started() }, ...whole(200, body)])
+      return estimate.control
+    }
     // Nothing reads the body, so a streamed one is let go at once.
     if (!Buffer.isBuffer(exchange.body)) exchange.body.on('error', () => {}).destroy()
     const playback = createPlayback(receiver, { timers: NO_TIMERS })

@@ -95,7 +95,6 @@ test('says what is legal but probably not meant', () => {
     [],
   )
   expect(warnings).toEqual([
-    expect.stringContaining('provider claude: format anthropic is called at its'),
     'provider other has no apiKey, and its vendor will ask for one',
     'provider lab is simulated, so its baseUrl and apiKey have no effect',
     'tier spare is in no route',
@@ -109,9 +108,33 @@ test('says what is legal but probably not meant', () => {
 test('a provider is called by the wire format of its vendor', () => {
   const snapshot = good(at(GOOD, ['providers', 'g'], { format: 'gemini', apiKey: 'env:G' }))
   expect(snapshot.providers.get('g')).toMatchObject({
-    format: 'openai',
-    baseUrl: 'https://generativelanguage.googleapis.com/v1beta/openai',
+    format: 'gemini',
+    baseUrl: 'https://generativelanguage.googleapis.com/v1beta',
   })
+})
+
+test('what a vendor takes besides, and what its server needs, holds at its own address alone', () => {
+  const snapshot = good({
+    ...GOOD,
+    providers: {
+      ...Object(GOOD.providers),
+      home: { format: 'openai', apiKey: 'env:A' },
+      proxy: { format: 'openai', baseUrl: 'http://127.0.0.1:1/v1', alsoSpeaks: ['responses'] },
+      quick: { format: 'openai', baseUrl: 'https://api.groq.com/openai/v1', apiKey: 'env:A' },
+      claude: { format: 'anthropic', baseUrl: 'http://127.0.0.1:2/v1' },
+    },
+  })
+  const seen = (name: string) => {
+    const { alsoSpeaks = new Set(), options } = snapshot.providers.get(name) ?? {}
+    return [[...alsoSpeaks], options]
+  }
+  expect(seen('home')).toEqual([
+    ['responses', 'completions'],
+    { quirks: 'all-fields max-completion-tokens no-reasoning-content' },
+  ])
+  expect(seen('proxy')).toEqual([['responses'], {}])
+  expect(seen('quick')).toEqual([[], { quirks: 'no-reasoning-content' }])
+  expect(seen('claude')).toEqual([['anthropic-count'], {}])
 })
 
 const OPENAI = { format: 'openai', apiKey: 'env:A' }

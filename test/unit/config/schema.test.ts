@@ -36,6 +36,8 @@ test('fills in every default of the contract', () => {
   expect(snapshot.log).toEqual({ level: 'info' })
   expect(snapshot.providers.get('local')).toEqual({
     name: 'local',
+    alsoSpeaks: new Set(),
+    options: {},
     format: 'openai',
     kind: 'http',
     tracedAs: 'openai',
@@ -147,13 +149,6 @@ test('a health check has a path below baseUrl and a time between a second and an
 
 const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: string])[] = [
   ['providers.local.residency', 'eu', 'residency'],
-  ['providers.local.quirks', ['x'], 'quirks'],
-  ['providers.local.apiVersion', '2026-01-01', 'apiVersion'],
-  ['providers.local.region', 'eu', 'region'],
-  ['providers.local.project', 'p', 'project'],
-  ['providers.x', { format: 'azure' }, 'azure'],
-  ['providers.x', { format: 'vertex' }, 'vertex'],
-  ['providers.x', { format: 'bedrock' }, 'bedrock'],
   ['providers.local.apiKey', { from: 'env:A', rotate: '90d' }, 'rotate'],
   ['providers.local.apiKey', { from: 'env:A', hours: '08-20' }, 'hours'],
   ['providers.local.apiKey', 'vault:kv/a', 'vault:'],

@@ -52,7 +52,23 @@ describe('readHead', () => {
       forwardedFor: undefined,
       upgrade: undefined,
       expect: undefined,
+      forwardable: expect.any(Function),
     })
+    expect(head.forwardable('cookie')).toBeUndefined()
+  })
+
+  it('keeps what a format passes on, several lines as one list', () => {
+    const headers: [string, string][] = [
+      ['Anthropic-Beta', 'a,b'],
+      ['anthropic-beta', 'c'],
+      ['Cookie', 'a=b'],
+    ]
+    const head = readHead(
+      { method: 'POST', target: '/', httpVersion: '1.0', rawHeaders: headers.flat() },
+      new Set(['anthropic-beta']),
+    )
+    expect(head.forwardable('anthropic-beta')).toBe('a,b, c')
+    expect(head.forwardable('cookie')).toBeUndefined()
   })
 
   it('joins the lines of x-forwarded-for, so that the hop a proxy adds in a line of its own counts', () => {

@@ -75,6 +75,7 @@ function toArrival(end: Arrival['end']): Arrival {
     address: '',
     traceparent: undefined,
     tracestate: undefined,
+    forwarded: [],
     body: { read: () => Promise.reject(new Error('not here')), release: () => {}, stop: () => {} },
   }
 }

@@ -126,6 +126,7 @@ export function modelRequest(some: Partial<ModelRequest> = {}): ModelRequest {
     letGo: () => {},
     spans: new Map(),
     restrictedFields: [],
+    forwarded: [],
     ...some,
   }
 }

@@ -56,6 +56,8 @@ function deployment(own: Partial<Limits>, provider: Partial<Limits>): Deployment
       baseUrl: 'http://127.0.0.1:1',
       keys: [],
       headers: {},
+      alsoSpeaks: new Set(),
+      options: {},
       allowFields: new Set(),
       limits: limits(provider),
       health: undefined,

@@ -283,6 +283,7 @@ function toArrival(over: Partial<Arrival>): Arrival {
     address: '127.0.0.1',
     traceparent: undefined,
     tracestate: undefined,
+    forwarded: [],
     body: { read: () => Promise.reject(new Error('not here')), release: () => {}, stop: () => {} },
     ...over,
   }

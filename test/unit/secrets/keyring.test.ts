@@ -171,6 +171,8 @@ function provider(name: string, keys: string[]): [string, Provider] {
     tracedAs: 'openai',
     baseUrl: '',
     headers: {},
+    alsoSpeaks: new Set<string>(),
+    options: {},
     allowFields: new Set<string>(),
     limits,
     health: undefined,

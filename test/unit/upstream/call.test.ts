@@ -879,9 +879,25 @@ describe('a model named by the caller', () => {
 })
 
 describe('a call without a format', () => {
+  it('is a defect, and nobody is called', async () => {
+    const odd = makeTier('odd', [makeDeployment('o/m', {}, { format: 'esperanto' })])
+    const stage = createCallStage({ plan: makePlan([odd]) })
+    expect(await stage.over()).toMatchObject({ error: { code: 'internal' } })
+    expect(stage.gate).toEqual([])
+    expect(stage.attempts).toEqual([])
+  })
+})
+
+describe('a call that cannot be made', () => {
   it('is a defect that keeps nothing: no slot, no probe, no timer', async () => {
     const world = createWorld()
-    const odd = makeTier('odd', [makeDeployment('o/m', {}, { format: 'esperanto' })])
+    const headers = Object.defineProperty({}, 'x', {
+      enumerable: true,
+      get: () => {
+        throw new Error('a defect')
+      },
+    })
+    const odd = makeTier('odd', [makeDeployment('o/m', {}, { headers })])
     const stage = createCallStage({ plan: makePlan([odd]), world })
     expect(await stage.over()).toMatchObject({ error: { code: 'internal' } })
     expect(stage.gate).toEqual([{ enter: 'o/m' }, { leave: 'o/m', usage: undefined }])

@@ -5,6 +5,7 @@ import { splice } from '../../../src/bytes/splice.ts'
 import { openai } from '../../../src/formats/openai.ts'
 import type { Candidate, ModelRequest } from '../../../src/types.ts'
 import { createExchange } from '../../../src/upstream/exchange.ts'
+import { nativeWire } from '../../../src/upstream/wire.ts'
 import { toEdits } from '../../support/edits.ts'
 import { makeDeployment, makeRequest, makeTier } from './stage.ts'
 
@@ -44,10 +45,11 @@ function exchangeOf(
     traceHeaders,
     candidate,
     request,
-    format: openai.provider,
+    wire: nativeWire(openai.provider, openai.provider),
     key: key === undefined ? undefined : { reference: 'env:KEY', value: key },
     maxOutputTokens: undefined,
     userAgent: 'sluice/1.2.3',
+    nowMs: 0,
   })
 }
 

@@ -36,6 +36,7 @@ import type { Exchange, Kind, Receiver } from '../../../src/upstream/kind.ts'
 import { createPace, type Pace } from '../../../src/upstream/pace.ts'
 import { createRetryBudget, type RetryBudget } from '../../../src/upstream/retry-budget.ts'
 import { type Resume, runAttempt } from '../../../src/upstream/run.ts'
+import { nativeWire } from '../../../src/upstream/wire.ts'
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts'
 
 // --- values ------------------------------------------------------------------------------------------------
@@ -46,6 +47,8 @@ export function makeProvider(name: string, over: Partial<Provider> = {}): Provid
   return {
     name,
     format: 'openai',
+    alsoSpeaks: new Set(),
+    options: {},
     kind: 'http',
     tracedAs: 'openai',
     baseUrl: `http://${name}.invalid/v1`,
@@ -378,17 +381,19 @@ export function createRun(options: RunOptions = {}): RunStage {
   const commits: number[] = []
   const format = (options.format ?? openai).provider
   if (format === undefined) throw new Error('no such provider')
+  const wire = nativeWire(format, format)
   const result = runAttempt({
     kind,
     exchange: createExchange({
       candidate: { tier, deployment, callee: deployment.name, barred: undefined, doubt: undefined },
       request,
-      format,
+      wire,
       key: undefined,
       maxOutputTokens: undefined,
       userAgent: 'sluice/test',
+      nowMs: 0,
     }),
-    format,
+    wire,
     plan,
     firstTokenMs: tier.firstTokenMs,
     last: options.last ?? false,

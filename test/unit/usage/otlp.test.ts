@@ -40,6 +40,7 @@ function request({ traces }: ReturnType<typeof createOtlp>): void {
     address: '10.1.2.3',
     traceparent: undefined,
     tracestate: undefined,
+    forwarded: [],
     body: { read: () => Promise.reject(new Error('read')), release: () => {}, stop: () => {} },
   }
   traces?.record(arrival, { attempts: [], trace: traces.begin(arrival), status: 401 }, 1)

@@ -80,6 +80,7 @@ function makeArrival(): Arrival {
     address: '10.1.2.3',
     traceparent: undefined,
     tracestate: undefined,
+    forwarded: [],
     body: { read: () => Promise.reject(new Error('read')), release: () => {}, stop: () => {} },
   }
 }

@@ -123,6 +123,7 @@ function makeArrival(over: Partial<Arrival> = {}): Arrival {
     address: '10.1.2.3',
     traceparent: `00-${TRACE}-${SPAN}-01`,
     tracestate: 'a=1',
+    forwarded: [],
     body: { read: () => Promise.reject(new Error('read')), release: () => {}, stop: () => {} },
     ...over,
   }

@@ -114,6 +114,7 @@ function toExchange({
     letGo: () => {},
     spans: new Map(),
     restrictedFields: [],
+    forwarded: [],
     ...asked.request,
   }
   return {
@@ -150,6 +151,8 @@ function toDeployment(
     baseUrl: '',
     keys: [],
     headers: {},
+    alsoSpeaks: new Set(),
+    options: {},
     allowFields: new Set(),
     limits: NONE,
     health: undefined,

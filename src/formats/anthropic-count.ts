@@ -1,0 +1,60 @@
+// How many tokens a Messages request has (`POST /messages/count_tokens`): the caller's bytes for a provider that counts
+// them itself, else an estimate. Nothing is written for it, so it takes no tokens of anybody. Pure.
+
+import { parseObject } from '../bytes/json-value.ts'
+import { IMAGE_TOKENS } from '../config/limits.ts'
+import type { ModelRequest, Usage } from '../types.ts'
+import { anthropic } from './anthropic.ts'
+import { createEdits } from './edits.ts'
+import { count, NOTHING, noAnswer } from './facts.ts'
+import type { ClientSide, Format, ProviderSide, WholeFacts } from './format.ts'
+
+export const anthropicCount: Format & { readonly client: ClientSide; readonly provider: ProviderSide } = {
+  name: 'anthropic-count',
+  client: {
+    ...anthropic.client,
+    estimate: (request) => ({ input_tokens: estimate(request) }),
+  },
+  provider: {
+    ...anthropic.provider,
+    path: () => '/messages/count_tokens',
+    edits(request, { model }) {
+      const edits = createEdits(request)
+      if (model !== request.model) edits.set('model', JSON.stringify(model))
+      return edits.list
+    },
+    chat: undefined,
+    resume: undefined,
+    watch: () => ({
+      look: () => NOTHING,
+      finished: false,
+      finishedChoices: 0,
+      usage: undefined,
+      countedTokens: 0,
+    }),
+    whole: readCount,
+  },
+}
+
+/** About four bytes to a token, tools and all; what the form of it takes is in these bytes as well. */
+function estimate({ textBytes, images }: ModelRequest): number {
+  return Math.max(1, Math.ceil(textBytes / 4) + images * IMAGE_TOKENS)
+}
+
+/** To count is free. */
+const NO_USAGE: Usage = {
+  inputTokens: 0,
+  cachedTokens: 0,
+  cacheWriteTokens: 0,
+  audioInputTokens: 0,
+  outputTokens: 0,
+  reasoningTokens: 0,
+  audioOutputTokens: 0,
+  source: 'provider',
+}
+
+function readCount(_: unknown, body: Buffer): WholeFacts {
+  const told = count(parseObject(body.toString('utf8'))?.input_tokens)
+  if (told === undefined) return noAnswer(body.length === 0 ? 'empty' : 'malformed')
+  return { usage: NO_USAGE, countedTokens: 0, failure: undefined, error: undefined }
+}

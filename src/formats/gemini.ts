@@ -1,0 +1,76 @@
+// Gemini's wire format on the provider's side: generateContent and streamGenerateContent, at the Gemini API and at Vertex
+// AI, which differ in path and credential. No caller speaks it, so that its bytes are never passed.
+// Source: the Gemini API reference, the Vertex AI reference for publisher models.
+
+import type { Operation } from '../types.ts'
+import type { Asked, Format, ProviderSide } from './format.ts'
+import { faultOfGemini, inBandOfGemini } from './gemini-faults.ts'
+import { eventsOfGemini, readGemini, watchGemini, wholeGemini } from './gemini-read.ts'
+import { type Service, writeGemini } from './gemini-write.ts'
+import { toSegment } from './segment.ts'
+
+export const gemini: Format & { readonly provider: ProviderSide } = {
+  name: 'gemini',
+  provider: createProvider({
+    service: { origin: 'gemini', callIds: true },
+    path: ({ model }) => `/${toModelPath(model)}`,
+    credential: (key) => ['x-goog-api-key', key],
+  }),
+}
+
+/**
+ * The base URL ends before `/projects`; `options` name the project and the region. The key is an OAuth access token, or
+ * an API key of Vertex's express mode, which belongs to a project already.
+ */
+export const vertex: Format & { readonly provider: ProviderSide } = {
+  name: 'vertex',
+  provider: createProvider({
+    service: { origin: 'vertex', callIds: false },
+    path: ({ model, options: { project, region = 'global' } }) => {
+      const inside = `publishers/google/models/${toSegment(model)}`
+      return project === undefined
+        ? `/${inside}`
+        : `/projects/${toSegment(project)}/locations/${toSegment(region)}/${inside}`
+    },
+    credential: (key) => (API_KEY.test(key) ? ['x-goog-api-key', key] : ['authorization', `Bearer ${key}`]),
+  }),
+}
+
+const API_KEY = /^(?:AIza|AQ\.)/
+
+interface Parts {
+  readonly service: Service
+  readonly path: (asked: Asked) => string
+  readonly credential: ProviderSide['credential']
+}
+
+function createProvider({ service, path, credential }: Parts): ProviderSide {
+  const { origin } = service
+  return {
+    path: (operation, asked) => `${path(asked)}:${methodOf(operation, asked.stream)}`,
+    credential,
+    edits: () => [],
+    chat: {
+      write: (request, asked) => writeGemini(request, asked, service),
+      read: (body, written) => readGemini(body, written, origin),
+      events: (written) => eventsOfGemini(written, origin),
+    },
+    watch: watchGemini,
+    whole: wholeGemini,
+    // Nothing is said of what is left; only an answer that comes too late tells when to ask again.
+    quota: () => undefined,
+    fault: faultOfGemini,
+    inBand: inBandOfGemini,
+  }
+}
+
+function methodOf(operation: Operation, stream: boolean): string {
+  if (operation === 'embeddings') return 'batchEmbedContents'
+  return stream ? 'streamGenerateContent?alt=sse' : 'generateContent'
+}
+
+/** `tunedModels/…` is a name of its own; everything else is a model, whatever a caller puts into it. */
+function toModelPath(model: string): string {
+  const [, kind = 'models', name = model] = /^(models|tunedModels)\/([^/]+)$/.exec(model) ?? []
+  return `${kind}/${toSegment(name)}`
+}

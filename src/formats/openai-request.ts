@@ -1,0 +1,673 @@
+// A request in OpenAI's chat, read into canonical form (a caller's) and written from it (to a provider). Pure. What is
+// written is what most compatible servers take; what only some do is told by the provider's quirks.
+// Source: OpenAI API reference, and what compatible servers are known to refuse.
+
+import { isObject } from '../bytes/json-value.ts'
+import { GatewayError } from '../errors.ts'
+import type {
+  CacheMark,
+  CallPart,
+  ChatRequest,
+  Message,
+  Part,
+  Reasoning,
+  ResponseFormat,
+  Source,
+  ThinkingPart,
+  Tool,
+  ToolChoice,
+} from './canonical.ts'
+import type { Asked, ReadRequest, WrittenRequest } from './format.ts'
+import { ownDetails, readCallSeal, readThoughts, writeCallSeal } from './openai-reasoning.ts'
+import type { Quirk } from './quirks.ts'
+import {
+  CUSTOM_PARAMETERS,
+  createWireNames,
+  describeCustom,
+  type WireNames,
+  wrapCustom,
+} from './tool-names.ts'
+
+type Members = Readonly<Record<string, unknown>>
+
+// --- reading ---------------------------------------------------------------------------------------------------
+
+/** Members that canonical form has a place for; the others are `extra`. */
+const KNOWN: ReadonlySet<string> = new Set([
+  'model',
+  'messages',
+  'tools',
+  'functions',
+  'tool_choice',
+  'function_call',
+  'parallel_tool_calls',
+  'max_completion_tokens',
+  'max_tokens',
+  'temperature',
+  'top_p',
+  'top_k',
+  'stop',
+  'n',
+  'seed',
+  'presence_penalty',
+  'frequency_penalty',
+  'response_format',
+  'reasoning_effort',
+  'reasoning',
+  'thinking',
+  'verbosity',
+  'user',
+  'safety_identifier',
+  'prompt_cache_key',
+  'service_tier',
+  'metadata',
+  'stream',
+  'stream_options',
+])
+
+/** @throws GatewayError invalid_request */
+export function readChatRequest(sent: Members): ReadRequest {
+  const { messages } = sent
+  if (!Array.isArray(messages) || messages.length === 0) throw wrong('messages', 'a list of messages')
+  refuseSound(sent)
+  const tools = readTools(sent)
+  const choice = readToolChoice(sent)
+  const extra: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(sent))
+    if (!KNOWN.has(name) && value !== null) extra[name] = value
+  const options = sent.stream_options
+  return {
+    request: {
+      messages: readMessages(messages),
+      tools: choice.allowed === undefined ? tools : tools.filter(({ name }) => choice.allowed?.has(name)),
+      toolChoice: choice.choice,
+      parallelToolCalls: flag(sent.parallel_tool_calls, 'parallel_tool_calls'),
+      maxOutputTokens: least(
+        number(sent.max_completion_tokens, 'max_completion_tokens'),
+        number(sent.max_tokens, 'max_tokens'),
+      ),
+      temperature: number(sent.temperature, 'temperature'),
+      topP: number(sent.top_p, 'top_p'),
+      topK: number(sent.top_k, 'top_k'),
+      stop: readStop(sent.stop),
+      choices: number(sent.n, 'n') ?? 1,
+      seed: number(sent.seed, 'seed'),
+      presencePenalty: number(sent.presence_penalty, 'presence_penalty'),
+      frequencyPenalty: number(sent.frequency_penalty, 'frequency_penalty'),
+      responseFormat: readResponseFormat(sent.response_format),
+      reasoning: readReasoning(sent),
+      verbosity: text(sent.verbosity, 'verbosity'),
+      user: text(sent.user, 'user') ?? text(sent.safety_identifier, 'safety_identifier'),
+      cacheKey: text(sent.prompt_cache_key, 'prompt_cache_key'),
+      serviceTier: text(sent.service_tier, 'service_tier'),
+      metadata: readMetadata(sent.metadata),
+      stream: sent.stream === true,
+      includeUsage: isObject(options) && options.include_usage === true,
+      extra,
+    },
+    dropped: [],
+  }
+}
+
+/** An answer in sound cannot be had of text. */
+function refuseSound({ modalities, audio }: Members): void {
+  if (Array.isArray(modalities) && modalities.some((one) => one !== 'text'))
+    throw cannot('modalities', 'an answer in anything but text')
+  if (isObject(audio)) throw cannot('audio', 'an answer in sound')
+}
+
+function readMessages(list: readonly unknown[]): Message[] {
+  /** Ids given to calls of the legacy kind, which have none, by the name of the function. */
+  const legacy = new Map<string, string>()
+  return list.map((message, index) => {
+    const at = `messages[${index}]`
+    if (!isObject(message)) throw wrong(at, 'an object')
+    switch (message.role) {
+      case 'system':
+      case 'developer':
+        return { role: message.role, content: readContent(message.content, at) }
+      case 'user':
+        return {
+          role: 'user',
+          content: readContent(message.content, at),
+          name: text(message.name, `${at}.name`),
+        }
+      case 'assistant':
+        return { role: 'assistant', content: readAssistant(message, at, legacy) }
+      case 'tool':
+        return {
+          role: 'tool',
+          callId: required(message.tool_call_id, `${at}.tool_call_id`),
+          content: readContent(message.content, at),
+          isError: false,
+          cache: readCache(message),
+        }
+      case 'function':
+        return {
+          role: 'tool',
+          callId: legacy.get(required(message.name, `${at}.name`)) ?? `call_${String(message.name)}`,
+          content: readContent(message.content, at),
+          isError: false,
+          cache: undefined,
+        }
+      default:
+        throw wrong(`${at}.role`, 'one of system, developer, user, assistant, tool')
+    }
+  })
+}
+
+function readAssistant(message: Members, at: string, legacy: Map<string, string>): Part[] {
+  if (isObject(message.audio)) throw cannot(`${at}.audio`, 'sound that was said before')
+  const parts: Part[] = [...readThoughts(message), ...readContent(message.content, at)]
+  const refusal = text(message.refusal, `${at}.refusal`)
+  if (refusal !== undefined && refusal !== '') parts.push({ type: 'refusal', text: refusal })
+  const calls = message.tool_calls ?? []
+  if (!Array.isArray(calls)) throw wrong(`${at}.tool_calls`, 'a list')
+  for (const [index, call] of calls.entries()) parts.push(readCall(call, `${at}.tool_calls[${index}]`))
+  const { function_call: old } = message
+  if (isObject(old)) {
+    const name = required(old.name, `${at}.function_call.name`)
+    const id = `call_${legacy.size}_${name}`
+    legacy.set(name, id)
+    parts.push(toCall('function', id, name, argumentsText(old.arguments)))
+  }
+  return parts
+}
+
+function readCall(call: unknown, at: string): CallPart {
+  if (!isObject(call)) throw wrong(at, 'an object')
+  const id = required(call.id, `${at}.id`)
+  const sealed = readCallSeal(call)
+  if (isObject(call.custom)) {
+    const { name, input } = call.custom
+    return { ...toCall('custom', id, required(name, `${at}.custom.name`), argumentsText(input)), sealed }
+  }
+  if (!isObject(call.function)) throw wrong(`${at}.function`, 'an object')
+  const { name, arguments: args } = call.function
+  return { ...toCall('function', id, required(name, `${at}.function.name`), argumentsText(args)), sealed }
+}
+
+function toCall(kind: CallPart['kind'], id: string, name: string, args: string): CallPart {
+  return { type: 'call', kind, id, name, namespace: undefined, arguments: args, sealed: undefined }
+}
+
+/** JSON as text. Some (Ollama) have the object itself. */
+export function argumentsText(args: unknown): string {
+  if (typeof args === 'string') return args
+  return args === undefined || args === null ? '' : JSON.stringify(args)
+}
+
+/** Text or parts; null and nothing at all are no parts. */
+function readContent(content: unknown, message: string): Part[] {
+  const at = `${message}.content`
+  if (content === null || content === undefined || content === '') return []
+  if (typeof content === 'string') return [{ type: 'text', text: content }]
+  if (!Array.isArray(content)) throw wrong(at, 'text or a list of parts')
+  return content.flatMap((part, index) => readPart(part, `${at}[${index}]`))
+}
+
+function readPart(part: unknown, at: string): Part[] {
+  if (typeof part === 'string') return [{ type: 'text', text: part }]
+  if (!isObject(part)) throw wrong(at, 'an object')
+  const cache = readCache(part)
+  switch (part.type) {
+    case 'text':
+      return [{ type: 'text', text: required(part.text, `${at}.text`, true), ...(cache && { cache }) }]
+    case 'refusal':
+      return [{ type: 'refusal', text: required(part.refusal, `${at}.refusal`, true) }]
+    case 'image_url': {
+      const inner = isObject(part.image_url) ? part.image_url : { url: part.image_url }
+      const source = toSource(required(inner.url, `${at}.image_url.url`))
+      const detail = text(inner.detail, `${at}.image_url.detail`)
+      return [{ type: 'image', source, detail, ...(cache && { cache }) }]
+    }
+    case 'input_audio': {
+      const inner = isObject(part.input_audio) ? part.input_audio : {}
+      const base64 = required(inner.data, `${at}.input_audio.data`)
+      return [{ type: 'audio', base64, format: text(inner.format, `${at}.input_audio.format`) ?? 'wav' }]
+    }
+    case 'file': {
+      const inner = isObject(part.file) ? part.file : {}
+      const name = text(inner.filename, `${at}.file.filename`)
+      const source: Source =
+        typeof inner.file_id === 'string'
+          ? { kind: 'file', id: inner.file_id }
+          : toSource(required(inner.file_data, `${at}.file.file_data`), 'application/pdf')
+      return [{ type: 'file', source, name, ...(cache && { cache }) }]
+    }
+    // Mistral's, which its callers hand back.
+    case 'thinking': {
+      const inner = Array.isArray(part.thinking) ? part.thinking : [{ text: part.thinking }]
+      const said = inner
+        .map((one) => (isObject(one) && typeof one.text === 'string' ? one.text : ''))
+        .join('')
+      return said === '' ? [] : [{ type: 'thinking', text: said, sealed: undefined, isRedacted: false }]
+    }
+    default:
+      throw wrong(`${at}.type`, 'one of text, image_url, input_audio, file, refusal')
+  }
+}
+
+const DATA_URL = /^data:([^;,]*)(?:;[^;,]*)*;base64,/i
+
+/** A data URL's own bytes, else where they are. `bare`: what base64 without a data URL is taken for. */
+function toSource(url: string, bare?: string): Source {
+  const head = DATA_URL.exec(url)
+  if (head !== null)
+    return {
+      kind: 'base64',
+      mediaType: (head[1] || 'application/octet-stream').toLowerCase(),
+      base64: url.slice(head[0].length),
+    }
+  if (bare !== undefined && !/^[a-z]+:/i.test(url)) return { kind: 'base64', mediaType: bare, base64: url }
+  return { kind: 'url', url, mediaType: undefined }
+}
+
+/** `cache_control`, as callers of several vendors write it into parts and tools. */
+function readCache({ cache_control: mark }: Members): CacheMark | undefined {
+  if (!isObject(mark)) return undefined
+  return { ttl: typeof mark.ttl === 'string' ? mark.ttl : undefined }
+}
+
+// --- tools ---
+
+function readTools({ tools, functions }: Members): Tool[] {
+  const read: Tool[] = []
+  if (tools !== undefined && tools !== null) {
+    if (!Array.isArray(tools)) throw wrong('tools', 'a list')
+    for (const [index, tool] of tools.entries()) read.push(readTool(tool, `tools[${index}]`))
+  }
+  if (Array.isArray(functions)) {
+    for (const [index, one] of functions.entries())
+      read.push(readFunction(one, `functions[${index}]`, undefined))
+  }
+  return read
+}
+
+function readTool(tool: unknown, at: string): Tool {
+  if (!isObject(tool)) throw wrong(at, 'an object')
+  if (tool.type === 'function' || (tool.type === undefined && isObject(tool.function)))
+    return readFunction(tool.function, `${at}.function`, readCache(tool))
+  if (tool.type !== 'custom' || !isObject(tool.custom)) throw cannot(`${at}.type`, 'a tool of this type')
+  const { name, description, format } = tool.custom
+  return {
+    kind: 'custom',
+    name: required(name, `${at}.custom.name`),
+    namespace: undefined,
+    description: text(description, `${at}.custom.description`),
+    parameters: undefined,
+    strict: undefined,
+    grammar: format,
+    cache: readCache(tool),
+  }
+}
+
+function readFunction(one: unknown, at: string, cache: CacheMark | undefined): Tool {
+  if (!isObject(one)) throw wrong(at, 'an object')
+  return {
+    kind: 'function',
+    name: required(one.name, `${at}.name`),
+    namespace: undefined,
+    description: text(one.description, `${at}.description`),
+    parameters: one.parameters ?? undefined,
+    strict: flag(one.strict, `${at}.strict`),
+    grammar: undefined,
+    cache,
+  }
+}
+
+interface ReadChoice {
+  readonly choice: ToolChoice | undefined
+  /** The only tools that may be called. */
+  readonly allowed?: ReadonlySet<string> | undefined
+}
+
+function readToolChoice({ tool_choice: current, function_call: old }: Members): ReadChoice {
+  const choice = current ?? old
+  if (choice === undefined || choice === null) return { choice: undefined }
+  if (choice === 'auto' || choice === 'none' || choice === 'required') return { choice: { type: choice } }
+  if (choice === 'any') return { choice: { type: 'required' } }
+  const at = current === undefined ? 'function_call' : 'tool_choice'
+  if (!isObject(choice)) throw wrong(at, 'auto, none, required or an object')
+  if (isObject(choice.allowed_tools)) {
+    const { mode, tools } = choice.allowed_tools
+    const names = (Array.isArray(tools) ? tools : []).map(nameOf).filter((name) => name !== undefined)
+    return { choice: { type: mode === 'required' ? 'required' : 'auto' }, allowed: new Set(names) }
+  }
+  const name = nameOf(choice)
+  if (name === undefined) throw wrong(at, 'auto, none, required or an object that names a tool')
+  return { choice: { type: 'tool', name } }
+}
+
+function nameOf(one: unknown): string | undefined {
+  if (!isObject(one)) return undefined
+  const inner = isObject(one.function) ? one.function : isObject(one.custom) ? one.custom : one
+  return typeof inner.name === 'string' ? inner.name : undefined
+}
+
+// --- the rest ---
+
+function readStop(stop: unknown): string[] {
+  if (stop === undefined || stop === null) return []
+  const list = Array.isArray(stop) ? stop : [stop]
+  return list.map((one) => required(one, 'stop'))
+}
+
+function readResponseFormat(format: unknown): ResponseFormat {
+  if (format === undefined || format === null) return { type: 'text' }
+  if (!isObject(format)) throw wrong('response_format', 'an object')
+  switch (format.type) {
+    case 'text':
+      return { type: 'text' }
+    case 'json_object':
+      return { type: 'json_object' }
+    case 'json_schema': {
+      const inner = format.json_schema
+      if (!isObject(inner)) throw wrong('response_format.json_schema', 'an object')
+      return {
+        type: 'json_schema',
+        name: text(inner.name, 'response_format.json_schema.name') ?? 'answer',
+        description: text(inner.description, 'response_format.json_schema.description'),
+        schema: inner.schema ?? {},
+        strict: flag(inner.strict, 'response_format.json_schema.strict'),
+      }
+    }
+    default:
+      throw wrong('response_format.type', 'one of text, json_object, json_schema')
+  }
+}
+
+/** OpenAI's effort, OpenRouter's object, and the switch that Anthropic's and others' models have beside chat. */
+function readReasoning({ reasoning_effort, reasoning, thinking }: Members): Reasoning | undefined {
+  const effort = text(reasoning_effort, 'reasoning_effort')
+  const inner = isObject(reasoning) ? reasoning : {}
+  const found: Reasoning = {
+    effort: effort ?? text(inner.effort, 'reasoning.effort'),
+    budgetTokens: number(inner.max_tokens, 'reasoning.max_tokens'),
+    summary: text(inner.summary, 'reasoning.summary'),
+  }
+  if (isObject(thinking)) {
+    const budgetTokens = number(thinking.budget_tokens, 'thinking.budget_tokens') ?? found.budgetTokens
+    if (thinking.type === 'disabled') return { ...found, effort: found.effort ?? 'none' }
+    if (budgetTokens !== undefined) return { ...found, budgetTokens }
+    return { ...found, effort: found.effort ?? 'medium' }
+  }
+  if (found.effort === undefined && found.budgetTokens === undefined && found.summary === undefined) {
+    if (inner.enabled === true) return { ...found, effort: 'medium' }
+    return inner.enabled === false ? { ...found, effort: 'none' } : undefined
+  }
+  return found
+}
+
+function readMetadata(metadata: unknown): Readonly<Record<string, string>> | undefined {
+  if (!isObject(metadata)) return undefined
+  const texts = Object.entries(metadata).filter(
+    (entry): entry is [string, string] => typeof entry[1] === 'string',
+  )
+  return Object.fromEntries(texts)
+}
+
+function text(value: unknown, at: string): string | undefined {
+  if (value === undefined || value === null) return undefined
+  if (typeof value !== 'string') throw wrong(at, 'text')
+  return value
+}
+
+function required(value: unknown, at: string, mayBeEmpty = false): string {
+  if (typeof value !== 'string' || (value === '' && !mayBeEmpty)) throw wrong(at, 'text')
+  return value
+}
+
+function number(value: unknown, at: string): number | undefined {
+  if (value === undefined || value === null) return undefined
+  if (typeof value !== 'number') throw wrong(at, 'a number')
+  return value
+}
+
+function flag(value: unknown, at: string): boolean | undefined {
+  if (value === undefined || value === null) return undefined
+  if (typeof value !== 'boolean') throw wrong(at, 'true or false')
+  return value
+}
+
+function least(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b)
+}
+
+function wrong(param: string, wanted: string): GatewayError {
+  return new GatewayError('invalid_request', `The field "${param}" must be ${wanted}.`, { param })
+}
+
+function cannot(param: string, what: string): GatewayError {
+  return new GatewayError(
+    'invalid_request',
+    `The field "${param}" asks for ${what}, which no provider of this model can be asked for.`,
+    { param },
+  )
+}
+
+// --- writing ---------------------------------------------------------------------------------------------------
+
+/** OpenAI's bound for the name of a tool. */
+const LONGEST_NAME = 64
+
+/** @throws GatewayError invalid_request */
+export function writeChatRequest(request: ChatRequest, asked: Asked): WrittenRequest {
+  const quirks: ReadonlySet<Quirk | string> = new Set(asked.options.quirks?.split(' '))
+  const wireNames = createWireNames(LONGEST_NAME)
+  const dropped: string[] = []
+  const isFull = quirks.has('all-fields')
+  const cap = least(request.maxOutputTokens, asked.maxOutputTokens)
+  const tools = request.tools.map((tool) => writeTool(tool, wireNames))
+  const body: Record<string, unknown> = {
+    ...request.extra,
+    model: asked.model,
+    messages: writeMessages(request.messages, wireNames, !quirks.has('no-reasoning-content')),
+  }
+  const set = (name: string, value: unknown): void => {
+    if (value !== undefined) body[name] = value
+  }
+  const setWhereKnown = (name: string, value: unknown, isKnown: boolean): void => {
+    if (value === undefined) return
+    if (isKnown) body[name] = value
+    else dropped.push(name)
+  }
+  if (tools.length > 0) {
+    set('tools', tools)
+    set('tool_choice', request.toolChoice && writeToolChoice(request.toolChoice, wireNames))
+    set('parallel_tool_calls', request.parallelToolCalls)
+  }
+  set(quirks.has('max-completion-tokens') ? 'max_completion_tokens' : 'max_tokens', cap)
+  set('temperature', request.temperature)
+  set('top_p', request.topP)
+  if (request.stop.length > 0) set('stop', request.stop)
+  if (request.choices > 1) set('n', request.choices)
+  set('seed', request.seed)
+  set('presence_penalty', request.presencePenalty)
+  set('frequency_penalty', request.frequencyPenalty)
+  if (request.responseFormat.type !== 'text')
+    set('response_format', writeResponseFormat(request.responseFormat))
+  set('reasoning_effort', writeEffort(request.reasoning, isFull))
+  set('user', request.user)
+  setWhereKnown('top_k', request.topK, false)
+  setWhereKnown('verbosity', request.verbosity, isFull)
+  setWhereKnown('service_tier', request.serviceTier, isFull)
+  // Without `store` OpenAI refuses it, and nothing is stored for a caller here.
+  setWhereKnown('metadata', request.metadata, false)
+  // Only a hint: nobody misses it.
+  if (isFull) set('prompt_cache_key', request.cacheKey)
+  if (request.stream) {
+    set('stream', true)
+    set('stream_options', { include_usage: true })
+  }
+  return { body, headers: [], dropped, names: wireNames.names }
+}
+
+/** Which effort a budget comes to (wire §5), in the words that a server knows. */
+function writeEffort(reasoning: Reasoning | undefined, isFull: boolean): string | undefined {
+  if (reasoning === undefined) return undefined
+  const { budgetTokens } = reasoning
+  const effort =
+    reasoning.effort ??
+    (budgetTokens === undefined
+      ? undefined
+      : budgetTokens <= 2048
+        ? 'low'
+        : budgetTokens <= 8192
+          ? 'medium'
+          : 'high')
+  if (effort === undefined || isFull) return effort
+  return (
+    { none: undefined, minimal: 'low', low: 'low', medium: 'medium' }[effort] ??
+    (effort === 'none' ? undefined : 'high')
+  )
+}
+
+function writeResponseFormat(format: Exclude<ResponseFormat, { type: 'text' }>): unknown {
+  if (format.type === 'json_object') return { type: 'json_object' }
+  const { name, description, schema, strict } = format
+  return {
+    type: 'json_schema',
+    json_schema: {
+      name,
+      ...(description !== undefined && { description }),
+      schema,
+      ...(strict !== undefined && { strict }),
+    },
+  }
+}
+
+function writeTool(tool: Tool, names: WireNames): unknown {
+  const isCustom = tool.kind === 'custom'
+  const description = isCustom ? describeCustom(tool) : tool.description
+  const parameters = isCustom ? CUSTOM_PARAMETERS : tool.parameters
+  return {
+    type: 'function',
+    function: {
+      name: names.toWire(tool),
+      ...(description !== undefined && { description }),
+      ...(parameters !== undefined && { parameters }),
+      ...(tool.strict !== undefined && !isCustom && { strict: tool.strict }),
+    },
+  }
+}
+
+function writeToolChoice(choice: ToolChoice, names: WireNames): unknown {
+  if (choice.type !== 'tool') return choice.type
+  const name = names.toWire({ name: choice.name, namespace: choice.namespace, kind: 'function' })
+  return { type: 'function', function: { name } }
+}
+
+function writeMessages(messages: readonly Message[], names: WireNames, hasReasoning: boolean): unknown[] {
+  const written: unknown[] = []
+  /** Pictures that tools gave: a result is text, and nothing may stand between the results of one turn. */
+  let pictures: unknown[] = []
+  let leading: string[] | undefined = []
+  function flush(): void {
+    // Many templates take one system message, and that in front.
+    if (leading !== undefined && leading.length > 0)
+      written.push({ role: 'system', content: leading.join('\n\n') })
+    leading = undefined
+    if (pictures.length > 0) written.push({ role: 'user', content: pictures })
+    pictures = []
+  }
+  for (const [index, message] of messages.entries()) {
+    const at = `messages[${index}]`
+    if ((message.role === 'system' || message.role === 'developer') && leading !== undefined) {
+      leading.push(joinText(message.content))
+      continue
+    }
+    if (message.role === 'tool') {
+      if (leading !== undefined) flush()
+      const shown = message.content.filter((part) => part.type === 'image' || part.type === 'file')
+      const content = joinText(message.content)
+      const note = shown.length === 0 ? '' : `${content === '' ? '' : '\n'}${PICTURE_NOTE}`
+      written.push({
+        role: 'tool',
+        tool_call_id: message.callId,
+        content: `${message.isError ? ERROR_NOTE : ''}${content}${note}`,
+      })
+      pictures.push(...shown.map((part) => writePart(part, at)))
+      continue
+    }
+    flush()
+    if (message.role === 'assistant') written.push(writeAssistant(message.content, names, hasReasoning))
+    else if (message.role === 'user') {
+      const { name } = message
+      written.push({
+        role: 'user',
+        content: writeContent(message.content, at),
+        ...(name !== undefined && { name }),
+      })
+    } else written.push({ role: 'system', content: joinText(message.content) })
+  }
+  flush()
+  return written
+}
+
+const PICTURE_NOTE = '[what this tool has shown follows in the next message]'
+const ERROR_NOTE = 'Error: '
+
+/** Text alone is a string: some servers read no other. */
+function writeContent(parts: readonly Part[], at: string): unknown {
+  const [only] = parts
+  if (parts.length === 0) return ''
+  if (parts.length === 1 && only?.type === 'text') return only.text
+  return parts.map((part) => writePart(part, at))
+}
+
+function writePart(part: Part, at: string): unknown {
+  switch (part.type) {
+    case 'text':
+    case 'refusal':
+    case 'thinking':
+      return { type: 'text', text: part.text }
+    case 'image': {
+      const { source, detail } = part
+      if (source.kind === 'file') throw cannot(at, 'an image that is kept in an account')
+      return { type: 'image_url', image_url: { url: toUrl(source), ...(detail !== undefined && { detail }) } }
+    }
+    case 'file': {
+      const { source, name } = part
+      if (source.kind === 'url') throw cannot(at, 'a file by its address')
+      if (source.kind === 'file') return { type: 'file', file: { file_id: source.id } }
+      return { type: 'file', file: { filename: name ?? 'file.pdf', file_data: toUrl(source) } }
+    }
+    case 'audio':
+      return { type: 'input_audio', input_audio: { data: part.base64, format: part.format } }
+    case 'call':
+      throw cannot(at, 'a call of a tool by a user')
+  }
+}
+
+function toUrl(source: Exclude<Source, { kind: 'file' }>): string {
+  return source.kind === 'url' ? source.url : `data:${source.mediaType};base64,${source.base64}`
+}
+
+function writeAssistant(content: readonly Part[], names: WireNames, hasReasoning: boolean): unknown {
+  const thoughts = content.filter((part): part is ThinkingPart => part.type === 'thinking')
+  const said = joinText(content)
+  const refusal = content.flatMap((part) => (part.type === 'refusal' ? part.text : [])).join('')
+  const calls = content.flatMap((part) => (part.type === 'call' ? writeCall(part, names) : []))
+  const thought = thoughts.map((part) => part.text).join('')
+  const details = ownDetails(thoughts)
+  return {
+    role: 'assistant',
+    content: said === '' && (calls.length > 0 || refusal !== '') ? null : said,
+    ...(refusal !== '' && { refusal }),
+    ...(hasReasoning && thought !== '' && { reasoning_content: thought }),
+    ...(details.length > 0 && { reasoning_details: details }),
+    ...(calls.length > 0 && { tool_calls: calls }),
+  }
+}
+
+function writeCall(call: CallPart, names: WireNames): unknown {
+  const name = names.toWire(call)
+  const args = call.kind === 'custom' ? JSON.stringify(wrapCustom(call.arguments)) : call.arguments || '{}'
+  const own = call.sealed?.origin === 'openai' ? writeCallSeal(call.sealed) : {}
+  return { id: call.id, type: 'function', function: { name, arguments: args }, ...own }
+}
+
+function joinText(parts: readonly Part[]): string {
+  return parts.flatMap((part) => (part.type === 'text' ? part.text : [])).join('\n\n')
+}

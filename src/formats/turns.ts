@@ -1,0 +1,130 @@
+// A conversation as providers take it that know two roles and nothing else: instructions in front, user and assistant in
+// turn, the results of all calls of a turn in the one behind it, in the order of the calls. Shared by the writers of such
+// formats; knows the canonical request and no wire.
+
+import type { CacheMark, CallPart, Message, Part } from './canonical.ts'
+
+export interface Conversation {
+  /** What system and developer say before anybody else does. */
+  readonly system: readonly Part[]
+  /** May begin and end with either role; never two of one role in a row, nor one with nothing in it. */
+  readonly turns: readonly Turn[]
+}
+
+export type Turn = UserTurn | AssistantTurn
+
+export interface UserTurn {
+  readonly role: 'user'
+  /** One for each call of the turn before. */
+  readonly results: readonly CallResult[]
+  readonly content: readonly Part[]
+}
+
+export interface AssistantTurn {
+  readonly role: 'assistant'
+  readonly content: readonly Part[]
+}
+
+export interface CallResult {
+  /** The call itself, as it stands in the turn before. */
+  readonly call: CallPart
+  readonly content: readonly Part[]
+  readonly isError: boolean
+  readonly cache: CacheMark | undefined
+}
+
+/** What stands for the result of a call that nobody answered. */
+const NO_RESULT = 'There is no result of this call.'
+
+/**
+ * Later instructions stay where they are, as text of the user in a `<system>` element. A call without a result gets one
+ * that says so; a result without a call becomes text; of several results of one call the last counts.
+ */
+export function toConversation(messages: readonly Message[]): Conversation {
+  const system: Part[] = []
+  const turns: Draft[] = []
+  for (const message of messages) {
+    const { role, content } = message
+    if (role === 'system' || role === 'developer') {
+      if (turns.length === 0) system.push(...content)
+      else addUser(turns, content.map(asInstruction))
+    } else if (role === 'user') addUser(turns, content)
+    else if (role === 'tool') addResult(turns, message)
+    else if (content.length > 0) addAssistant(turns, content)
+  }
+  answerCalls(turns)
+  return { system, turns: turns.map(toTurn) }
+}
+
+interface Draft {
+  readonly role: 'user' | 'assistant'
+  readonly content: Part[]
+  readonly results: Map<CallPart, CallResult>
+}
+
+function toTurn({ role, content, results }: Draft): Turn {
+  return role === 'user' ? { role, content, results: [...results.values()] } : { role, content }
+}
+
+function turnOf(turns: Draft[], role: Draft['role']): Draft {
+  const last = turns.at(-1)
+  if (last?.role === role) return last
+  const turn: Draft = { role, content: [], results: new Map() }
+  turns.push(turn)
+  return turn
+}
+
+function addUser(turns: Draft[], content: readonly Part[]): void {
+  if (content.length > 0) turnOf(turns, 'user').content.push(...content)
+}
+
+function addAssistant(turns: Draft[], content: readonly Part[]): void {
+  turnOf(turns, 'assistant').content.push(...content)
+}
+
+function addResult(turns: Draft[], message: Extract<Message, { readonly role: 'tool' }>): void {
+  const { callId, content, isError, cache } = message
+  const asking = turns.findLast(({ role }) => role === 'assistant')
+  const calls = callsOf(asking).filter(({ id }) => id === callId)
+  const answered = turns.at(-1)?.role === 'user' ? turns.at(-1)?.results : undefined
+  // Some servers give one id twice: then the results come in the order of the calls.
+  const call = calls.find((one) => answered?.has(one) !== true) ?? calls.at(-1)
+  if (call !== undefined) turnOf(turns, 'user').results.set(call, { call, content, isError, cache })
+  else
+    addUser(turns, [
+      { type: 'text', text: `Result of a call that is not in this conversation (${callId}):` },
+      ...content,
+    ])
+}
+
+/** Every call is answered in the turn behind it, in the order of the calls: some wires tell them apart by that alone. */
+function answerCalls(turns: Draft[]): void {
+  for (let at = 0; at < turns.length; at += 1) {
+    const calls = callsOf(turns[at])
+    if (calls.length === 0) continue
+    if (at === turns.length - 1) turns.push({ role: 'user', content: [], results: new Map() })
+    const results = turns[at + 1]?.results ?? new Map<CallPart, CallResult>()
+    const ordered = calls.map((call) => results.get(call) ?? noResult(call))
+    results.clear()
+    for (const result of ordered) results.set(result.call, result)
+  }
+}
+
+function noResult(call: CallPart): CallResult {
+  return { call, content: [{ type: 'text', text: NO_RESULT }], isError: true, cache: undefined }
+}
+
+function callsOf(turn: Draft | undefined): CallPart[] {
+  return turn?.role === 'assistant' ? turn.content.filter((part) => part.type === 'call') : []
+}
+
+function asInstruction(part: Part): Part {
+  return part.type === 'text' ? { ...part, text: `<system>\n${part.text}\n</system>` } : part
+}
+
+/** Texts of parts one below the other; what is no text is left out. */
+export function joinTexts(content: readonly Part[]): string {
+  return content
+    .flatMap((part) => (part.type === 'text' || part.type === 'refusal' ? [part.text] : []))
+    .join('\n')
+}

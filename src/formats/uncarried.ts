@@ -1,0 +1,47 @@
+// Members of a chat request that a provider's format has no place for: which of them do no harm, and which would make the
+// answer another one than was asked for. Shared by the writers of formats that know less than chat.
+
+import { isObject } from '../bytes/json-value.ts'
+import { GatewayError } from '../errors.ts'
+import type { ChatRequest } from './canonical.ts'
+
+/** What nobody relies on, by the name that chat has for it. */
+const HARMLESS = {
+  seed: 'seed',
+  presencePenalty: 'presence_penalty',
+  frequencyPenalty: 'frequency_penalty',
+  topK: 'top_k',
+  verbosity: 'verbosity',
+  user: 'user',
+  cacheKey: 'prompt_cache_key',
+  serviceTier: 'service_tier',
+  metadata: 'metadata',
+} as const satisfies Partial<Record<keyof ChatRequest, string>>
+
+export type Harmless = keyof typeof HARMLESS
+
+/** What is told as left out: all that is there and not `carried`, and what only chat itself has a place for. */
+export function listDropped(request: ChatRequest, carried: readonly Harmless[]): string[] {
+  const members = Object.keys(HARMLESS).filter(isHarmless)
+  return [
+    ...members
+      .filter((member) => request[member] !== undefined && !carried.includes(member))
+      .map((member) => HARMLESS[member]),
+    ...Object.keys(request.extra),
+  ]
+}
+
+function isHarmless(name: string): name is Harmless {
+  return Object.hasOwn(HARMLESS, name)
+}
+
+/** @throws GatewayError `invalid_request` where sound is asked for. */
+export function refuseSound({ extra: { audio, modalities } }: ChatRequest): void {
+  const asked = Array.isArray(modalities) && modalities.includes('audio')
+  if (asked || isObject(audio))
+    throw refused(asked ? 'modalities' : 'audio', 'This deployment answers in text: it has no sound.')
+}
+
+export function refused(param: string, message: string): GatewayError {
+  return new GatewayError('invalid_request', message, { param })
+}

@@ -1,0 +1,193 @@
+// How a deployment is spoken to for one request: in the caller's own bytes where its provider takes that format, else
+// translated by way of the canonical form. Read once for a request, written once for a deployment. Pure.
+
+import { GatewayError } from '../errors.ts'
+import type {
+  AnswerTo,
+  ClientSide,
+  Format,
+  ProviderChat,
+  ProviderSide,
+  ReadRequest,
+} from '../formats/format.ts'
+import type { Deployment, Frame, ModelRequest } from '../types.ts'
+
+export interface Wire {
+  /** Reads what is answered, and knows the path and the edits. */
+  readonly side: ProviderSide
+  /** That of the provider's first format, whose credential is sent. */
+  readonly own: ProviderSide
+  /** What is sent; undefined for the caller's own bytes. */
+  readonly body: Buffer | undefined
+  /** Headers for this format, by rising precedence; each a flat list. */
+  readonly headers: readonly (readonly string[])[]
+  /** Undefined while bytes pass. */
+  readonly translation: Translation | undefined
+  /** Not the first format of the provider, which may have no such endpoint. */
+  readonly isSecond: boolean
+}
+
+/** The way back of a translated request. */
+export interface Translation {
+  /** Members of the request that were left out and do no harm. */
+  readonly dropped: readonly string[]
+  /** A reader and a writer of their own for each attempt. */
+  begin(): Translator
+}
+
+export interface Translator {
+  /** The frames of the caller's format that this one comes to; undefined for none. @throws Untranslatable */
+  change(frame: Frame): Buffer | undefined
+  /** What ends a whole answer; undefined for nothing. To be called once, and only for such. */
+  end(): Buffer | undefined
+  /** A whole reply. @throws Untranslatable */
+  whole(body: Buffer): Buffer
+}
+
+/** What a provider said has no meaning in its own format. */
+export class Untranslatable extends Error {
+  override readonly name = 'Untranslatable'
+}
+
+export interface Wires {
+  /** @throws GatewayError invalid_request, where the request cannot be put into the provider's format */
+  of(deployment: Deployment, maxOutputTokens: number | undefined): Wire
+}
+
+interface WiresDeps {
+  readonly formats: ReadonlyMap<string, Format>
+  readonly request: ModelRequest
+  /** Unix seconds. */
+  readonly nowSeconds: () => number
+  readonly nextId: (prefix: string) => string
+}
+
+/** A side whose bytes pass. */
+export function nativeWire(side: ProviderSide, own: ProviderSide, forwarded: readonly string[] = []): Wire {
+  const headers = [side.headers ?? [], forwarded].filter((list) => list.length > 0)
+  return { side, own, body: undefined, headers, translation: undefined, isSecond: false }
+}
+
+/** What in-process deployments speak. */
+const OWN_FORMAT = 'openai'
+
+export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps): Wires {
+  const known = new Map<Deployment, Wire | GatewayError>()
+  /** The same for every deployment that it is translated for. */
+  let reading: (ReadRequest & { readonly sent: AnswerTo['sent'] }) | undefined
+  const { endpoint } = request
+
+  return {
+    of(deployment, maxOutputTokens) {
+      let wire = known.get(deployment)
+      if (wire === undefined) {
+        try {
+          wire = find(deployment, maxOutputTokens)
+        } catch (error) {
+          if (!(error instanceof GatewayError)) throw error
+          wire = error
+        }
+        known.set(deployment, wire)
+      }
+      if (wire instanceof GatewayError) throw wire
+      return wire
+    },
+  }
+
+  function find(deployment: Deployment, maxOutputTokens: number | undefined): Wire {
+    const { provider } = deployment
+    const first = formats.get(provider?.format ?? OWN_FORMAT)
+    const own = first?.provider
+    if (first === undefined || own === undefined) throw new Error(`no format for ${deployment.name}`)
+    const client = formats.get(endpoint.format)?.client
+    if (client?.estimate !== undefined && deployment.kind === 'reply')
+      return toEstimate(client.estimate(request), own)
+    const isFirst = endpoint.format === first.name || endpoint.format === first.bytesOf
+    if (isFirst) return nativeWire(own, own, request.forwarded)
+    if (provider?.alsoSpeaks.has(endpoint.format)) {
+      const side = formats.get(endpoint.format)?.provider
+      if (side !== undefined) return { ...nativeWire(side, own, request.forwarded), isSecond: true }
+    }
+    if (client === undefined || own.chat === undefined || endpoint.operation !== 'chat') throw cannotSpeak()
+    return toTranslated({ deployment, own, chat: own.chat, client, maxOutputTokens })
+  }
+
+  function toEstimate(answer: unknown, own: ProviderSide): Wire {
+    const side = formats.get(endpoint.format)?.provider ?? own
+    return { ...nativeWire(side, own), body: toBytes(answer) }
+  }
+
+  function cannotSpeak(): GatewayError {
+    return new GatewayError(
+      'invalid_request',
+      `The model "${request.model}" cannot be asked at ${endpoint.path}: no provider of it has that.`,
+      { param: 'model' },
+    )
+  }
+
+  function read(client: ClientSide): NonNullable<typeof reading> {
+    if (reading !== undefined) return reading
+    if (request.body === undefined) throw new Error('the request body is gone')
+    const sent: AnswerTo['sent'] = JSON.parse(request.body.toString('utf8'))
+    reading = { ...client.chat.read(sent), sent }
+    return reading
+  }
+
+  function toTranslated({ deployment, own, chat, client, maxOutputTokens }: Speakers): Wire {
+    const { request: canonical, dropped, sent } = read(client)
+    const written = chat.write(canonical, {
+      model: deployment.model ?? request.model,
+      maxOutputTokens,
+      options: deployment.provider?.options ?? {},
+    })
+    return {
+      side: own,
+      own,
+      body: toBytes(written.body),
+      headers: [own.headers ?? [], written.headers].filter((list) => list.length > 0),
+      translation: {
+        dropped: [...new Set([...dropped, ...written.dropped])],
+        begin() {
+          const to: AnswerTo = { request: canonical, sent, nowSeconds: nowSeconds(), nextId }
+          const reader = chat.events(written)
+          const writer = client.chat.events(to)
+          return {
+            change: (frame) =>
+              guarded(() => {
+                let text = ''
+                for (const event of reader.read(frame)) text += writer.write(event)
+                return text === '' ? undefined : Buffer.from(text)
+              }),
+            end() {
+              const text = writer.end()
+              return text === '' ? undefined : Buffer.from(text)
+            },
+            whole: (body) => guarded(() => toBytes(client.chat.write(chat.read(body, written), to))),
+          }
+        },
+      },
+      isSecond: false,
+    }
+  }
+}
+
+interface Speakers {
+  readonly deployment: Deployment
+  readonly own: ProviderSide
+  readonly chat: ProviderChat
+  readonly client: ClientSide
+  readonly maxOutputTokens: number | undefined
+}
+
+/** A stranger's answer must not become a defect of ours: whatever it trips up is an answer that cannot be read. */
+function guarded<T>(run: () => T): T {
+  try {
+    return run()
+  } catch (error) {
+    throw new Untranslatable('an answer that could not be translated', { cause: error })
+  }
+}
+
+function toBytes(value: unknown): Buffer {
+  return Buffer.from(JSON.stringify(value))
+}

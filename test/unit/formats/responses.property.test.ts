@@ -1,0 +1,119 @@
+// Laws of the Responses API as we write and read it, over answers that nobody would think of.
+
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { createFrameSplitter } from '../../../src/bytes/sse.ts'
+import type { ChatEvent, Finish, Part } from '../../../src/formats/canonical.ts'
+import type { WrittenRequest } from '../../../src/formats/format.ts'
+import { responses } from '../../../src/formats/responses.ts'
+import { contents, createAnswerTo, toEvents, toReply } from '../../support/answers.ts'
+import { foldEvents } from '../../support/chat-events.ts'
+import { schemaFaults } from '../../support/openai-schema.ts'
+import { assembleResponse } from '../../support/responses-stream.ts'
+
+const { client, provider } = responses
+const WRITTEN: WrittenRequest = { body: {}, headers: [], dropped: [], names: new Map() }
+
+const SENT = { model: 'm', input: 'Hi', stream: true }
+const { request } = client.chat.read(SENT)
+const answerTo = () => createAnswerTo(SENT, request)
+const finishes = fc.constantFrom<Finish>('stop', 'length', 'tool_calls', 'content_filter')
+const cuts = fc.array(fc.nat(), { minLength: 1, maxLength: 12 })
+
+function write(events: readonly ChatEvent[]): string {
+  const writer = client.chat.events(answerTo())
+  return events.map((event) => writer.write(event)).join('') + writer.end()
+}
+
+/** What is read of an answer that comes back as a part of the next request. */
+function comesBack(output: readonly unknown[]): readonly Part[] {
+  const [message, more] = client.chat.read({ model: 'm', input: JSON.parse(JSON.stringify(output)) }).request
+    .messages
+  if (more !== undefined) throw new Error('an answer comes back as more than one message')
+  return message?.content ?? []
+}
+
+/** Nothing as the arguments of a function comes back as the object that it is, unless the answer was cut. */
+function expected(content: readonly Part[], finish: Finish): readonly Part[] {
+  const isCut = finish === 'length' || finish === 'content_filter'
+  return content.map((part, i) => {
+    if (part.type !== 'call' || part.kind === 'custom' || part.arguments !== '') return part
+    return isCut && i === content.length - 1 ? part : { ...part, arguments: '{}' }
+  })
+}
+
+/** An empty text says nothing. */
+function spoken(content: readonly Part[]): readonly Part[] {
+  return content.filter((part) => part.type !== 'text' || part.text !== '')
+}
+
+describe('an answer of any kind', () => {
+  it('comes back as it was said, with every seal to its owner', () => {
+    fc.assert(
+      fc.property(contents, finishes, cuts, (content, finish, places) => {
+        const reply = toReply(content, finish)
+        const response = client.chat.write(reply, answerTo())
+        expect(schemaFaults('Response', response)).toEqual([])
+        const { output } = assembleResponse(write(toEvents(reply, places)))
+        const back = spoken(comesBack(output))
+        expect(back).toEqual(expected(content, finish))
+        // Whole and streamed say the same.
+        const whole = JSON.parse(JSON.stringify(response))
+        expect(spoken(comesBack(whole.output))).toEqual(back)
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  it('is read the same from its events, wherever their bytes are cut, as from the whole', () => {
+    fc.assert(
+      fc.property(contents, finishes, cuts, (content, finish, places) => {
+        const bytes = Buffer.from(write(toEvents(toReply(content, finish), places)))
+        const splitter = createFrameSplitter()
+        const watch = provider.watch()
+        const reader = provider.chat?.events(WRITTEN)
+        const events: ChatEvent[] = []
+        let done = 0
+        for (let at = 0, turn = 0; at < bytes.length; turn += 1) {
+          const size = 1 + ((places[turn % places.length] ?? 0) % 97)
+          for (const frame of splitter.push(bytes.subarray(at, at + size))) {
+            events.push(...(reader?.read(frame) ?? []))
+            const facts = watch.look(frame.data ?? '')
+            expect(facts.error).toBeUndefined()
+            expect(facts.malformed).toBe(false)
+            if (facts.done) done += 1
+          }
+          at += size
+        }
+        expect(done).toBe(1)
+        expect(watch.finished).toBe(true)
+        const { response } = assembleResponse(bytes.toString())
+        const whole = provider.chat?.read(Buffer.from(JSON.stringify(response)), WRITTEN)
+        expect(provider.whole('chat', Buffer.from(JSON.stringify(response))).failure).toBe(
+          Array.isArray(response.output) && response.output.length === 0 && response.status === 'completed'
+            ? 'empty'
+            : undefined,
+        )
+        const folded = foldEvents(events)
+        const [choice] = folded.choices
+        expect(choice?.finish).toBe(whole?.choices[0]?.finish)
+        expect(spoken(choice?.content ?? [])).toEqual(merged(whole?.choices[0]?.content ?? []))
+        expect(folded.usage).toEqual(whole?.usage)
+        expect(watch.usage).toEqual(whole?.usage)
+      }),
+      { numRuns: 300 },
+    )
+  })
+})
+
+/** Texts side by side are one: events have no border between them. */
+function merged(content: readonly Part[]): readonly Part[] {
+  const parts: Part[] = []
+  for (const part of spoken(content)) {
+    const last = parts.at(-1)
+    if (part.type === 'text' && last?.type === 'text')
+      parts.splice(-1, 1, { ...last, text: last.text + part.text })
+    else parts.push(part)
+  }
+  return parts
+}
