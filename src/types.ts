@@ -4,7 +4,7 @@
 // --- what a request is -----------------------------------------------------------------------------------
 
 /** A right to use a kind of endpoint; the word before the colon of a scope. */
-export type Operation = 'chat' | 'embeddings'
+export type Operation = 'chat' | 'embeddings' | 'images' | 'audio' | 'moderations'
 
 /** A model endpoint: one row of the table in http/operations.ts. */
 export interface Endpoint {
@@ -40,6 +40,8 @@ export interface Arrival {
   /** W3C Trace Context as it came; nobody has looked at it. */
   readonly traceparent: string | undefined
   readonly tracestate: string | undefined
+  /** Of a body that is a form. */
+  readonly contentType?: string | undefined
   /** Headers that go on to a provider of the endpoint's own format, as a flat list; no other header ever does. */
   readonly forwarded: readonly string[]
   /** The body, still on its way. */
@@ -80,6 +82,8 @@ export interface ModelRequest {
   readonly textBytes: number
   /** Images in the conversation, inline or by their address. */
   readonly images: number
+  /** Of a form: its content type, which says where its parts end. Else undefined, and the body is JSON. */
+  readonly contentType?: string | undefined
   /** What the caller names to be sent where its prompt is cached (`prompt_cache_key`), in the spelling it came in. */
   readonly cacheKey: string | undefined
   /** The body as it came; undefined once it was let go. */

@@ -11,7 +11,15 @@ import { duration, leaf, money, type Parsed, rate, size } from './values.ts'
 import type { Vendors } from './vendors.ts'
 
 /** What this gateway can serve at all: the words before the colon of a scope. */
-export const OPERATIONS = ['chat', 'embeddings'] as const satisfies readonly Operation[]
+export const OPERATIONS = [
+  'chat',
+  'embeddings',
+  'images',
+  'audio',
+  'moderations',
+] as const satisfies readonly Operation[]
+/** Served where nothing is said; the others cost money in ways that token limits do not see. */
+const USUAL_OPERATIONS: readonly Operation[] = ['chat', 'embeddings']
 
 /** Request fields that no provider is sent unless its `allowFields` says so (design §5). */
 export const RESTRICTED_FIELDS = [
@@ -653,8 +661,10 @@ export function configSchema(vendors: Vendors) {
     operations: z
       .array(choice(OPERATIONS))
       .min(1, { error: 'must name at least one operation' })
-      .default([...OPERATIONS])
-      .describe('What this gateway serves at all.'),
+      .default([...USUAL_OPERATIONS])
+      .describe(
+        'What this gateway serves at all. `images`, `audio` and `moderations` are passed as they are to providers that have them.',
+      ),
     limits: limitsSchema.prefault({}).describe('Limits of the whole gateway.'),
     providers: z
       .record(name(), provider(vendors))

@@ -155,8 +155,12 @@ export interface ToldError {
 export interface Fields {
   /** Output caps, all of which hold where several stand; the first is added where one is needed. */
   readonly outputCaps: readonly string[]
-  /** The list that the conversation stands in. */
-  readonly conversation: string
+  /** The list that the conversation stands in; absent where there is none. */
+  readonly conversation?: string | undefined
+  /** The body is a form (`multipart/form-data`) and no JSON. */
+  readonly isForm?: boolean | undefined
+  /** The model that is meant where none is named; absent where one must be. */
+  readonly defaultModel?: string | undefined
   /** How many answers; absent where there is one. */
   readonly choices?: string | undefined
   /** Members whose presence says that the answer is more than text, with the values that do not. */
@@ -181,7 +185,8 @@ export interface Format {
 
 export interface ClientSide {
   readonly fields: Fields
-  readonly chat: ClientChat
+  /** Absent where only providers that have the very endpoint can answer. */
+  readonly chat?: ClientChat | undefined
   /** Request headers that go on to a provider of the same format, lower case; no other ever does (wire §8). */
   readonly forwards?: readonly string[] | undefined
   /** Header that its callers read the id of a request from, beside `x-request-id`. */
@@ -200,6 +205,11 @@ export interface ClientSide {
    * data: some formats number their events.
    */
   errorEvent(error: ToldError, last?: string): string
+}
+
+/** One whose requests can be read and answered in another format. */
+export interface ChatClientSide extends ClientSide {
+  readonly chat: ClientChat
 }
 
 export interface ClientChat {
@@ -233,6 +243,11 @@ export interface ProviderSide {
   splitter?(): Splitter
   /** Content type of a stream; undefined is `text/event-stream`. */
   readonly streamType?: string | undefined
+  /**
+   * What a whole answer is, the provider says: it is passed with its content type, also where a stream was asked for that
+   * the model does not have.
+   */
+  readonly isAsTold?: boolean | undefined
   watch(): StreamWatch
   /** What one event says, for a stream that another deployment may have to go on with; undefined where none may. */
   readonly resume?: Resuming | undefined

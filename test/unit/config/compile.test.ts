@@ -129,7 +129,17 @@ test('what a vendor takes besides, and what its server needs, holds at its own a
     return [[...alsoSpeaks], options]
   }
   expect(seen('home')).toEqual([
-    ['responses', 'completions'],
+    [
+      'responses',
+      'completions',
+      'images',
+      'image-edits',
+      'image-variations',
+      'speech',
+      'transcriptions',
+      'translations',
+      'moderations',
+    ],
     { quirks: 'all-fields max-completion-tokens no-reasoning-content' },
   ])
   expect(seen('proxy')).toEqual([['responses'], {}])
