@@ -289,6 +289,8 @@ function readInput(input: unknown, { messages, tools, dropped }: Reading): void 
   /** What the assistant says, as long as nobody else does: one message, however many items it is. */
   let turn: Part[] | undefined
   let callSeal: Seal | undefined
+  /** Where a reference to what was said stands, until it is known what follows on it. */
+  let reference: string | undefined
 
   function say(...parts: readonly Part[]): void {
     if (parts.length === 0) return
@@ -368,10 +370,10 @@ function readInput(input: unknown, { messages, tools, dropped }: Reading): void 
         return
       }
       case 'item_reference':
-        throw refuse(
-          `${param}.type`,
-          `The field "${param}.type" refers to an item in an account that many agents share; send the item itself instead.`,
-        )
+        // Thoughts that cannot be read are left out in any case.
+        if (!/^rs_/.test(textAt(item.id, `${param}.id`) ?? '')) reference ??= param
+        dropped.add('input.item_reference')
+        return
       default:
         if (!SERVER_ITEMS.has(type)) throw uncarried(`${param}.type`, type)
         dropped.add(`input.${type}`)
@@ -381,8 +383,21 @@ function readInput(input: unknown, { messages, tools, dropped }: Reading): void 
   for (const [i, value] of input.entries()) {
     const param = `input[${i}]`
     const item = mustBe(objectAt(value, param), param)
-    readItem(item, textAt(item.type, `${param}.type`) ?? 'message', param)
+    const type = textAt(item.type, `${param}.type`) ?? 'message'
+    // What was said before a call in the same breath (the Vercel AI SDK refers to it) can be missed: the call is there.
+    if (type === 'function_call' || type === 'custom_tool_call') reference = undefined
+    else if (type !== 'reasoning' && type !== 'item_reference' && reference !== undefined)
+      throw unkept(reference)
+    readItem(item, type, param)
   }
+  if (reference !== undefined) throw unkept(reference)
+}
+
+function unkept(param: string): GatewayError {
+  return refuse(
+    `${param}.type`,
+    `The field "${param}.type" refers to an item that is kept nowhere: send the item itself, as clients do that are told "store": false.`,
+  )
 }
 
 function uncarried(param: string, type: string): GatewayError {

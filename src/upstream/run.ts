@@ -19,8 +19,8 @@ export interface Run {
   readonly plan: Plan
   /** Longest wait for the first content of a stream. */
   readonly firstTokenMs: number
-  /** Nobody is left behind this one: it is not cut for slowness. */
-  readonly last: boolean
+  /** Nobody is left behind this one: it is not cut for slowness. Asked when it begins, and once more before it is cut. */
+  readonly isLast: () => boolean
   /** The answer of another that this one goes on with; undefined for one that begins. */
   readonly resume: Resume | undefined
   readonly reply: Reply
@@ -91,6 +91,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     ],
   })
 
+  let isLast = run.isLast()
   let phase: 'connect' | 'head' | 'body' | 'relay' | 'over' = 'connect'
   let status = 0
   let header: HeaderLookup = () => undefined
@@ -123,7 +124,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
       }
     }
     if (phase === 'connect') nearer(startedMs + tier.connectMs, 'connect')
-    if (phase !== 'relay' && !run.last) {
+    if (phase !== 'relay' && !isLast) {
       if (request.stream) {
         if (heardMs === 0) nearer(startedMs + run.firstTokenMs, 'first_token')
       } else if (lastDataMs === 0) nearer(startedMs + tier.firstByteMs, 'first_byte')
@@ -150,6 +151,8 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
 
   function onTimer(): void {
     if (phase === 'over') return
+    // Whoever stood behind it may have gone meanwhile.
+    isLast ||= run.isLast()
     const { at, reason, blameless } = due()
     if (clock.now() < at) return arm()
     if (phase === 'body' && status >= 300) return readFault()

@@ -30,6 +30,14 @@ export const VENDORS: Vendors = {
     },
     prices: OPENAI_PRICES,
   },
+  /** A deployment that is to be asked in Responses whatever its callers speak. */
+  responses: {
+    baseUrl: 'https://api.openai.com/v1',
+    wireFormat: 'responses',
+    kind: 'http',
+    tracedAs: 'openai',
+    prices: OPENAI_PRICES,
+  },
   anthropic: {
     baseUrl: 'https://api.anthropic.com/v1',
     wireFormat: 'anthropic',

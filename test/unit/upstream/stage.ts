@@ -396,7 +396,7 @@ export function createRun(options: RunOptions = {}): RunStage {
     wire,
     plan,
     firstTokenMs: tier.firstTokenMs,
-    last: options.last ?? false,
+    isLast: () => options.last ?? false,
     resume: options.resume,
     reply,
     signal: left.signal,
