@@ -56,6 +56,8 @@ export interface SecretShown {
   readonly secret: string
   /** Undefined before it was read for the first time. */
   readonly ageSeconds: number | undefined
+  /** At which age it should have been replaced. */
+  readonly rotateSeconds: number | undefined
   /** Why it could not be read the last time. */
   readonly problem: string | undefined
 }

@@ -14,9 +14,13 @@ type Histogram = HistogramMetricData['dataPoints'][number]['value']
 
 /** Every process sees the same of these, so only the primary's are shown. */
 const OF_THE_PRIMARY: ReadonlySet<string> = new Set(
-  [METRICS.revocations, METRICS.secretAge, METRICS.secretLoads, METRICS.deploymentState].map(
-    ({ name }) => name,
-  ),
+  [
+    METRICS.revocations,
+    METRICS.secretAge,
+    METRICS.secretRotate,
+    METRICS.secretLoads,
+    METRICS.deploymentState,
+  ].map(({ name }) => name),
 )
 /** The least of all is told: good only when it is good everywhere; what all see alike. */
 const LEAST: ReadonlySet<string> = new Set([METRICS.redisUp.name, METRICS.redisFleet.name])

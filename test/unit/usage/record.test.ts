@@ -52,6 +52,7 @@ function createStage(over: { instruments?: Instruments; log?: RequestLog; traces
   const lines: { level: string; fields: Readonly<Record<string, unknown>>; message: string }[] = []
   const log: RequestLog = over.log ?? {
     info: (fields, message) => void lines.push({ level: 'info', fields, message }),
+    warn: (fields, message) => void lines.push({ level: 'warn', fields, message }),
     error: (fields, message) => void lines.push({ level: 'error', fields, message }),
   }
   const recorder = createRecorder({
@@ -168,6 +169,18 @@ function makeTrail(over: Partial<Trail> = {}): Trail {
 }
 
 describe('the record of a request', () => {
+  it('names the keys that were used outside their hours, and is a warning then', () => {
+    const { recorder, lines } = createStage()
+    const [one, two] = makeTrail().attempts.map((attempt) => ({ ...attempt, outsideHours: 'env:K' }))
+    const plain = makeAttempt({ tier: 'second', deployment: 'b/*' })
+    recorder.record(makeArrival(), makeTrail({ attempts: [one, two, plain].flatMap((a) => a ?? []) }))
+    recorder.record(makeArrival(), makeTrail())
+    expect(lines.map(({ level, message, fields }) => [level, message, fields.outsideHours])).toEqual([
+      ['warn', 'request', ['env:K']],
+      ['info', 'request', undefined],
+    ])
+  })
+
   it('is one line, with ids, names and numbers', () => {
     const { recorder, lines, time } = createStage()
     time.advance(1000)
@@ -477,7 +490,7 @@ describe('the record of a request', () => {
     const fails = () => {
       throw new Error('disk full')
     }
-    const { recorder, book } = createStage({ log: { info: fails, error: fails } })
+    const { recorder, book } = createStage({ log: { info: fails, warn: fails, error: fails } })
     expect(() => recorder.record(makeArrival(), makeTrail())).not.toThrow()
     expect(book.requests).toHaveLength(1)
   })

@@ -149,6 +149,8 @@ function toDeployment(
     tracedAs: 'simulated',
     baseUrl: '',
     keys: [],
+    keyHours: undefined,
+    rotateMs: undefined,
     headers: {},
     allowFields: new Set(),
     limits: NONE,
