@@ -7,6 +7,7 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { createCaller, eventually } from '../support/caller.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
+import { hoursFromNow } from '../support/hours.ts'
 import { metricOf, seriesOf, statusOf } from '../support/operator.ts'
 import { temporaryFolder } from '../support/run-folder.ts'
 import { createScriptedProvider, type ScriptedProvider, status } from '../support/scripted-provider.ts'
@@ -15,13 +16,6 @@ const DAY_S = 86_400
 const secrets = temporaryFolder('keys')
 const [old, young] = [join(secrets, 'old'), join(secrets, 'young')]
 const nowS = Date.now() / 1000
-
-/** Hours from now, one to another, as they are written. */
-function hoursFromNow(from: number, to: number): string {
-  const hour = (more: number) => (new Date().getUTCHours() + more + 24) % 24
-  const two = (n: number) => String(n).padStart(2, '0')
-  return `${two(hour(from))}-${two(hour(to) || 24)}`
-}
 
 let asleep: ScriptedProvider
 let awake: ScriptedProvider
