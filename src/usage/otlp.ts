@@ -1,13 +1,24 @@
 // Sends spans and metrics to a collector by OTLP over HTTP. Nobody waits for it: what is to be sent has a bound and is
 // dropped beyond it, what fails is told once a minute, and a drain gives it a moment at its end.
 
-import { OTLPMetricExporter } from '@opentelemetry/exporter-metrics-otlp-http'
-import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
+import { OTLPExporterBase } from '@opentelemetry/otlp-exporter-base'
+import {
+  convertLegacyHttpOptions,
+  createOtlpHttpExportDelegate,
+} from '@opentelemetry/otlp-exporter-base/node-http'
+import {
+  JsonMetricsSerializer,
+  JsonTraceSerializer,
+  MetricsExporterMetricsHelper,
+  ProtobufMetricsSerializer,
+  ProtobufTraceSerializer,
+  TraceExporterMetricsHelper,
+} from '@opentelemetry/otlp-transformer'
 import { resourceFromAttributes } from '@opentelemetry/resources'
 import type { PushMetricExporter, ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { BatchSpanProcessor, type SpanExporter } from '@opentelemetry/sdk-trace'
 import type { Clock } from '../types.ts'
-import type { OtlpSettings } from './otlp-settings.ts'
+import type { OtlpProtocol, OtlpSettings } from './otlp-settings.ts'
 import { createTraces, type Traces } from './traces.ts'
 
 export interface Otlp {
@@ -31,26 +42,49 @@ export interface OtlpDeps {
   readonly clock: Clock
   readonly timers: { set(ms: number, run: () => void): unknown; clear(handle: unknown): void }
   /** In place of those that send; for tests. */
-  readonly exporters?: { readonly spans?: SpanExporter; readonly metrics?: PushMetricExporter }
+  readonly exporters?: {
+    readonly spans?: SpanExporter
+    readonly metrics?: Pick<PushMetricExporter, 'export'>
+  }
 }
 
 const TELL_EVERY_MS = 60_000
 /** Exports under way at once, at most. */
 const CONCURRENT = 4
 const FAILED = 1
+const CONTENT_TYPES: Readonly<Record<OtlpProtocol, string>> = {
+  'http/json': 'application/json',
+  'http/protobuf': 'application/x-protobuf',
+}
+const SPANS = { 'http/json': JsonTraceSerializer, 'http/protobuf': ProtobufTraceSerializer }
+const METRICS = { 'http/json': JsonMetricsSerializer, 'http/protobuf': ProtobufMetricsSerializer }
 
 export function createOtlp(settings: OtlpSettings, deps: OtlpDeps): Otlp {
-  const { tracesUrl, metricsUrl } = settings
+  const { tracesUrl, metricsUrl, protocols } = settings
   const { version, instance, clock, timers } = deps
   const resource = resourceFromAttributes({ 'service.instance.id': instance, ...settings.resource })
   const options = { userAgent: `sluice/${version}`, concurrencyLimit: CONCURRENT }
+  /** Headers, certificates, time limits and compression are those of the variables of the specification. */
+  const httpOptions = (signal: 'traces' | 'metrics', url: string) =>
+    convertLegacyHttpOptions({ ...options, url }, signal.toUpperCase(), `v1/${signal}`, {
+      'Content-Type': CONTENT_TYPES[protocols[signal]],
+    })
   const processor =
     tracesUrl === undefined
       ? undefined
       : new BatchSpanProcessor({
           ...settings.batch,
           exporter: telling(
-            deps.exporters?.spans ?? new OTLPTraceExporter({ ...options, url: tracesUrl }),
+            deps.exporters?.spans ??
+              new OTLPExporterBase(
+                createOtlpHttpExportDelegate(
+                  httpOptions('traces', tracesUrl),
+                  SPANS[protocols.traces],
+                  'otlp_http_span_exporter',
+                  TraceExporterMetricsHelper,
+                  undefined,
+                ),
+              ),
             createTeller('traces'),
           ),
         })
@@ -58,7 +92,16 @@ export function createOtlp(settings: OtlpSettings, deps: OtlpDeps): Otlp {
   const metrics =
     metricsUrl === undefined
       ? undefined
-      : (deps.exporters?.metrics ?? new OTLPMetricExporter({ ...options, url: metricsUrl }))
+      : (deps.exporters?.metrics ??
+        new OTLPExporterBase(
+          createOtlpHttpExportDelegate(
+            httpOptions('metrics', metricsUrl),
+            METRICS[protocols.metrics],
+            'otlp_http_metric_exporter',
+            MetricsExporterMetricsHelper,
+            undefined,
+          ),
+        ))
   let collect: (() => Promise<ResourceMetrics>) | undefined
   let timer: unknown
   let isOver = false

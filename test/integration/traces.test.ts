@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { createCaller } from '../support/caller.ts'
+import { createCaller, eventually } from '../support/caller.ts'
 import { type Collector, createCollector } from '../support/collector.ts'
 import { type GatewayOptions, simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
 import { readOpenMetrics } from '../support/openmetrics.ts'
@@ -173,6 +173,26 @@ describe('sampling', () => {
 })
 
 describe('without a collector', () => {
+  it('are written as the variables say, each in its own way; one that cannot be is told of', async () => {
+    const scene = await createScene({
+      env: {
+        OTEL_EXPORTER_OTLP_PROTOCOL: 'http/protobuf',
+        OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: 'grpc',
+        OTEL_METRIC_EXPORT_INTERVAL: '100',
+      },
+    })
+    await ask(scene)
+    const typesOf = () => scene.collector.heads.map((head) => head['content-type'])
+    // This one reads JSON alone; a real one takes both in test/system.
+    await eventually(() => new Set(typesOf()).size === 2, 'both were sent')
+    expect(new Set(typesOf())).toEqual(new Set(['application/x-protobuf', 'application/json']))
+    expect(scene.collector.points.length).toBeGreaterThan(0)
+    const warned = scene.gateway.logLines().filter(({ msg }) => String(msg).startsWith('OTEL_'))
+    expect(warned.map(({ msg }) => msg)).toEqual([
+      'OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: gRPC is not spoken, and its port is another; metrics are sent as http/json',
+    ])
+  })
+
   it('nothing is passed on, and the last requests are named by their ids alone', async () => {
     const scene = await createScene({ env: { OTEL_EXPORTER_OTLP_ENDPOINT: '' } })
     const reply = await ask(scene, { traceparent: `00-${TRACE}-${SPAN}-01`, tracestate: 'agent=1' })

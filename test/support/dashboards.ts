@@ -462,24 +462,33 @@ export const DASHBOARDS: readonly Dashboard[] = [
             title: 'Age of secrets, and when they are to be replaced',
             kind: 'timeseries',
             unit: 's',
-            ...third,
+            ...half,
             queries: [
               { expr: 'max by (secret) (sluice_secret_age_seconds)', legend: '{{secret}}' },
               { expr: 'max by (secret) (sluice_secret_rotate_seconds)', legend: '{{secret}} rotation' },
             ],
           },
-          gauges('Uses of keys outside their hours in five minutes', [
-            [
-              'sum by (provider, secret) (increase(sluice_key_uses_outside_hours_total[5m]))',
-              '{{provider}} {{secret}}',
-            ],
-          ]),
-          gauges('Loads of secrets since the start', [
-            ['sum by (secret, outcome) (sluice_secret_loads_total)', '{{secret}} {{outcome}}'],
-          ]),
-          gauges('Bearers revoked since the start', [
-            ['sum by (source) (sluice_revocations_total)', '{{source}}'],
-          ]),
+          {
+            ...gauges('Uses of keys outside their hours in five minutes', [
+              [
+                'sum by (provider, secret) (increase(sluice_key_uses_outside_hours_total[5m]))',
+                '{{provider}} {{secret}}',
+              ],
+            ]),
+            ...half,
+          },
+          {
+            ...gauges('Loads of secrets since the start', [
+              ['sum by (secret, outcome) (sluice_secret_loads_total)', '{{secret}} {{outcome}}'],
+            ]),
+            ...half,
+          },
+          {
+            ...gauges('Bearers revoked since the start', [
+              ['sum by (source) (sluice_revocations_total)', '{{source}}'],
+            ]),
+            ...half,
+          },
         ],
       },
     ],
