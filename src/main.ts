@@ -540,6 +540,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     version: VERSION,
     startedMs: clock.wall(),
     secrets: () => secretsShown(keyring, { nowMs: clock.wall(), rotations: rotationsOf(gateway().snapshot) }),
+    agentLabel: instruments.agentLabel,
     collect: async () => withoutPast((await exporter.collect()).resourceMetrics, instruments.isOfNow),
     scrub,
   })

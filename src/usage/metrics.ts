@@ -198,6 +198,7 @@ export const VIEWS = [{ instrumentName: '*', aggregationCardinalityLimit: 1_000_
 
 /** Agents beyond this many share one label. */
 const MAX_AGENTS = 2000
+export const OTHER_AGENTS = 'other'
 
 type Labels<M extends Metric> = Readonly<Record<M['labels'][number], string>>
 interface Counter<M extends Metric> {
@@ -321,7 +322,7 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
   const agents = new Set<string>()
   function agentLabel(agent: string): string {
     if (agents.has(agent)) return agent
-    if (agents.size >= MAX_AGENTS) return 'other'
+    if (agents.size >= MAX_AGENTS) return OTHER_AGENTS
     agents.add(agent)
     return agent
   }
