@@ -116,6 +116,12 @@ const timers: Timers = {
 process.exit(await main(process.argv.slice(2)))
 
 async function main(args: readonly string[]): Promise<number> {
+  // Whoever read what is written may go away: that ends neither a gateway nor, with a stack, a command.
+  const output = { isLost: false }
+  process.stdout.on('error', () => {
+    output.isLost = true
+  })
+  process.stderr.on('error', () => {})
   // What a worker is to do its primary has decided.
   if (isWorker(process.env)) return serve({ configPath: undefined })
   const io: Io = {
@@ -142,7 +148,11 @@ async function main(args: readonly string[]): Promise<number> {
     randomBytes: (count) => randomBytes(count),
     now: () => clock.wall(),
     fetch,
-    wait,
+    async wait(ms) {
+      await wait(ms)
+      // For what is shown again and again nobody is left.
+      if (output.isLost) process.exit(0)
+    },
   })
 }
 
@@ -180,6 +190,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   // From here on nothing leaves by the standard streams but through the scrubber, whoever writes it.
   const out = patchStream(process.stdout, scrubber)
   const err = patchStream(process.stderr, scrubber)
+  // A worker has the same one.
+  if (link === undefined)
+    process.stdout.once(
+      'error',
+      () => void err.original('sluice: standard output is gone, and what the log says from now on is lost\n'),
+    )
   const lines = createLines((text) => void out.original(text), setImmediate, {
     shared: () => link !== undefined || fleet !== undefined,
   })
