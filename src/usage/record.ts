@@ -86,7 +86,9 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
     const id = { requestId: arrival.id, traceId: trail.trace?.isSampled ? trail.trace.id : undefined }
     instruments.requestSeconds.record(took.value, took.labels)
     exemplars.note(METRICS.requestSeconds, took, id)
-    instruments.overheadSeconds.record(overheadMs(arrival, attempts, endedMs) / 1000, { operation })
+    const own = { value: overheadMs(arrival, attempts, endedMs) / 1000, labels: { operation } }
+    instruments.overheadSeconds.record(own.value, own.labels)
+    exemplars.note(METRICS.overheadSeconds, own, id)
     const begun = attempts.find(({ firstTokenMs }) => firstTokenMs !== undefined)
     for (let i = 0; i < attempts.length; i += 1) {
       const attempt = attempts[i] as Attempt

@@ -210,6 +210,18 @@ describe('dashboards', () => {
     expect(changed[0]?.points[0]?.[1]).toBeGreaterThan(0)
   })
 
+  it('each heat map leads to requests', async () => {
+    const maps = DASHBOARDS.flatMap(({ rows }) => rows.flatMap(({ panels }) => panels)).filter(
+      ({ kind }) => kind === 'heatmap',
+    )
+    const over = { from: Math.floor(beganS), to: Math.ceil(Date.now() / 1000) }
+    for (const { title, queries } of maps) {
+      const expr = filledIn(queries[0]?.expr ?? '', { interval: '5s', range: '60s' })
+      const ids = (await fleet.prometheus.exemplars(expr, over)).map(({ request_id: id }) => id)
+      expect(ids, title).toEqual(expect.arrayContaining([expect.stringMatching(/^req_/)]))
+    }
+  })
+
   it('each variable has its values', async () => {
     const { prometheus } = fleet
     expect(await prometheus.labelValues('agent', 'sluice_requests_total')).toEqual(

@@ -295,6 +295,7 @@ describe('the record of a request', () => {
     const all = exemplars.all()
     expect(all.map(({ metric, value }) => `${metric} ${value}`)).toEqual([
       'sluice_request_duration_seconds 0',
+      'sluice_overhead_seconds 0',
       'sluice_attempts_total 1',
       'sluice_failovers_total 1',
       'sluice_attempts_total 1',
@@ -304,7 +305,7 @@ describe('the record of a request', () => {
     expect(JSON.stringify(all)).not.toContain(CHOSEN)
     // Again and again is no more.
     recorder.record({ ...makeArrival(), id: 'req_2' }, makeTrail())
-    expect(exemplars.all().map(({ requestId }) => requestId)).toEqual(Array(5).fill('req_2'))
+    expect(exemplars.all().map(({ requestId }) => requestId)).toEqual(Array(6).fill('req_2'))
   })
 
   it('names the trace in the log, and as an exemplar where it is recorded', () => {
