@@ -152,6 +152,13 @@ test('status fails clearly: nobody there, or a gateway of another time', async (
     1,
     expect.stringContaining('nobody answers at http://127.0.0.1:7457'),
   ])
+  for (const SLUICE_ADMIN_URL of ['nonsense', '127.0.0.1:7457', 'ftp://127.0.0.1']) {
+    const wrong = await run([], { env: { SLUICE_ADMIN_TOKEN: 'operator-token', SLUICE_ADMIN_URL } })
+    expect([wrong.code, wrong.err]).toEqual([
+      1,
+      'error: SLUICE_ADMIN_URL is no http address, such as http://127.0.0.1:7457\n',
+    ])
+  }
   const old = await run([], { told: { version: '0.0.1' } })
   expect([old.code, old.err]).toEqual([1, expect.stringContaining('in a way that this version cannot read')])
 })
