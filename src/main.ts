@@ -494,6 +494,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       checks?.use(next)
       front.maxConnections = next.listen.maxConnections
       log.level = next.log.level
+      rotation.check()
     },
     fleet,
     teach: (snapshots) => teach([snapshot, ...snapshots]),

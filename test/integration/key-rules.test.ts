@@ -18,6 +18,7 @@ const [old, young] = [join(secrets, 'old'), join(secrets, 'young')]
 const nowS = Date.now() / 1000
 
 let asleep: ScriptedProvider
+let CONFIG: ReturnType<typeof configuration>
 let awake: ScriptedProvider
 let gateway: TestGateway
 
@@ -27,34 +28,37 @@ beforeAll(async () => {
   writeFileSync(young, 'sk-the-key-that-is-young', { mode: 0o600 })
   utimesSync(old, 0, nowS - 100 * DAY_S)
   utimesSync(young, 0, nowS - 80 * DAY_S)
+  CONFIG = configuration()
   gateway = await startGateway({
-    config: {
-      listen: { workers: 2 },
-      providers: {
-        asleep: {
-          format: 'openai',
-          baseUrl: asleep.baseUrl,
-          apiKey: { from: [`file:${old}`, `file:${young}`], rotate: '90d', hours: hoursFromNow(2, -2) },
-          health: { path: '/models', every: '1s' },
-        },
-        awake: {
-          format: 'openai',
-          baseUrl: awake.baseUrl,
-          apiKey: { from: 'env:AWAKE', rotate: '1m', hours: hoursFromNow(-1, 3) },
-        },
-      },
-      tiers: {
-        one: { deployments: ['asleep/m1'], retries: 0 },
-        two: { deployments: ['awake/m2'] },
-      },
-      routes: { night: ['one', 'two'], day: ['two'] },
-    },
+    config: CONFIG,
     env: { AWAKE: 'sk-the-key-that-is-awake' },
   })
 })
 afterAll(async () => {
   await gateway?.stop()
   await Promise.all([asleep?.close(), awake?.close()])
+})
+
+const configuration = () => ({
+  listen: { workers: 2 },
+  providers: {
+    asleep: {
+      format: 'openai',
+      baseUrl: asleep.baseUrl,
+      apiKey: { from: [`file:${old}`, `file:${young}`], rotate: '90d', hours: hoursFromNow(2, -2) },
+      health: { path: '/models', every: '1s' },
+    },
+    awake: {
+      format: 'openai',
+      baseUrl: awake.baseUrl,
+      apiKey: { from: 'env:AWAKE', rotate: '1m', hours: hoursFromNow(-1, 3) },
+    },
+  },
+  tiers: {
+    one: { deployments: ['asleep/m1'], retries: 0 },
+    two: { deployments: ['awake/m2'] },
+  },
+  routes: { night: ['one', 'two'], day: ['two'] },
 })
 
 const USES = 'sluice_key_uses_outside_hours_total'
@@ -121,6 +125,20 @@ it('a secret older than its rotation is told of at the start, in the status and 
     },
   )
   expect(stdout).toContain(`note ${words}`)
+})
+
+it('a rotation that comes with a reload is held against the secrets at once', async () => {
+  const { providers, ...rest } = CONFIG
+  const shorter = { ...providers.asleep.apiKey, rotate: '30d' }
+  gateway.writeConfig({
+    ...rest,
+    providers: { ...providers, asleep: { ...providers.asleep, apiKey: shorter } },
+  })
+  expect((await gateway.reload()).status).toBe(200)
+  await gateway.waitForLog(
+    ({ msg }) =>
+      msg === `file:${young}: is 80 days old and should have been replaced at 30 days (apiKey.rotate)`,
+  )
 })
 
 it('one that was replaced is young', async () => {
