@@ -46,7 +46,7 @@ import {
   toUncounted,
 } from './endings.ts'
 import { createExchange } from './exchange.ts'
-import type { Entry, Health, State } from './health.ts'
+import { type Entry, type Health, isProbe, type State } from './health.ts'
 import { createRace, type Hedges, type Leg } from './hedges.ts'
 import type { Hints } from './hints.ts'
 import type { Key, Keys } from './keys.ts'
@@ -447,14 +447,14 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (taken === undefined) return skip(candidate, job, 'skipped:unavailable')
     const { key, entry } = taken
     // Who has nobody else to ask does not wait for what another replica finds out.
-    if (entry === 'probe' && job.force !== true && !(await hints.mayProbe(deployment.name))) {
+    if (isProbe(entry) && job.force !== true && !(await hints.mayProbe(deployment.name))) {
       health.released(candidate.callee, entry)
       return skip(candidate, job, 'skipped:unavailable')
     }
     let hold: Hold | Refusal | undefined
     try {
       // Whoever is asked for want of anybody else has waited once, and a probe holds up all others.
-      const waits = job.force !== true && job.atOnce !== true && entry !== 'probe'
+      const waits = job.force !== true && job.atOnce !== true && !isProbe(entry)
       const { plan, hands } = job
       // Whoever stands behind is left half of the time.
       const deadlineAt = hasFallback(candidate, walk, plan)

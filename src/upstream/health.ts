@@ -16,9 +16,32 @@ import { createOutcomes, type Outcomes } from './outcomes.ts'
 export type State = 'available' | 'slow' | 'low_quota' | 'unavailable'
 
 /**
- * `go`: call it; `probe`: call it, alone, to see; `trial`: a probe that has begun to answer; `held`: leave it alone.
+ * `go`: call it; `probe`: call it, alone, to see; `trial`: a probe that has begun to answer; `held`: leave it alone. Of a
+ * model of `provider/*` a probe may be one of the deployment alone or of the model alone; of the other it proves nothing,
+ * should that be held back while it is under way.
  */
-export type Entry = 'go' | 'probe' | 'trial' | 'held'
+export type Entry = Word | `${'probe' | 'trial'}:${Side}`
+type Word = 'go' | 'probe' | 'trial' | 'held'
+type Side = 'deployment' | 'model'
+
+/** Whether it is the one call that goes to see. */
+export function isProbe(entry: Entry): boolean {
+  return entry.startsWith('probe')
+}
+
+/** What an entry is for one of the two that it depends on. */
+function sideOf(entry: Entry, side: Side): Word {
+  switch (entry) {
+    case 'probe:deployment':
+    case 'probe:model':
+      return entry === `probe:${side}` ? 'probe' : 'go'
+    case 'trial:deployment':
+    case 'trial:model':
+      return entry === `trial:${side}` ? 'trial' : 'go'
+    default:
+      return entry
+  }
+}
 
 /** Who asks to call. */
 export interface Asking {
@@ -368,9 +391,13 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
 
   /** A probe that brought something, whatever that is, makes room for the next one. */
   function endProbe(record: Record, entry: Entry): void {
-    if (entry !== 'probe') return
+    if (partOf(record, entry) !== 'probe') return
     record.probing = false
     hints.probed(record.name)
+  }
+
+  function partOf({ model }: Record, entry: Entry): Word {
+    return sideOf(entry, model === undefined ? 'deployment' : 'model')
   }
 
   function isBad({ phase, failures, outcomes }: Record): boolean {
@@ -490,7 +517,7 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
 
   // --- how a call begins and ends, for one record -----------------------------------------------------------------
 
-  function enter(record: Record, { class: klass, force }: Asking): Entry {
+  function enter(record: Record, { class: klass, force }: Asking): Word {
     advance(record)
     switch (record.phase) {
       case 'open':
@@ -522,7 +549,7 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
     record.provenMs = clock.now()
     record.outcomes.add(true)
     // A call that began before the hold proves nothing about the provider as it is now.
-    if (entry !== 'go') clean(record)
+    if (partOf(record, entry) !== 'go') clean(record)
   }
 
   function fail(record: Record, entry: Entry, { reason, retryAfterMs }: Failure): void {
@@ -539,7 +566,7 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
     // A call begun before the hold, or forced inside it, tells nothing new: it must not lengthen it.
     if (record.phase === 'held') return
     if (record.phase === 'probing') {
-      if (entry !== 'go') hold(record, isSilence(reason) ? 'slow' : record.trouble, reason)
+      if (partOf(record, entry) !== 'go') hold(record, isSilence(reason) ? 'slow' : record.trouble, reason)
       return
     }
     record.failures += 1
@@ -560,17 +587,18 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
       const entry = enter(own, asking)
       const model = modelOf(callee)
       if (entry === 'held' || model === undefined) return entry
-      // Where the model is the one that is probed, the call counts as a probe of both: of one that is open it ends nothing.
       const ofModel = enter(model, asking)
       if (ofModel === 'held') endProbe(own, entry)
-      return ofModel === 'go' ? entry : ofModel
+      if (ofModel === 'held' || ofModel === entry) return ofModel
+      return entry === 'probe' ? 'probe:deployment' : 'probe:model'
     },
 
     answering(callee, entry) {
       get(deploymentOf(callee)).provenMs = clock.now()
-      if (entry !== 'probe') return entry
+      if (!isProbe(entry)) return entry
       for (const record of known(callee)) endProbe(record, entry)
-      return 'trial'
+      if (entry === 'probe:model') return 'trial:model'
+      return entry === 'probe:deployment' ? 'trial:deployment' : 'trial'
     },
 
     succeeded(callee, entry) {
@@ -593,7 +621,7 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
       advance(record)
       record.failures = 0
       record.outcomes.add(true)
-      if (record.phase !== 'held' && (record.phase !== 'probing' || entry !== 'go'))
+      if (record.phase !== 'held' && (record.phase !== 'probing' || partOf(record, entry) !== 'go'))
         hold(record, 'slow', reason)
       const model = modelOf(callee)
       if (model !== undefined) succeed(model, entry)

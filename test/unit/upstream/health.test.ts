@@ -649,7 +649,7 @@ describe('models of `provider/*`', () => {
     // Back as any other: one probe, one that is clean, a ramp.
     time.advance(30_000)
     const entry = health.enter(A)
-    expect([entry, health.enter(A), health.enter(B)]).toEqual(['probe', 'held', 'go'])
+    expect([entry, health.enter(A), health.enter(B)]).toEqual(['probe:model', 'held', 'go'])
     health.succeeded(A, health.answering(A, entry))
     expect(health.look(A)?.phase).toBe('recovering')
     time.advance(3_000)
@@ -696,6 +696,41 @@ describe('models of `provider/*`', () => {
     for (let i = 0, probe = entry; i < 3; i += 1, probe = health.enter(A)) health.succeeded(A, probe)
     expect(health.view()[0]).toMatchObject({ phase: 'recovering' })
     expect(health.look(B)?.phase).toBe('recovering')
+  })
+
+  it.each(['while it runs', 'when it has begun to answer'])(
+    'prove nothing of the provider by a probe of the model, %s, when it has failed since',
+    (when) => {
+      const { health, time } = create()
+      limit(health, A, 1_500)
+      time.advance(1_500)
+      const probe = health.enter(A)
+      const entry = when === 'while it runs' ? probe : health.answering(A, probe)
+      for (let i = 0; i < 5; i += 1)
+        health.failed(B, health.enter(B), { reason: '503', retryAfterMs: undefined })
+      const heldMs = health.holdMs(B)
+      expect(heldMs).toBeGreaterThan(0)
+      health.succeeded(A, entry)
+      expect([health.enter(A), health.enter(B), health.holdMs(B)]).toEqual(['held', 'held', heldMs])
+      // Of the model it was one.
+      expect(health.view()[0]?.models).toMatchObject([{ model: 'a', phase: 'recovering' }])
+    },
+  )
+
+  it('prove nothing of the model by a probe of the provider', () => {
+    const { health, time } = create()
+    limit(health, A, 60_000)
+    time.advance(60_000)
+    health.succeeded(A, health.enter(A))
+    time.advance(3_000)
+    for (let i = 0; i < 5; i += 1)
+      health.failed(B, health.enter(B), { reason: '503', retryAfterMs: undefined })
+    time.advance(health.holdMs(B))
+    const probe = health.enter(A)
+    expect(probe).toBe('probe:deployment')
+    for (let i = 0; i < 5; i += 1) health.failed(A, 'go', { reason: '429', retryAfterMs: undefined })
+    health.succeeded(A, probe)
+    expect(health.view()[0]).toMatchObject({ phase: 'probing', models: [{ model: 'a', phase: 'held' }] })
   })
 
   it('leave the probe of the provider to others when one is over its rate', () => {
