@@ -336,6 +336,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       : (await import('./usage/otlp.ts')).createOtlp(telemetry, {
           version: VERSION,
           instance: replica,
+          isFirst: link === undefined,
           randomHex,
           scrub,
           describe,
