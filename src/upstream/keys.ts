@@ -26,7 +26,10 @@ export interface Keys {
   limit(provider: Provider, key: Key, over: { readonly model: string | undefined; readonly ms: number }): void
   /** Notes a call with a key: its reference where the provider's hours do not have this time, else undefined. */
   used(provider: Provider, key: Key | undefined): SecretReference | undefined
-  /** How often each key was used outside the hours of its provider; those of providers that have none are left out. */
+  /**
+   * How often each key was used outside the hours of its provider; those of providers that have none are left out, and
+   * those that are not among these are forgotten.
+   */
   usesOutsideHours(providers: Iterable<Provider>): KeyUses[]
   /** Takes all its keys, parked or not, out of an answer; undefined when there is nothing to take. */
   redact(provider: Provider): Redact | undefined
@@ -124,16 +127,20 @@ export function createKeys({
       outside.set(place, (outside.get(place) ?? 0) + 1)
       return key.reference
     },
-    usesOutsideHours: (providers) =>
-      [...providers]
-        .filter(({ keyHours }) => keyHours !== undefined)
-        .flatMap((provider) =>
-          provider.keys.map((secret) => ({
-            provider: provider.name,
-            secret,
-            uses: outside.get(placeOf(provider, secret)) ?? 0,
-          })),
-        ),
+    usesOutsideHours(providers) {
+      const uses = [...providers].flatMap((provider) =>
+        provider.keyHours === undefined
+          ? []
+          : provider.keys.map((secret) => ({
+              provider: provider.name,
+              secret,
+              uses: outside.get(placeOf(provider, secret)) ?? 0,
+            })),
+      )
+      const places = new Set(uses.map(({ provider, secret }) => placeOf({ name: provider }, secret)))
+      for (const place of outside.keys()) if (!places.has(place)) outside.delete(place)
+      return uses
+    },
     redact({ name, keys }) {
       const values = keys.map(reveal).filter((value) => value !== undefined)
       let known = redacts.get(name)
@@ -164,6 +171,6 @@ function untilOf(parking: Parking | undefined, value: string | undefined): numbe
   return parking !== undefined && parking.value === value ? parking.untilMs : 0
 }
 
-function placeOf(provider: Provider, reference: SecretReference): string {
+function placeOf(provider: Pick<Provider, 'name'>, reference: SecretReference): string {
   return `${provider.name} ${reference}`
 }

@@ -171,6 +171,13 @@ describe('the hours of keys', () => {
     ])
   })
 
+  it('are counted for those that have them still, and for others from nothing', () => {
+    const { keys } = atHour(12)
+    keys.used(NIGHT, ONE)
+    expect(keys.usesOutsideHours([PROVIDER])).toEqual([])
+    expect(keys.usesOutsideHours([NIGHT]).map(({ uses }) => uses)).toEqual([0, 0])
+  })
+
   it('refuse nothing', () => {
     const { keys } = atHour(12)
     expect(keys.next(NIGHT)).toEqual({ reference: 'env:ONE', value: 'value' })
