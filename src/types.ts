@@ -223,6 +223,10 @@ export interface Provider {
   readonly baseUrl: string
   /** References of its keys, in the order written; none for an open local server. */
   readonly keys: readonly SecretReference[]
+  /** When its keys are expected to be used; a use at another time is carried out and told of. */
+  readonly keyHours: Hours | undefined
+  /** Age at which a key of it should have been replaced. */
+  readonly rotateMs: number | undefined
   /** Extra request headers, lower-case names. */
   readonly headers: Readonly<Record<string, string>>
   /** Restricted request fields that this provider may be sent. */
@@ -231,6 +235,14 @@ export interface Provider {
   /** How it is asked whether it is well; undefined where it is not. */
   readonly health: HealthCheck | undefined
   readonly simulate: Simulate | undefined
+}
+
+/** A part of each UTC day: from the beginning of one hour to that of another, over midnight where that is the earlier. */
+export interface Hours {
+  /** 0 to 23. */
+  readonly from: number
+  /** 1 to 24; never the same as `from`. */
+  readonly to: number
 }
 
 export interface HealthCheck {
@@ -490,6 +502,8 @@ export interface Attempt {
   costMicros: number | undefined
   /** Of its span, where one is recorded. */
   readonly spanId?: string | undefined
+  /** The key, where it was used outside the hours of its provider. */
+  readonly outsideHours?: SecretReference | undefined
 }
 
 /** Tokens of one request, as the provider counted them, or as counted from the deltas. */

@@ -43,6 +43,8 @@ test('fills in every default of the contract', () => {
     tracedAs: 'openai',
     baseUrl: 'http://127.0.0.1:8080/v1',
     keys: [],
+    keyHours: undefined,
+    rotateMs: undefined,
     headers: {},
     allowFields: new Set(),
     limits: { strict: false },
@@ -149,8 +151,6 @@ test('a health check has a path below baseUrl and a time between a second and an
 
 const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: string])[] = [
   ['providers.local.residency', 'eu', 'residency'],
-  ['providers.local.apiKey', { from: 'env:A', rotate: '90d' }, 'rotate'],
-  ['providers.local.apiKey', { from: 'env:A', hours: '08-20' }, 'hours'],
   ['providers.local.apiKey', 'vault:kv/a', 'vault:'],
   ['providers.local.apiKey', ['env:A', 'aws-sm:b'], 'aws-sm:'],
   ['admin.token', 'vault:kv/a', 'vault:'],
@@ -239,7 +239,7 @@ test('tells every problem at once, each with its path', () => {
         v: {},
       },
       routes: { r: ['tt', 'u', 't'], s: 'foo', q: { tiers: [], deadline: '0s' } },
-      operations: ['chat', 'video'],
+      operations: ['chat', 'completions'],
     },
     [
       { agent: 'a b', scopes: ['chat', 'image:*', 'chat:'], bearers: [{ id: 'x', sha256: 'short' }] },
