@@ -41,7 +41,12 @@ const MODELS = [
   'kimi-k2',
 ]
 const asked = (model: string, maxOutputTokens?: number) => ({ model, maxOutputTokens, options: {} })
-const NOTHING_WRITTEN: WrittenRequest = { body: {}, headers: [], dropped: [], names: new Map() }
+const NOTHING_WRITTEN: WrittenRequest = {
+  body: { model: 'claude-opus-4-5' },
+  headers: [],
+  dropped: [],
+  names: new Map(),
+}
 
 function answerTo(request: ChatRequest = chatRequest()): AnswerTo {
   let ids = 0
@@ -109,6 +114,23 @@ describe('a request', () => {
         },
       ),
       { numRuns: 3_000 },
+    )
+  })
+
+  it('leaves out no word of the conversation', () => {
+    fc.assert(
+      fc.property(requests(ORIGINS), fc.constantFrom(...MODELS), (request, model) => {
+        const sent = JSON.stringify(write(request, asked(model)).body)
+        for (const message of request.messages) {
+          // Of two results of one call the last one counts.
+          if (message.role === 'tool') continue
+          for (const part of message.content) {
+            if (part.type !== 'text' || part.text.trim() === '') continue
+            expect(sent).toContain(JSON.stringify(part.text.trimEnd()).slice(1, -1))
+          }
+        }
+      }),
+      { numRuns: 500 },
     )
   })
 
