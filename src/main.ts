@@ -20,7 +20,7 @@ import { formatProblem } from './config/problems.ts'
 import { createReader, isSources } from './config/reader.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import { createWorkerReader, readBegin } from './config/worker-reader.ts'
-import { formats } from './formats/index.ts'
+import { formats, secretPartsOf } from './formats/index.ts'
 import { buildGateway, type Gateway, type Stores } from './gateway.ts'
 import { createApp } from './http/app.ts'
 import { answersOf, drain, LAST_WORDS_MS } from './http/drain.ts'
@@ -616,7 +616,9 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   function teach(snapshots: readonly Snapshot[]): void {
     const literals = snapshots.flatMap((one) => literalSecretsOf(one))
     const own = bearer === undefined ? [] : [bearer]
-    scrubber.setSecrets([...keyring.values(), ...literals, ...telemetry.secrets, ...own])
+    const kept = keyring.values()
+    const parts = kept.flatMap(secretPartsOf)
+    scrubber.setSecrets([...kept, ...parts, ...literals, ...telemetry.secrets, ...own])
   }
 
   function warn(warnings: readonly string[]): void {

@@ -1,7 +1,9 @@
 // What an Anthropic provider answers, whole and streamed, in canonical form. Pure; what it is given has been judged good.
 
+import { scanNested, scanObject } from '../bytes/json-scan.ts'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
+import { elements } from './anthropic-own-thoughts.ts'
 import { ANTHROPIC, readUsage, toFinish } from './anthropic-words.ts'
 import { answerToolOf } from './anthropic-write.ts'
 import type { ChatEvent, ChatReply, Finish, Part } from './canonical.ts'
@@ -16,7 +18,10 @@ export function readReply(body: Buffer, written: WrittenRequest): ChatReply {
   const message = parseObject(body.toString('utf8')) ?? {}
   const answerTool = answerToolOf(written)
   const blocks: unknown[] = Array.isArray(message.content) ? message.content : []
-  const content = blocks.flatMap((block) => (isObject(block) ? toParts(block, written, answerTool) : []))
+  const inputs = readInputs(body, blocks)
+  const content = blocks.flatMap((block, at) =>
+    isObject(block) ? toParts(block, { written, answerTool, input: inputs[at] }) : [],
+  )
   const explanation = explanationOf(message.stop_details)
   if (explanation !== undefined) content.push({ type: 'refusal', text: explanation })
   const hasCalls = content.some((part) => part.type === 'call')
@@ -44,11 +49,33 @@ function toFinishOf(stopReason: unknown, hasCalls: boolean): Finish {
   return finish === 'tool_calls' && !hasCalls ? 'stop' : finish
 }
 
+/**
+ * What each call is called with, as it stands in the body: a number of more digits than JavaScript has would not come
+ * through a parser as it was.
+ */
+function readInputs(body: Buffer, blocks: readonly unknown[]): (string | undefined)[] {
+  if (!blocks.some((block) => isObject(block) && block.type === 'tool_use')) return []
+  const scan = scanObject(body)
+  const list = scan.ok ? scan.members.get('content') : undefined
+  if (list === undefined) return []
+  return elements(body, list).map((element) => {
+    const inner = scanNested(body, element)
+    const span = inner.ok ? inner.members.get('input') : undefined
+    return span === undefined ? undefined : body.toString('utf8', span.start, span.end)
+  })
+}
+
+interface PartSetting {
+  readonly written: WrittenRequest
+  readonly answerTool: string | undefined
+  /** The input of a call, as it was written. */
+  readonly input: string | undefined
+}
+
 /** Blocks of tools that the provider runs itself are not asked for when a request was translated, and not known here. */
 function toParts(
   block: Readonly<Record<string, unknown>>,
-  { names }: WrittenRequest,
-  answerTool: string | undefined,
+  { written: { names }, answerTool, input }: PartSetting,
 ): Part[] {
   switch (block.type) {
     case 'text':
@@ -69,7 +96,7 @@ function toParts(
       ]
     case 'tool_use': {
       const wire = textOf(block.name)
-      const json = JSON.stringify(block.input ?? {})
+      const json = isObject(block.input) && input !== undefined ? input : JSON.stringify(block.input ?? {})
       if (wire === answerTool) return [{ type: 'text', text: json }]
       const tool = toToolName(names, wire)
       return [
@@ -137,6 +164,8 @@ export function createReader(written: WrittenRequest): EventReader {
 
   function openBlock(index: number, block: Readonly<Record<string, unknown>>, events: ChatEvent[]): void {
     closeBlock(index, events)
+    // Some servers leave the end out; a thought is over when something else begins.
+    for (const [at, { type }] of open) if (type === 'thinking') closeBlock(at, events)
     switch (block.type) {
       case 'text':
         open.set(index, { type: 'text' })

@@ -212,6 +212,8 @@ export interface ClientChat {
 export interface ProviderSide {
   /** Path below the provider's base URL, query included. */
   path(operation: Operation, asked: Asked & { readonly stream: boolean }): string
+  /** What stands in front of the paths of other formats that its server takes (`alsoSpeaks`). */
+  readonly prefix?: string | undefined
   /** Header that carries the key, as a flat pair. */
   credential(key: string): readonly [string, string]
   /** Where the credential depends on what is sent: the flat headers of a finished call that stand for `credential`. */

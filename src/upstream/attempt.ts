@@ -224,4 +224,9 @@ export function isAboutRequest(
   return (isSecond || request.endpoint.operation !== 'chat') && NO_SUCH_OPERATION.has(reason)
 }
 
+/** What a server says that does not have what it was asked for. */
+export function lacksOperation({ reason }: Failure): boolean {
+  return NO_SUCH_OPERATION.has(reason)
+}
+
 const NO_SUCH_OPERATION: ReadonlySet<Reason> = new Set(['404', '405', '501', 'malformed'])

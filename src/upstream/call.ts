@@ -22,10 +22,12 @@ import type {
   Usage,
 } from '../types.ts'
 import {
+  type Failure,
   firstTokenLimit,
   isAboutRequest,
   isKeyFault,
   isLarger,
+  lacksOperation,
   lateness,
   mayCallAgain,
   nextStep,
@@ -298,6 +300,10 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
           break
       }
       failure = toFailed(result)
+      if (by === candidate && lacksFormat(failure, entered.wire) && job.wires.translate(deployment)) {
+        failure = undefined
+        continue
+      }
       // The second one has failed at what it had begun; this one was called off.
       if (by !== candidate) {
         walk.failedBeside(by, failure)
@@ -592,6 +598,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         key: entered.key,
         maxOutputTokens: edits === undefined ? plan.maxOutputTokens : capBehind(said, plan, request),
         userAgent: deps.userAgent,
+        nowMs: clock.wall(),
         traceHeaders: hands.trace?.headers(attempt.spanId),
         edits,
       }),
@@ -805,6 +812,11 @@ interface Entered {
 /** Whether somebody has spoken the last word. */
 function isFinal({ outcome }: Result): boolean {
   return outcome === 'answered' || outcome === 'broken' || outcome === 'refuse'
+}
+
+/** The server has no such endpoint in a format that is not its first; or the model has none. */
+function lacksFormat(failure: Failure, { isSecond }: Wire): boolean {
+  return isSecond && lacksOperation(failure)
 }
 
 /** A comment: clients skip it, a person who looks at the stream sees it. No line break of a name may end it. */

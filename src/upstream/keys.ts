@@ -2,6 +2,7 @@
 // parks the key, not the provider. Keyed by provider and reference, and made in main.ts: no reload resets it.
 
 import { unitHash } from '../bytes/unit-hash.ts'
+import { secretPartsOf } from '../formats/index.ts'
 import { createRedact, type Redact } from '../formats/stage.ts'
 import type { Clock, Provider, SecretReference } from '../types.ts'
 
@@ -107,7 +108,7 @@ export function createKeys({
       const values = keys.map(reveal).filter((value) => value !== undefined)
       let known = redacts.get(name)
       if (known?.values.length !== values.length || !values.every((value, i) => value === known?.values[i])) {
-        known = { values, redact: createRedact(values) }
+        known = { values, redact: createRedact(values.flatMap((value) => [value, ...secretPartsOf(value)])) }
         redacts.set(name, known)
       }
       return known.redact

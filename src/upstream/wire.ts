@@ -50,6 +50,8 @@ export class Untranslatable extends Error {
 }
 
 export interface Wires {
+  /** That a provider does not take the caller's format after all; false where it can be asked in no other. */
+  translate(deployment: Deployment): boolean
   /** @throws GatewayError invalid_request, where the request cannot be put into the provider's format */
   of(deployment: Deployment, maxOutputTokens: number | undefined): Wire
 }
@@ -73,11 +75,20 @@ const OWN_FORMAT = 'openai'
 
 export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps): Wires {
   const known = new Map<Deployment, Wire | GatewayError>()
+  const translated = new Set<Deployment>()
   /** The same for every deployment that it is translated for. */
   let reading: (ReadRequest & { readonly sent: AnswerTo['sent'] }) | undefined
   const { endpoint } = request
 
   return {
+    translate(deployment) {
+      const first = formats.get(deployment.provider?.format ?? OWN_FORMAT)
+      if (first?.provider?.chat === undefined || endpoint.operation !== 'chat' || endpoint.countsOnly)
+        return false
+      translated.add(deployment)
+      known.delete(deployment)
+      return true
+    },
     of(deployment, maxOutputTokens) {
       let wire = known.get(deployment)
       if (wire === undefined) {
@@ -104,7 +115,7 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
       return toEstimate(client.estimate(request), own)
     const isFirst = endpoint.format === first.name || endpoint.format === first.bytesOf
     if (isFirst) return nativeWire(own, own, request.forwarded)
-    if (provider?.alsoSpeaks.has(endpoint.format)) {
+    if (provider?.alsoSpeaks.has(endpoint.format) && !translated.has(deployment)) {
       const side = formats.get(endpoint.format)?.provider
       if (side !== undefined) return { ...nativeWire(side, own, request.forwarded), isSecond: true }
     }

@@ -108,8 +108,8 @@ test('says what is legal but probably not meant', () => {
 test('a provider is called by the wire format of its vendor', () => {
   const snapshot = good(at(GOOD, ['providers', 'g'], { format: 'gemini', apiKey: 'env:G' }))
   expect(snapshot.providers.get('g')).toMatchObject({
-    format: 'openai',
-    baseUrl: 'https://generativelanguage.googleapis.com/v1beta/openai',
+    format: 'gemini',
+    baseUrl: 'https://generativelanguage.googleapis.com/v1beta',
   })
 })
 

@@ -149,9 +149,6 @@ test('a health check has a path below baseUrl and a time between a second and an
 
 const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: string])[] = [
   ['providers.local.residency', 'eu', 'residency'],
-  ['providers.x', { format: 'azure' }, 'azure'],
-  ['providers.x', { format: 'vertex' }, 'vertex'],
-  ['providers.x', { format: 'bedrock' }, 'bedrock'],
   ['providers.local.apiKey', { from: 'env:A', rotate: '90d' }, 'rotate'],
   ['providers.local.apiKey', { from: 'env:A', hours: '08-20' }, 'hours'],
   ['providers.local.apiKey', 'vault:kv/a', 'vault:'],
@@ -254,7 +251,7 @@ test('tells every problem at once, each with its path', () => {
       'listen.prt: unknown key "prt"; did you mean "port"?',
       'listen.maxBody: is not a size; write a number and its unit, for example "32MiB", "64KiB" or "1GiB"',
       'providers.a.apikey: unknown key "apikey"; did you mean "apiKey"?',
-      'providers.local.format: must be one of openai, responses, anthropic, gemini, simulated; did you mean "simulated"?',
+      'providers.local.format: must be one of openai, responses, anthropic, gemini, azure, vertex, bedrock, simulated; did you mean "simulated"?',
       'tiers.t.deployments[0]: unknown provider "loca"; did you mean "local"?',
       'tiers.t.deployments[1]: must be "provider/model", or "provider/*" for the model the caller named; the model is up to 200 characters of visible ASCII without commas',
       'tiers.t.deployments[3]: stands twice in this tier; give it a weight instead',
@@ -634,4 +631,22 @@ test('words that JavaScript gives a meaning are refused or harmless', () => {
   expect(said(read(config)).toSorted()).toEqual(
     ['providers.__proto__: is a reserved word', 'routes.toString[0]: unknown tier "valueOf"'].toSorted(),
   )
+})
+
+test.each<[string, Record<string, unknown>, string[]]>([
+  [
+    'is missing where the address has it',
+    { format: 'bedrock' },
+    ['is missing; the address of format bedrock has it'],
+  ],
+  ['is not missing where the address is written', { format: 'bedrock', baseUrl: 'http://x' }, []],
+  ['has no meaning elsewhere', { format: 'openai', region: 'eu' }, ['has no meaning for format openai']],
+  [
+    'may be no part of an address',
+    { format: 'bedrock', region: 'eu/../x' },
+    ['must be a name of letters, digits, dots and hyphens'],
+  ],
+])('the region of an account %s', (_, provider, wanted) => {
+  const loaded = read(at(GOOD, ['providers', 'x'], { apiKey: 'env:A', ...provider }))
+  expect(loaded.ok ? [] : problemsOf(loaded).map(({ message }) => message)).toEqual(wanted)
 })

@@ -391,6 +391,7 @@ export function createRun(options: RunOptions = {}): RunStage {
       key: undefined,
       maxOutputTokens: undefined,
       userAgent: 'sluice/test',
+      nowMs: 0,
     }),
     wire,
     plan,
