@@ -61,7 +61,8 @@ export function writeBedrock(request: ChatRequest, asked: Asked): WrittenRequest
   if (thought.isDropped) dropped.add('reasoning_effort')
 
   const cache = createCachePoints(asked.model, traits)
-  const tools = toTools(request.tools, { names, cache, isSent: !isTold })
+  // Where none may be called, who cannot be told so is offered none.
+  const tools = toTools(request.tools, { names, cache, isSent: offers || claude !== undefined })
   if (format.tool !== undefined) tools.push(format.tool)
   if (tools.length === 0 && hasCalls && !isTold) tools.push(...toolsOfHistory(turns, names))
   const instructions = toSystem(system, cache)

@@ -244,6 +244,8 @@ export interface ProviderSide {
   edits(request: ModelRequest, asked: Asked): Edit[]
   /** Absent where only its own bytes are passed. */
   readonly chat?: ProviderChat | undefined
+  /** Absent where only its own bytes are passed, or where it makes no vectors. */
+  readonly embeddings?: ProviderEmbeddings | undefined
   /** Where a stream is not server-sent events. */
   splitter?(): Splitter
   /** Content type of a stream; undefined is `text/event-stream`. */
@@ -287,6 +289,14 @@ export interface ProviderChat {
   /** Of a body that `whole` has found good. */
   read(body: Buffer, written: WrittenRequest): ChatReply
   events(written: WrittenRequest): EventReader
+}
+
+/** Vectors, which callers ask for in one format alone: OpenAI's. */
+export interface ProviderEmbeddings {
+  /** `sent` is the caller's body. @throws GatewayError `invalid_request` that names the field which cannot be carried. */
+  write(sent: Readonly<Record<string, unknown>>, asked: Asked): WrittenRequest
+  /** Of a body that `whole` has found good: a reply as OpenAI gives it, with vectors as lists. */
+  read(body: Buffer, asked: Asked): unknown
 }
 
 export interface Resuming {

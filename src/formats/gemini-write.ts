@@ -40,7 +40,7 @@ export interface Service {
 export function writeGemini(request: ChatRequest, asked: Asked, service: Service): WrittenRequest {
   refuseSound(request)
   const traits = traitsOf(asked.model)
-  const names = createWireNames(LONGEST_NAME)
+  const names = createWireNames(LONGEST_NAME, { startsWithLetter: true })
   const tools = request.tools.map((tool) => toDeclaration(tool, traits, names))
   const { system, turns } = toConversation(request.messages)
   const contents = createContents()

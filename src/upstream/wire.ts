@@ -8,6 +8,7 @@ import type {
   ClientChat,
   Format,
   ProviderChat,
+  ProviderEmbeddings,
   ProviderSide,
   ReadRequest,
 } from '../formats/format.ts'
@@ -123,6 +124,8 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
       const side = formats.get(endpoint.format)?.provider
       if (side !== undefined) return { ...nativeWire(side, own, request.forwarded), isSecond: true }
     }
+    if (endpoint.operation === 'embeddings' && own.embeddings !== undefined)
+      return toVectors({ deployment, own, embeddings: own.embeddings, maxOutputTokens })
     const chat = client?.chat
     if (chat === undefined || own.chat === undefined || endpoint.operation !== 'chat') throw cannotSpeak()
     return toTranslated({ deployment, own, chat: own.chat, client: chat, maxOutputTokens })
@@ -156,13 +159,40 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     return reading
   }
 
+  function toVectors({ deployment, own, embeddings, maxOutputTokens }: VectorSpeakers): Wire {
+    if (request.body === undefined) throw new Error('the request body is gone')
+    const encoding = encodingOf(request)
+    const options = deployment.provider?.options ?? {}
+    const asked = { model: deployment.model ?? request.model, maxOutputTokens, options }
+    const written = embeddings.write(JSON.parse(request.body.toString('utf8')), asked)
+    return {
+      side: own,
+      own,
+      body: toBytes(written.body),
+      headers: [own.headers ?? [], written.headers].filter((list) => list.length > 0),
+      translation: {
+        dropped: written.dropped,
+        begin: () => ({
+          change: () => undefined,
+          end: () => undefined,
+          whole: (body) => guarded(() => toEncoding(toBytes(embeddings.read(body, asked)), encoding)),
+        }),
+      },
+      isSecond: false,
+    }
+  }
+
   function toTranslated({ deployment, own, chat, client, maxOutputTokens }: Speakers): Wire {
     const { request: canonical, dropped, sent } = read(client)
+    const model = deployment.model ?? request.model
     const written = chat.write(canonical, {
-      model: deployment.model ?? request.model,
+      model,
       maxOutputTokens,
       options: deployment.provider?.options ?? {},
     })
+    /** Some do not say who they are: a caller sees who was asked, not what it called the route. */
+    const named = <T extends { readonly model: string }>(told: T): T =>
+      told.model === '' ? { ...told, model } : told
     return {
       side: own,
       own,
@@ -178,14 +208,15 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
             change: (frame) =>
               guarded(() => {
                 let text = ''
-                for (const event of reader.read(frame)) text += writer.write(event)
+                for (const event of reader.read(frame))
+                  text += writer.write(event.type === 'start' ? named(event) : event)
                 return text === '' ? undefined : Buffer.from(text)
               }),
             end() {
               const text = writer.end()
               return text === '' ? undefined : Buffer.from(text)
             },
-            whole: (body) => guarded(() => toBytes(client.write(chat.read(body, written), to))),
+            whole: (body) => guarded(() => toBytes(client.write(named(chat.read(body, written)), to))),
           }
         },
       },
@@ -200,6 +231,10 @@ interface Speakers {
   readonly chat: ProviderChat
   readonly client: ClientChat
   readonly maxOutputTokens: number | undefined
+}
+
+interface VectorSpeakers extends Pick<Speakers, 'deployment' | 'own' | 'maxOutputTokens'> {
+  readonly embeddings: ProviderEmbeddings
 }
 
 /** A stranger's answer must not become a defect of ours: whatever it trips up is an answer that cannot be read. */

@@ -40,6 +40,8 @@ beforeAll(async () => {
     config: {
       providers: {
         gemini: { format: 'gemini', baseUrl: `${provider.url}/v1beta`, apiKey: 'env:GEMINI_KEY' },
+        // A key that was refused is left alone.
+        vectors: { format: 'gemini', baseUrl: `${provider.url}/v1beta`, apiKey: 'env:GEMINI_KEY' },
         bedrock: { format: 'bedrock', baseUrl: provider.url, region: 'eu-west-1', apiKey: 'env:AWS_KEY' },
         other: { format: 'openai', baseUrl: `${other.url}/v1` },
       },
@@ -47,11 +49,13 @@ beforeAll(async () => {
         gemini: { deployments: ['gemini/gemini-3-flash'] },
         bedrock: { deployments: ['bedrock/us.amazon.nova-pro-v1:0'] },
         other: { deployments: ['other/m'] },
+        vectors: { deployments: ['vectors/gemini-embedding-2'] },
       },
       routes: {
         gemini: ['gemini', 'other'],
         bedrock: ['bedrock', 'other'],
         'gemini-alone': ['gemini'],
+        vectors: ['vectors'],
         'bedrock-alone': ['bedrock'],
       },
       failover: { grace: '10ms' },
@@ -166,6 +170,14 @@ describe.each(NAMES)('a whole reply of %s', (name) => {
   })
 })
 
+describe.each(NAMES)('an answer of %s', (name) => {
+  it.each([true, false])('names the model that gave it (stream: %s)', async (stream) => {
+    const { text } = await ask(name, answer({ text: 'Hi.' }), { stream })
+    const model = { gemini: 'gemini-3-flash', bedrock: 'us.amazon.nova-pro-v1:0' }[name]
+    expect(new Set(text.match(/"model":"[^"]*"/g))).toEqual(new Set([`"model":"${model}"`]))
+  })
+})
+
 describe('a refusal of Gemini', () => {
   const google = (code: number, status_: string, message: string, details?: unknown): Behaviour =>
     status(code, { error: { code, message, status: status_, ...(details !== undefined && { details }) } })
@@ -228,6 +240,41 @@ function eventStream(bytes: Buffer): Behaviour {
   const head = `HTTP/1.1 200 OK\r\ncontent-type: application/vnd.amazon.eventstream\r\ncontent-length: ${bytes.length}\r\n\r\n`
   return rawBytes([head, bytes])
 }
+
+describe('vectors of Gemini', () => {
+  const VECTOR = [0.25, -0.5, 0.75, 1]
+
+  it.each([
+    ['float', VECTOR],
+    ['base64', Buffer.from(new Float32Array(VECTOR).buffer).toString('base64')],
+  ])('come as %s', async (encoding_format, embedding) => {
+    const body = { model: 'vectors', input: ['one', 'two'], encoding_format }
+    const { status: code, json } = await caller.chat({
+      path: '/embeddings',
+      body: { ...body, messages: undefined },
+    })
+    expect({ code, json }).toMatchObject({
+      code: 200,
+      json: {
+        object: 'list',
+        data: [
+          { index: 0, embedding },
+          { index: 1, embedding },
+        ],
+        usage: { prompt_tokens: 11 },
+      },
+    })
+    expect(provider.requests[0]?.path).toBe('/v1beta/models/gemini-embedding-2:batchEmbedContents')
+  })
+
+  it('of tokens are refused, as Bedrock refuses all', async () => {
+    const askFor = (model: string, input: unknown): Promise<Answer> =>
+      caller.chat({ path: '/embeddings', body: { model, input, messages: undefined } })
+    expect((await askFor('vectors', [1, 2, 3])).error).toMatchObject({ param: 'input' })
+    expect((await askFor('bedrock-alone', 'one')).status).toBe(400)
+    expect(provider.calls).toBe(0)
+  })
+})
 
 class Sha256 {
   readonly #hash

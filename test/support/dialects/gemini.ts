@@ -32,6 +32,26 @@ export const gemini: Dialect = {
   malformed: Buffer.from('data: {"candidates":[{"content":{"parts":[{"text":"tor\r\n\r\n'),
 }
 
+const EMBEDDINGS = /\/models\/([^/:?]+):batchEmbedContents/
+
+/** One vector to a text. */
+export const geminiEmbeddings: Dialect = {
+  ...gemini,
+  name: 'gemini-embeddings',
+  speaks: (path) => EMBEDDINGS.test(path),
+  read(request) {
+    const fields = fieldsOf(request)
+    const model = decodeURIComponent(EMBEDDINGS.exec(request.path)?.[1] ?? '')
+    // By OpenAI's name too: scripts tell by it that this is no chat.
+    return { ...readContents(request), fields: { ...fields, input: fields.requests }, model, stream: false }
+  },
+  reply: ({ fields: { requests } }, options) => ({
+    embeddings: (Array.isArray(requests) ? requests : []).map(() => ({ values: [0.25, -0.5, 0.75, 1] })),
+    ...(options.usageIn !== 'none' && { usageMetadata: options.usage ?? { promptTokenCount: 11 } }),
+    ...options.extra,
+  }),
+}
+
 function readContents(request: RecordedRequest): ChatBody {
   const fields = fieldsOf(request)
   const [, model = 'scripted-model', method] = PATH.exec(request.path) ?? []

@@ -6,12 +6,13 @@ import { azure } from './azure.ts'
 import { bedrock } from './bedrock.ts'
 import { completions } from './completions.ts'
 import type { Dialect } from './dialect.ts'
-import { gemini } from './gemini.ts'
+import { gemini, geminiEmbeddings } from './gemini.ts'
 import { embeddings, openai } from './openai.ts'
 import { responses } from './responses.ts'
 
 const DIALECTS: readonly Dialect[] = [
   gemini,
+  geminiEmbeddings,
   bedrock,
   azure,
   countTokens,

@@ -95,6 +95,15 @@ describe('tools', () => {
     }
   })
 
+  it('are not offered where none may be called, but to who can be told so', () => {
+    const over = { tools: [tool('now')], toolChoice: { type: 'none' } as const }
+    expect(write(over, NOVA).body).not.toHaveProperty('toolConfig')
+    expect(write(over).body).toMatchObject({
+      toolConfig: { tools: [expect.anything()] },
+      additionalModelRequestFields: { tool_choice: { type: 'none' } },
+    })
+  })
+
   it('of free text take and give that text, as it comes', () => {
     const written = write({ tools: [tool('apply_patch', { kind: 'custom', description: undefined })] })
     const events = read(

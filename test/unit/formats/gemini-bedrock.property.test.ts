@@ -86,7 +86,7 @@ describe('whatever a history looks like, Gemini is sent', () => {
             if (text === '') expect(thoughtSignature).toBeDefined()
         }
         for (const tool of listOf(body.tools).flatMap((one) => listOf(one.functionDeclarations)))
-          expect(tool.name).toMatch(/^[a-zA-Z0-9_-]{1,64}$/)
+          expect(tool.name).toMatch(/^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$/)
         // Of all seals only its own.
         const seals = request.messages.flatMap(({ content }) =>
           content.flatMap((part) => ('sealed' in part && part.sealed !== undefined ? [part.sealed] : [])),

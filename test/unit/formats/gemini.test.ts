@@ -1,11 +1,13 @@
 // What gateways were reported to get wrong towards Gemini (wire §7, by number), and what else its wire asks for.
 
+import { generateKeyPairSync, verify } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import type { CallPart, ChatEvent, ChatRequest, Part } from '../../../src/formats/canonical.ts'
 import type { Asked, WrittenRequest } from '../../../src/formats/format.ts'
 import { gemini, vertex } from '../../../src/formats/gemini.ts'
 import * as made from '../../support/chat-arbitraries.ts'
 import { assistant, chatRequest, result, tool, user } from '../../support/chat-arbitraries.ts'
+import { schemaFaults } from '../../support/openai-schema.ts'
 
 const call = (id: string, over: Partial<CallPart> = {}): CallPart =>
   made.call(id, 'get_weather', '{"city":"Paris"}', over)
@@ -89,6 +91,18 @@ describe('calls', () => {
       { name, namespace: undefined },
       { name: 'read', namespace: 'docs' },
     ])
+  })
+
+  it('have names that begin with a letter or an underscore', () => {
+    const tools = ['2fa', '-x', '_ok', 'ok', ''].map((name) => tool(name))
+    const written = write({ tools })
+    const names = [...JSON.stringify(written.body.tools).matchAll(/"name":"([^"]*)"/g)].map(
+      ([, name]) => name ?? '',
+    )
+    expect(names).toHaveLength(5)
+    for (const name of names) expect(name).toMatch(/^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$/)
+    expect(names.slice(2, 4)).toEqual(['_ok', 'ok'])
+    expect(names.map((name) => written.names.get(name)?.name ?? name)).toEqual(['2fa', '-x', '_ok', 'ok', ''])
   })
 
   it('of a tool of free text take and give that text', () => {
@@ -350,6 +364,59 @@ describe('a request', () => {
   })
 })
 
+describe('vectors', () => {
+  const { embeddings } = gemini.provider
+  if (embeddings === undefined) throw new Error('gemini makes no vectors')
+  const asked = { ...GEMINI_3, model: 'gemini-embedding-2' }
+
+  it('are asked for in one batch', () => {
+    const content = (text: string): object => ({
+      model: 'models/gemini-embedding-2',
+      content: { parts: [{ text }] },
+    })
+    expect(embeddings.write({ model: 'm', input: 'one', user: 'u' }, asked)).toEqual({
+      body: { requests: [content('one')] },
+      headers: [],
+      dropped: ['user'],
+      names: new Map(),
+    })
+    expect(
+      embeddings.write(
+        { model: 'm', input: ['one', 'two'], dimensions: 768, encoding_format: 'base64' },
+        asked,
+      ),
+    ).toMatchObject({
+      body: { requests: ['one', 'two'].map((text) => ({ ...content(text), outputDimensionality: 768 })) },
+      dropped: [],
+    })
+  })
+
+  it.each([[[1, 2, 3]], [[[1, 2], [3]]], [[]], [undefined], [[{ text: 'a' }]]])(
+    'of %j are refused',
+    (input) => {
+      expect(() => embeddings.write({ input }, asked)).toThrow(
+        expect.objectContaining({ code: 'invalid_request', param: 'input' }),
+      )
+    },
+  )
+
+  it('are read as OpenAI gives them', () => {
+    const body = { embeddings: [{ values: [0.5] }, { values: [1] }], usageMetadata: { promptTokenCount: 12 } }
+    const reply = embeddings.read(Buffer.from(JSON.stringify(body)), asked)
+    expect(schemaFaults('CreateEmbeddingResponse', reply)).toEqual([])
+    expect(reply).toEqual({
+      object: 'list',
+      data: [
+        { object: 'embedding', index: 0, embedding: [0.5] },
+        { object: 'embedding', index: 1, embedding: [1] },
+      ],
+      model: 'gemini-embedding-2',
+      usage: { prompt_tokens: 12, total_tokens: 12 },
+    })
+    expect(() => embeddings.read(Buffer.from('{"embeddings":[{"no":1}]}'), asked)).toThrow()
+  })
+})
+
 describe('a path', () => {
   const path = (model: string, stream = false): string =>
     gemini.provider.path('chat', { model, stream, maxOutputTokens: undefined, options: {} })
@@ -390,10 +457,71 @@ describe('a path', () => {
   })
 })
 
-it('a key is sent as its service wants it', () => {
-  expect(gemini.provider.credential('AIzaSyExample')).toEqual(['x-goog-api-key', 'AIzaSyExample'])
-  expect(vertex.provider.credential('AQ.Ab8express')).toEqual(['x-goog-api-key', 'AQ.Ab8express'])
-  expect(vertex.provider.credential('ya29.c.token')).toEqual(['authorization', 'Bearer ya29.c.token'])
+describe('a credential', () => {
+  const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+  const account = JSON.stringify({
+    type: 'service_account',
+    project_id: 'p-1',
+    private_key_id: 'k1',
+    private_key: pem,
+    client_email: 'sluice@p-1.iam.gserviceaccount.com',
+  })
+  const nowMs = Date.parse('2026-11-26T04:05:06Z')
+  const sign = (key: string, at = nowMs): readonly string[] =>
+    vertex.provider.sign?.({
+      method: 'POST',
+      url: 'https://x/',
+      headers: [],
+      body: Buffer.alloc(0),
+      key,
+      nowMs: at,
+      options: {},
+    }) ?? []
+
+  it('is sent as its service wants it', () => {
+    expect(gemini.provider.credential('AIzaSyExample')).toEqual(['x-goog-api-key', 'AIzaSyExample'])
+    expect(sign('AQ.Ab8express')).toEqual(['x-goog-api-key', 'AQ.Ab8express'])
+    expect(sign('ya29.c.token')).toEqual(['authorization', 'Bearer ya29.c.token'])
+  })
+
+  it('of a service account is a token that it has signed for itself', () => {
+    const [name, value = ''] = sign(account)
+    expect(name).toBe('authorization')
+    const [head = '', claims = '', signature = ''] = value.replace('Bearer ', '').split('.')
+    const signed = Buffer.from(`${head}.${claims}`)
+    expect(verify('sha256', signed, publicKey, Buffer.from(signature, 'base64url'))).toBe(true)
+    const read = (part: string): Record<string, unknown> =>
+      JSON.parse(Buffer.from(part, 'base64url').toString())
+    const payload = read(claims)
+    expect(read(head)).toEqual({ alg: 'RS256', typ: 'JWT', kid: 'k1' })
+    expect(payload).toMatchObject({
+      iss: 'sluice@p-1.iam.gserviceaccount.com',
+      sub: 'sluice@p-1.iam.gserviceaccount.com',
+      scope: 'https://www.googleapis.com/auth/cloud-platform',
+    })
+    const [iat, exp] = [Number(payload.iat), Number(payload.exp)]
+    expect(exp - iat).toBe(3600)
+    // However late in its step, with half an hour to go.
+    expect(exp * 1000 - nowMs).toBeGreaterThan(1_800_000)
+    expect(iat * 1000).toBeLessThan(nowMs)
+  })
+
+  it('of a service account is the same for minutes, and another later', () => {
+    expect(sign(account, nowMs + 60_000)).toEqual(sign(account))
+    expect(sign(account, nowMs + 600_000)).not.toEqual(sign(account))
+  })
+
+  it('of a service account whose key is none is refused by whoever is asked', () => {
+    const broken = JSON.stringify({ ...JSON.parse(account), private_key: 'no key' })
+    expect(sign(broken)).toEqual(['authorization', expect.stringMatching(/^Bearer .*\.unsigned$/)])
+  })
+
+  it('is known with the secret inside of it', () => {
+    expect(vertex.provider.secretParts?.(account)).toEqual([pem])
+    expect(vertex.provider.secretParts?.('ya29.c.token')).toEqual([])
+    expect(vertex.provider.secretParts?.('{"type":"authorized_user"}')).toEqual([])
+  })
 })
 
 it('an event that cannot be read is no answer at all', () => {
