@@ -129,7 +129,7 @@ describe('a translation', () => {
 
   it('is none of vectors', () => {
     const request = requestAt('/embeddings', { input: 'x' })
-    expect(() => wiresOf(request).of(deploymentOf({ format: 'gemini' }), undefined)).toThrow(
+    expect(() => wiresOf(request).of(deploymentOf({ format: 'anthropic' }), undefined)).toThrow(
       expect.objectContaining({ code: 'invalid_request', param: 'model' }),
     )
   })
