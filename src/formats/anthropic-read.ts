@@ -3,8 +3,9 @@
 import { scanNested, scanObject } from '../bytes/json-scan.ts'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
+import { traitsOf } from './anthropic-models.ts'
 import { elements } from './anthropic-own-thoughts.ts'
-import { ANTHROPIC, readUsage, toFinish } from './anthropic-words.ts'
+import { readUsage, toFinish } from './anthropic-words.ts'
 import { answerToolOf } from './anthropic-write.ts'
 import type { ChatEvent, ChatReply, Finish, Part } from './canonical.ts'
 import { type CustomInput, createCustomInput } from './custom-input.ts'
@@ -17,10 +18,11 @@ import { toToolName, unwrapCustom } from './tool-names.ts'
 export function readReply(body: Buffer, written: WrittenRequest): ChatReply {
   const message = parseObject(body.toString('utf8')) ?? {}
   const answerTool = answerToolOf(written)
+  const origin = originOf(written)
   const blocks: unknown[] = Array.isArray(message.content) ? message.content : []
   const inputs = readInputs(body, blocks)
   const content = blocks.flatMap((block, at) =>
-    isObject(block) ? toParts(block, { written, answerTool, input: inputs[at] }) : [],
+    isObject(block) ? toParts(block, { written, origin, answerTool, input: inputs[at] }) : [],
   )
   const explanation = explanationOf(message.stop_details)
   if (explanation !== undefined) content.push({ type: 'refusal', text: explanation })
@@ -41,6 +43,10 @@ export function readReply(body: Buffer, written: WrittenRequest): ChatReply {
     usage: readUsage(message.usage, undefined),
     serviceTier: typeof usage.service_tier === 'string' ? usage.service_tier : undefined,
   }
+}
+
+function originOf({ body }: WrittenRequest): string {
+  return traitsOf(typeof body.model === 'string' ? body.model : '').seals
 }
 
 /** The answer's own tool is no call of the caller's. */
@@ -67,6 +73,8 @@ function readInputs(body: Buffer, blocks: readonly unknown[]): (string | undefin
 
 interface PartSetting {
   readonly written: WrittenRequest
+  /** Origin of its seals. */
+  readonly origin: string
   readonly answerTool: string | undefined
   /** The input of a call, as it was written. */
   readonly input: string | undefined
@@ -75,14 +83,14 @@ interface PartSetting {
 /** Blocks of tools that the provider runs itself are not asked for when a request was translated, and not known here. */
 function toParts(
   block: Readonly<Record<string, unknown>>,
-  { written: { names }, answerTool, input }: PartSetting,
+  { written: { names }, origin, answerTool, input }: PartSetting,
 ): Part[] {
   switch (block.type) {
     case 'text':
       return typeof block.text === 'string' && block.text !== '' ? [{ type: 'text', text: block.text }] : []
     case 'thinking': {
       const signature = textOf(block.signature)
-      const sealed = signature === '' ? undefined : { origin: ANTHROPIC, value: signature }
+      const sealed = signature === '' ? undefined : { origin, value: signature }
       return [{ type: 'thinking', text: textOf(block.thinking), sealed, isRedacted: false }]
     }
     case 'redacted_thinking':
@@ -90,7 +98,7 @@ function toParts(
         {
           type: 'thinking',
           text: '',
-          sealed: { origin: ANTHROPIC, value: textOf(block.data) },
+          sealed: { origin, value: textOf(block.data) },
           isRedacted: true,
         },
       ]
@@ -143,6 +151,7 @@ type Open =
 
 export function createReader(written: WrittenRequest): EventReader {
   const answerTool = answerToolOf(written)
+  const origin = originOf(written)
   /** By the index of the block; servers that number them wrongly open a new one under an old number. */
   const open = new Map<number, Open>()
   let started = false
@@ -179,7 +188,7 @@ export function createReader(written: WrittenRequest): EventReader {
         events.push({
           type: 'seal',
           choice: 0,
-          sealed: { origin: ANTHROPIC, value: textOf(block.data) },
+          sealed: { origin, value: textOf(block.data) },
           isRedacted: true,
         })
         break
@@ -249,7 +258,7 @@ export function createReader(written: WrittenRequest): EventReader {
     if (block === undefined) return
     open.delete(index)
     if (block.type === 'thinking' && block.signature !== '') {
-      const sealed = { origin: ANTHROPIC, value: block.signature }
+      const sealed = { origin, value: block.signature }
       events.push({ type: 'seal', choice: 0, sealed, isRedacted: false })
     }
     if (block.type !== 'call' && block.type !== 'answer') return

@@ -3,7 +3,7 @@
 
 import { GatewayError } from '../errors.ts'
 import type { ClaudeTraits } from './anthropic-models.ts'
-import { ANTHROPIC, toPlainId } from './anthropic-words.ts'
+import { toPlainId } from './anthropic-words.ts'
 import type { CacheMark, CallPart, ChatRequest, Message, Part, Source } from './canonical.ts'
 import type { WireNames } from './tool-names.ts'
 import { wrapCustom } from './tool-names.ts'
@@ -42,7 +42,7 @@ const NO_RESULT = 'There is no result of this call.'
 export function toConversation({ messages }: Pick<ChatRequest, 'messages'>, setting: Setting): Conversation {
   const { traits, names, mayPrefill } = setting
   const system: Block[] = []
-  const draft = createDraft(names)
+  const draft = createDraft(names, traits.seals)
   for (const message of messages) {
     if (!isInstruction(message)) {
       draft.add(message)
@@ -82,7 +82,7 @@ interface Draft {
   readonly calledNames: ReadonlySet<string>
 }
 
-function createDraft(names: WireNames): Draft {
+function createDraft(names: WireNames, seals: string): Draft {
   const turns: Turn[] = []
   const calledNames = new Set<string>()
   const usedIds = new Set<string>()
@@ -126,7 +126,7 @@ function createDraft(names: WireNames): Draft {
     for (const part of content) {
       if (part.type === 'call') blocks.push(toToolUse(part))
       else if (part.type === 'thinking') {
-        if (part.sealed?.origin !== ANTHROPIC) continue
+        if (part.sealed?.origin !== seals) continue
         const { value } = part.sealed
         blocks.push(
           part.isRedacted

@@ -5,7 +5,7 @@ import { GatewayError } from '../errors.ts'
 import { encodingOf, toEncoding } from '../formats/embeddings.ts'
 import type {
   AnswerTo,
-  ClientSide,
+  ClientChat,
   Format,
   ProviderChat,
   ProviderEmbeddings,
@@ -126,8 +126,9 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     }
     if (endpoint.operation === 'embeddings' && own.embeddings !== undefined)
       return toVectors({ deployment, own, embeddings: own.embeddings, maxOutputTokens })
-    if (client === undefined || own.chat === undefined || endpoint.operation !== 'chat') throw cannotSpeak()
-    return toTranslated({ deployment, own, chat: own.chat, client, maxOutputTokens })
+    const chat = client?.chat
+    if (chat === undefined || own.chat === undefined || endpoint.operation !== 'chat') throw cannotSpeak()
+    return toTranslated({ deployment, own, chat: own.chat, client: chat, maxOutputTokens })
   }
 
   function toMend({ provider }: Deployment): Wire['mend'] {
@@ -150,11 +151,11 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     )
   }
 
-  function read(client: ClientSide): NonNullable<typeof reading> {
+  function read(client: ClientChat): NonNullable<typeof reading> {
     if (reading !== undefined) return reading
     if (request.body === undefined) throw new Error('the request body is gone')
     const sent: AnswerTo['sent'] = JSON.parse(request.body.toString('utf8'))
-    reading = { ...client.chat.read(sent), sent }
+    reading = { ...client.read(sent), sent }
     return reading
   }
 
@@ -202,7 +203,7 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
         begin() {
           const to: AnswerTo = { request: canonical, sent, nowSeconds: nowSeconds(), nextId }
           const reader = chat.events(written)
-          const writer = client.chat.events(to)
+          const writer = client.events(to)
           return {
             change: (frame) =>
               guarded(() => {
@@ -215,7 +216,7 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
               const text = writer.end()
               return text === '' ? undefined : Buffer.from(text)
             },
-            whole: (body) => guarded(() => toBytes(client.chat.write(named(chat.read(body, written)), to))),
+            whole: (body) => guarded(() => toBytes(client.write(named(chat.read(body, written)), to))),
           }
         },
       },
@@ -228,7 +229,7 @@ interface Speakers {
   readonly deployment: Deployment
   readonly own: ProviderSide
   readonly chat: ProviderChat
-  readonly client: ClientSide
+  readonly client: ClientChat
   readonly maxOutputTokens: number | undefined
 }
 

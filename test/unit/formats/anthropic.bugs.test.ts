@@ -4,7 +4,8 @@
 import { describe, expect, it } from 'vitest'
 import { createFrameSplitter } from '../../../src/bytes/sse.ts'
 import { anthropic } from '../../../src/formats/anthropic.ts'
-import type { ChatEvent, ChatRequest } from '../../../src/formats/canonical.ts'
+import type { ChatEvent, ChatRequest, Seal } from '../../../src/formats/canonical.ts'
+import { openai } from '../../../src/formats/openai.ts'
 import {
   assistant,
   call,
@@ -38,7 +39,7 @@ const finish = (why: 'stop' | 'tool_calls' | 'length' | 'content_filter'): ChatE
   finish: why,
   stopSequence: undefined,
 })
-const begin = (at: number, id = `call_${at}`): ChatEvent => ({
+const begin = (at: number, id = `call_${at}`, sealed?: Seal): ChatEvent => ({
   type: 'call',
   choice: 0,
   call: at,
@@ -46,7 +47,7 @@ const begin = (at: number, id = `call_${at}`): ChatEvent => ({
   id,
   name: 'search',
   namespace: undefined,
-  sealed: undefined,
+  sealed,
 })
 
 /** What a caller of Messages gets of a stream, added up strictly. */
@@ -270,6 +271,68 @@ describe('reasoning', () => {
     ])
   })
 
+  it('33: a signature of another server of this format is not Claude’s', () => {
+    const reply = {
+      type: 'message',
+      content: [
+        { type: 'thinking', thinking: 'Hm.', signature: 'abc' },
+        { type: 'text', text: 'x' },
+      ],
+    }
+    const asked = { model: 'kimi-k2', maxOutputTokens: undefined, options: {} }
+    const written = translation.write(chatRequest(), asked)
+    const [choice] = translation.read(Buffer.from(JSON.stringify(reply)), written).choices
+    const messages = [user('Hi'), { role: 'assistant' as const, content: choice?.content ?? [] }, user('ok')]
+    const thoughts = (model: string) =>
+      JSON.stringify(translation.write(chatRequest({ messages }), { ...asked, model }).body).includes(
+        '"signature":"abc"',
+      )
+    expect([thoughts('kimi-k2'), thoughts('claude-opus-4-5')]).toEqual([true, false])
+  })
+
+  it('33: a caller of chat that hands its message back hands the signatures back', () => {
+    const sealed = (value: string) => ({ origin: 'anthropic', value })
+    const content = [
+      thought('Hm.', sealed('c2lnMQ==')),
+      thought('', sealed('cmVk'), true),
+      thought('', sealed('c2lnMg==')),
+      call('toolu_1', 'x', '{"a":1}'),
+    ]
+    const reply = {
+      id: 'msg_1',
+      createdSeconds: undefined,
+      model: 'claude-opus-4-5',
+      choices: [{ content, finish: 'tool_calls' as const, stopSequence: undefined, logprobs: undefined }],
+      usage: undefined,
+      serviceTier: undefined,
+    }
+    const told = JSON.parse(JSON.stringify(openai.client.chat.write(reply, to())))
+    const { request } = openai.client.chat.read({
+      model: 'm',
+      messages: [
+        { role: 'user', content: 'Hi' },
+        told.choices[0].message,
+        { role: 'tool', tool_call_id: 'toolu_1', content: '1' },
+      ],
+      tools: [{ type: 'function', function: { name: 'x' } }],
+      reasoning_effort: 'high',
+    })
+    const sent = written(request)
+    expect(sent.thinking).toMatchObject({ type: 'enabled' })
+    expect(sent.messages).toMatchObject([
+      {},
+      {
+        content: [
+          { type: 'thinking', thinking: 'Hm.', signature: 'c2lnMQ==' },
+          { type: 'redacted_thinking', data: 'cmVk' },
+          { type: 'thinking', thinking: '', signature: 'c2lnMg==' },
+          { type: 'tool_use', id: 'toolu_1', input: { a: 1 } },
+        ],
+      },
+      {},
+    ])
+  })
+
   it('36: a signed thought goes back word for word, white space included', () => {
     const content = [
       { type: 'thinking', thinking: '  two \n\n', signature: 'c2lnMQ==' },
@@ -307,11 +370,7 @@ describe('reasoning', () => {
 
   it('32: a seal that stands on a call comes back on that call, and goes to Anthropic never', () => {
     const sealed = { origin: 'gemini', value: 'c2lnbmF0dXJl' }
-    const message = seen(
-      { ...begin(0, 'call_a'), type: 'call', sealed } as ChatEvent,
-      args(0, '{}'),
-      finish('tool_calls'),
-    )
+    const message = seen(begin(0, 'call_a', sealed), args(0, '{}'), finish('tool_calls'))
     const { request } = client.chat.read({
       model: 'm',
       max_tokens: 9,
