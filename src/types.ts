@@ -80,7 +80,10 @@ export interface ModelRequest {
   readonly textBytes: number
   /** Images in the conversation, inline or by their address. */
   readonly images: number
-  /** What the caller names to be sent where its prompt is cached (`prompt_cache_key`), in the spelling it came in. */
+  /**
+   * What the caller names to be sent where its prompt is cached (`prompt_cache_key`, or the member that names its
+   * session), in the spelling it came in.
+   */
   readonly cacheKey: string | undefined
   /** The body as it came; undefined once it was let go. */
   body: Buffer | undefined
