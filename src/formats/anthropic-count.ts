@@ -6,9 +6,9 @@ import { IMAGE_TOKENS } from '../config/limits.ts'
 import type { ModelRequest, Usage } from '../types.ts'
 import { anthropic } from './anthropic.ts'
 import { count, NOTHING, noAnswer } from './facts.ts'
-import type { ClientSide, Format, ProviderSide, WholeFacts } from './format.ts'
+import type { ChatClientSide, Format, ProviderSide, WholeFacts } from './format.ts'
 
-export const anthropicCount: Format & { readonly client: ClientSide; readonly provider: ProviderSide } = {
+export const anthropicCount: Format & { readonly client: ChatClientSide; readonly provider: ProviderSide } = {
   name: 'anthropic-count',
   client: {
     ...anthropic.client,

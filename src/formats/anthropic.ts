@@ -15,7 +15,7 @@ import { createEdits } from './edits.ts'
 import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens } from './facts.ts'
 import type {
   Asked,
-  ClientSide,
+  ChatClientSide,
   Fault,
   Format,
   HeaderLookup,
@@ -31,7 +31,7 @@ import { errorText, faults } from './openai-faults.ts'
 import { type QuotaNames, readQuotaLeft } from './retry-after.ts'
 
 export const anthropic: Format & {
-  readonly client: ClientSide
+  readonly client: ChatClientSide
   readonly provider: ProviderSide & { readonly resume: Resuming }
 } = {
   name: ANTHROPIC,

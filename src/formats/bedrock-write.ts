@@ -215,8 +215,9 @@ function toThoughtBlock(
   if (origin === SIGNED && !isRedacted && family === 'claude')
     return [{ reasoningContent: { reasoningText: { text, signature: value } } }]
   // What one maker's models have redacted means nothing to another's.
-  if (origin === REDACTED && isRedacted && (family === 'openai') === OPENAI_REDACTED.test(value))
-    return [{ reasoningContent: { redactedContent: value } }]
+  const isOwn =
+    family === 'openai' ? OPENAI_REDACTED.test(value) : family === 'claude' && !OPENAI_REDACTED.test(value)
+  if (origin === REDACTED && isRedacted && isOwn) return [{ reasoningContent: { redactedContent: value } }]
   return []
 }
 

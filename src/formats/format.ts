@@ -156,8 +156,12 @@ export interface ToldError {
 export interface Fields {
   /** Output caps, all of which hold where several stand; the first is added where one is needed. */
   readonly outputCaps: readonly string[]
-  /** The list that the conversation stands in. */
-  readonly conversation: string
+  /** The list that the conversation stands in; absent where there is none. */
+  readonly conversation?: string | undefined
+  /** The body is a form (`multipart/form-data`) and no JSON. */
+  readonly isForm?: boolean | undefined
+  /** The model that is meant where none is named; absent where one must be. */
+  readonly defaultModel?: string | undefined
   /** How its images stand in it, where that is not `image_url`. */
   readonly images?: ImageForm | undefined
   /** An object that is the same in every request of a session, where there is no `prompt_cache_key`. */
@@ -186,7 +190,8 @@ export interface Format {
 
 export interface ClientSide {
   readonly fields: Fields
-  readonly chat: ClientChat
+  /** Absent where only providers that have the very endpoint can answer. */
+  readonly chat?: ClientChat | undefined
   /** Request headers that go on to a provider of the same format, lower case; no other ever does (wire §8). */
   readonly forwards?: readonly string[] | undefined
   /** Header that its callers read the id of a request from, beside `x-request-id`. */
@@ -205,6 +210,11 @@ export interface ClientSide {
    * data: some formats number their events.
    */
   errorEvent(error: ToldError, last?: string): string
+}
+
+/** One whose requests can be read and answered in another format. */
+export interface ChatClientSide extends ClientSide {
+  readonly chat: ClientChat
 }
 
 export interface ClientChat {
@@ -238,6 +248,11 @@ export interface ProviderSide {
   splitter?(): Splitter
   /** Content type of a stream; undefined is `text/event-stream`. */
   readonly streamType?: string | undefined
+  /**
+   * What a whole answer is, the provider says: it is passed with its content type, also where a stream was asked for that
+   * the model does not have.
+   */
+  readonly isAsTold?: boolean | undefined
   watch(): StreamWatch
   /** What one event says, for a stream that another deployment may have to go on with; undefined where none may. */
   readonly resume?: Resuming | undefined

@@ -7,6 +7,7 @@ import { bedrock } from './bedrock.ts'
 import { completions } from './completions.ts'
 import type { Format } from './format.ts'
 import { gemini, vertex } from './gemini.ts'
+import { media } from './media.ts'
 import { openai } from './openai.ts'
 import { responses } from './responses.ts'
 
@@ -20,6 +21,7 @@ const ALL: readonly Format[] = [
   gemini,
   vertex,
   bedrock,
+  ...Object.values(media),
 ]
 
 export const formats: ReadonlyMap<string, Format> = new Map(ALL.map((format) => [format.name, format]))

@@ -11,7 +11,7 @@ import { toFloatEdits } from './embeddings.ts'
 import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens, USAGE_ONLY } from './facts.ts'
 import type {
   Asked,
-  ClientSide,
+  ChatClientSide,
   Format,
   ProviderChat,
   ProviderSide,
@@ -27,12 +27,14 @@ import { readChatRequest, writeChatRequest } from './openai-request.ts'
 import { readUsage } from './openai-usage.ts'
 import { hasQuirk } from './quirks.ts'
 
-const PATHS: Readonly<Record<Operation, string>> = { chat: '/chat/completions', embeddings: '/embeddings' }
+/** What is neither has formats of its own (media.ts). */
+const toPath = (operation: Operation): string =>
+  operation === 'embeddings' ? '/embeddings' : '/chat/completions'
 
 const OUTPUT_CAPS = ['max_completion_tokens', 'max_tokens'] as const
 
 export const openai: Format & {
-  readonly client: ClientSide
+  readonly client: ChatClientSide
   readonly provider: ProviderSide & { readonly resume: Resuming; readonly chat: ProviderChat }
 } = {
   name: 'openai',
@@ -54,7 +56,7 @@ export const openai: Format & {
     errorEvent: (error) => `data: ${JSON.stringify(toError(error))}\n\n`,
   },
   provider: {
-    path: (operation) => PATHS[operation],
+    path: toPath,
     credential: (key) => ['authorization', `Bearer ${key}`],
     edits: toEdits,
     chat: { write: writeChatRequest, read: readChatReply, events: createChatReader },

@@ -49,10 +49,15 @@ const KNOWN: ReadonlySet<string> = new Set([
   'metadata',
 ])
 
-/** Why a member cannot be served here, unless its value is one of these. */
+/** Why a member cannot be served, unless its value is one of these, whoever answers. */
 export const REFUSED = [
   ['background', /^(?:null|false)$/, 'An answer in the background would have to be kept for its caller.'],
-  ['prompt', /^null$/, 'A prompt kept in the account of a provider is not at hand.'],
+] as const
+
+/** The same, where the request has to be told in other words. */
+const REFUSED_ELSEWHERE = [
+  ...REFUSED,
+  ['prompt', /^null$/, 'A prompt that is kept in the account of a provider is not at hand elsewhere.'],
 ] as const
 
 const STATEFUL = ['previous_response_id', 'conversation'] as const
@@ -116,7 +121,7 @@ function refuseStateful(sent: Members): void {
       `The field "${name}" refers to state in an account that many agents share; send the whole conversation instead.`,
     )
   }
-  for (const [name, harmless, why] of REFUSED) {
+  for (const [name, harmless, why] of REFUSED_ELSEWHERE) {
     const value = sent[name]
     if (value !== undefined && !harmless.test(JSON.stringify(value)))
       throw refuse(name, `The field "${name}" is not served here. ${why}`)
@@ -124,7 +129,7 @@ function refuseStateful(sent: Members): void {
 }
 
 function isRefusable(name: string): boolean {
-  return STATEFUL.some((one) => one === name) || REFUSED.some(([one]) => one === name)
+  return STATEFUL.some((one) => one === name) || REFUSED_ELSEWHERE.some(([one]) => one === name)
 }
 
 /** The probabilities of tokens by the names that chat has for them. */

@@ -195,7 +195,9 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     res.on('close', () => {
       if (!res.writableFinished) ended.abort()
     })
-    const body = createBodySource(req, res, head, deps)
+    const client = formats.get(endpoint.format)?.client
+    const isForm = client?.fields.isForm === true
+    const body = createBodySource(req, res, { head, isForm }, deps)
     const arrival: Arrival = Object.freeze({
       id,
       endpoint,
@@ -210,7 +212,8 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       address: addressOf(req, head),
       traceparent: head.traceparent,
       tracestate: head.tracestate,
-      forwarded: toForwarded(head, formats.get(endpoint.format)?.client?.forwards),
+      contentType: isForm ? head.contentType : undefined,
+      forwarded: toForwarded(head, client?.forwards),
       body,
     })
     deps.active.set(reply, arrival.end)

@@ -435,6 +435,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       firstTokenMs: undefined,
       costMicros: 0,
       spanId: hands.trace?.nextSpanId(),
+      outsideHours: provider && keys.used(provider, entered.key),
     }
     if (job.force === true) forgetSkip(candidate, hands.attempts)
     hands.attempts.push(attempt)

@@ -70,7 +70,7 @@ function toHeaders(parts: ExchangeParts, { path, body, bytes }: Sent): string[] 
   const { provider } = candidate.deployment
   const headers = [
     'content-type',
-    'application/json',
+    (wire.body === undefined ? request.contentType : undefined) ?? 'application/json',
     'content-length',
     String(bytes),
     'accept',

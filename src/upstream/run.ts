@@ -281,7 +281,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     if (facts.failure === 'in_band') return judge(format.inBand(body.toString('utf8')), 'in_band')
     if (facts.failure !== undefined) return fail(facts.failure)
     // A stream was asked for and a whole answer came: nothing in it may be passed off as one.
-    if (request.stream) return fail('malformed')
+    if (request.stream && format.isAsTold !== true) return fail('malformed')
     let answer = wire.mend?.(body) ?? body
     try {
       if (translator !== undefined) answer = translator.whole(body)
@@ -291,7 +291,8 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     }
     run.onCommit(clock.now())
     request.letGo()
-    reply.send(status, 'application/json; charset=utf-8', redact?.(answer) ?? answer)
+    const type = format.isAsTold === true ? header('content-type') : undefined
+    reply.send(status, type ?? 'application/json; charset=utf-8', redact?.(answer) ?? answer)
     finish({ outcome: 'answered', usage: facts.usage ?? toCounted(facts.countedTokens) }, false)
   }
 

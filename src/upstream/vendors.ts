@@ -2,10 +2,11 @@
 // With prices.ts, which it takes its lists from, the only place outside formats/ that names one.
 
 import { START_TIERS, type Start, type Vendors } from '../config/vendors.ts'
+import { media } from '../formats/media.ts'
 import { ANTHROPIC_PRICES, GEMINI_PRICES, OPENAI_PRICES } from './prices.ts'
 
 /** Formats of OpenAI's besides chat completions. */
-const OPENAI_FORMATS = ['responses', 'completions'] as const
+const OPENAI_FORMATS = ['responses', 'completions', ...Object.values(media).map(({ name }) => name)]
 const OPENAI_QUIRKS = ['all-fields', 'max-completion-tokens', 'no-reasoning-content'] as const
 const NO_REASONING = ['no-reasoning-content'] as const
 

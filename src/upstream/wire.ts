@@ -5,7 +5,7 @@ import { GatewayError } from '../errors.ts'
 import { encodingOf, toEncoding } from '../formats/embeddings.ts'
 import type {
   AnswerTo,
-  ClientSide,
+  ClientChat,
   Format,
   ProviderChat,
   ProviderSide,
@@ -123,8 +123,9 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
       const side = formats.get(endpoint.format)?.provider
       if (side !== undefined) return { ...nativeWire(side, own, request.forwarded), isSecond: true }
     }
-    if (client === undefined || own.chat === undefined || endpoint.operation !== 'chat') throw cannotSpeak()
-    return toTranslated({ deployment, own, chat: own.chat, client, maxOutputTokens })
+    const chat = client?.chat
+    if (chat === undefined || own.chat === undefined || endpoint.operation !== 'chat') throw cannotSpeak()
+    return toTranslated({ deployment, own, chat: own.chat, client: chat, maxOutputTokens })
   }
 
   function toMend({ provider }: Deployment): Wire['mend'] {
@@ -147,11 +148,11 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     )
   }
 
-  function read(client: ClientSide): NonNullable<typeof reading> {
+  function read(client: ClientChat): NonNullable<typeof reading> {
     if (reading !== undefined) return reading
     if (request.body === undefined) throw new Error('the request body is gone')
     const sent: AnswerTo['sent'] = JSON.parse(request.body.toString('utf8'))
-    reading = { ...client.chat.read(sent), sent }
+    reading = { ...client.read(sent), sent }
     return reading
   }
 
@@ -172,7 +173,7 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
         begin() {
           const to: AnswerTo = { request: canonical, sent, nowSeconds: nowSeconds(), nextId }
           const reader = chat.events(written)
-          const writer = client.chat.events(to)
+          const writer = client.events(to)
           return {
             change: (frame) =>
               guarded(() => {
@@ -184,7 +185,7 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
               const text = writer.end()
               return text === '' ? undefined : Buffer.from(text)
             },
-            whole: (body) => guarded(() => toBytes(client.chat.write(chat.read(body, written), to))),
+            whole: (body) => guarded(() => toBytes(client.write(chat.read(body, written), to))),
           }
         },
       },
@@ -197,7 +198,7 @@ interface Speakers {
   readonly deployment: Deployment
   readonly own: ProviderSide
   readonly chat: ProviderChat
-  readonly client: ClientSide
+  readonly client: ClientChat
   readonly maxOutputTokens: number | undefined
 }
 

@@ -171,6 +171,9 @@ test('serves this machine only, one agent with every right, and drains at once',
       scopes: [
         { operation: 'chat', models: '*' },
         { operation: 'embeddings', models: '*' },
+        { operation: 'images', models: '*' },
+        { operation: 'audio', models: '*' },
+        { operation: 'moderations', models: '*' },
       ],
     }),
   ])

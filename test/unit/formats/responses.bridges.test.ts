@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { createFrameSplitter } from '../../../src/bytes/sse.ts'
-import type { AnswerTo, ClientSide, ProviderSide, WrittenRequest } from '../../../src/formats/format.ts'
+import type { AnswerTo, ChatClientSide, ProviderSide, WrittenRequest } from '../../../src/formats/format.ts'
 import { openai } from '../../../src/formats/openai.ts'
 import { responses } from '../../../src/formats/responses.ts'
 import { createAnswerTo } from '../../support/answers.ts'
@@ -31,7 +31,7 @@ interface Bridge {
   whole(body: Buffer): Members
 }
 
-function bridge(client: ClientSide, provider: ProviderSide, sent: Members): Bridge {
+function bridge(client: ChatClientSide, provider: ProviderSide, sent: Members): Bridge {
   const { chat } = provider
   if (chat === undefined) throw new Error('nothing is written to it')
   const read = client.chat.read(sent)

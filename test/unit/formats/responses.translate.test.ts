@@ -213,7 +213,7 @@ describe('a request that cannot be served', () => {
 
   it('is told by the fields that the gateway looks at without reading the body', () => {
     const refused = client.fields.refused ?? []
-    expect(refused.map(([name]) => name)).toEqual(['background', 'prompt'])
+    expect(refused.map(([name]) => name)).toEqual(['background'])
     const [background] = refused
     expect(background?.[1].test('false')).toBe(true)
     expect(background?.[1].test('true')).toBe(false)

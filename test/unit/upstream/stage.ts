@@ -53,6 +53,8 @@ export function makeProvider(name: string, over: Partial<Provider> = {}): Provid
     tracedAs: 'openai',
     baseUrl: `http://${name}.invalid/v1`,
     keys: [],
+    keyHours: undefined,
+    rotateMs: undefined,
     headers: {},
     allowFields: new Set(),
     limits: NO_LIMITS,
