@@ -84,7 +84,7 @@ export interface ModelRequest {
   readonly images: number
   /** Of a form: its content type, which says where its parts end. Else undefined, and the body is JSON. */
   readonly contentType?: string | undefined
-  /** What the caller names to be sent where its prompt is cached (`prompt_cache_key`), in the spelling it came in. */
+  /** What names where a prompt is cached: `prompt_cache_key` or the caller's session, in the spelling it came in. */
   readonly cacheKey: string | undefined
   /** The body as it came; undefined once it was let go. */
   body: Buffer | undefined

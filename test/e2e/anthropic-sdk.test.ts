@@ -17,14 +17,38 @@ import { agentPolicy, makeBearer, startGateway, type TestGateway } from '../supp
 import { requestFaults } from '../support/messages-checker.ts'
 import {
   answer,
+  contextLengthExceeded,
   createScriptedProvider,
   cutAfter,
+  errorIn200,
+  inBandErrorAfterContent,
+  inBandErrorFirst,
   type ScriptedProvider,
   silent,
   status,
   toolLoop,
 } from '../support/scripted-provider.ts'
 import { rejection } from './agent.ts'
+
+const overloaded = { type: 'overloaded_error', message: 'Overloaded' }
+/** Each has a provider of its own, as what is known of one outlives a test. */
+const TROUBLES = {
+  'an overload behind the start of a stream': inBandErrorAfterContent({ after: 1, error: overloaded }),
+  'an overload as the first event': inBandErrorFirst(overloaded),
+  'an error with a status of 200': errorIn200(overloaded),
+  'a status of 529': status(529),
+  'no money in the account': status(402),
+  'a connection that is cut behind the start': cutAfter({ frames: 1 }),
+  'a page of HTML': status(502, '<html>Bad Gateway</html>'),
+}
+
+function troubled<T>(of: (name: string) => readonly [string, T]): Record<string, T> {
+  return Object.fromEntries(Object.keys(TROUBLES).map((trouble) => of(routeOf(trouble))))
+}
+
+function routeOf(trouble: string): string {
+  return `trouble-${Object.keys(TROUBLES).indexOf(trouble)}`
+}
 
 const agent = makeBearer()
 const limited = makeBearer()
@@ -40,16 +64,19 @@ beforeAll(async () => {
       providers: {
         own: { format: 'anthropic', baseUrl: own.baseUrl, apiKey: 'env:OWN_KEY' },
         other: { format: 'openai', baseUrl: other.baseUrl, apiKey: 'env:OTHER_KEY' },
+        ...troubled((name) => [name, { format: 'anthropic', baseUrl: own.baseUrl, apiKey: 'env:OWN_KEY' }]),
       },
       tiers: {
         own: { deployments: ['own/claude-opus-4-5'], idle: '500ms', retries: 0 },
         other: { deployments: ['other/gpt-oss-120b'], idle: '500ms', retries: 0 },
+        ...troubled((name) => [name, { deployments: [`${name}/claude-opus-4-5`], retries: 0 }]),
         prefilled: { deployments: [{ use: 'own/claude-sonnet-4-5', prefill: true }], retries: 0 },
       },
       routes: {
         claude: ['own'],
         gpt: ['other'],
         both: ['own', 'other'],
+        ...troubled((name) => [name, [name, 'other']]),
         resumed: { tiers: ['own', 'prefilled'], midStream: 'resume' },
       },
     },
@@ -228,6 +255,40 @@ describe('errors', () => {
         error: { type: 'invalid_request_error', message: expect.stringContaining('trailing whitespace') },
       },
     })
+  })
+})
+
+describe('a prompt that is too long', () => {
+  it('is told in the words that callers of either format look for, with the provider’s numbers', async () => {
+    const message = 'prompt is too long: 208310 tokens > 200000 maximum'
+    own.script(status(400, { type: 'error', error: { type: 'invalid_request_error', message } }))
+    const told = await rejection(anthropic().messages.create(ask('claude')))
+    expect(told).toBeInstanceOf(BadRequestError)
+    expect(told).toMatchObject({ error: { error: { type: 'invalid_request_error', message } } })
+    const chat = openai().chat.completions.create({ model: 'claude', messages: ask('').messages })
+    expect(await rejection(chat)).toMatchObject({
+      status: 400,
+      code: 'context_length_exceeded',
+      message: expect.stringContaining("This model's maximum context length is 200000 tokens."),
+    })
+  })
+
+  it('of another provider’s counting is told in Anthropic’s words', async () => {
+    other.script(contextLengthExceeded(8_192, 9_000))
+    expect(await rejection(anthropic().messages.create(ask('gpt')))).toMatchObject({
+      error: { error: { message: 'prompt is too long: 9000 tokens > 8192 maximum' } },
+    })
+  })
+})
+
+describe('trouble before the first content', () => {
+  it.each(Object.entries(TROUBLES))('%s is somebody else’s to answer', async (name, trouble) => {
+    const model = routeOf(name)
+    own.script(trouble)
+    other.script(answer({ text: 'Instead.' }))
+    const message = await anthropic().messages.stream(ask(model)).finalMessage()
+    expect(own.calls).toBe(1)
+    expect(message).toMatchObject({ model: 'gpt-oss-120b', content: [{ type: 'text', text: 'Instead.' }] })
   })
 })
 
