@@ -9,13 +9,7 @@ import { type BedrockTraits, bedrockTraitsOf, HOUR_CACHE, NO_SCHEMA } from './be
 import { ANSWER_TOOL, REDACTED, SIGNED } from './bedrock-read.ts'
 import type { CacheMark, CallPart, ChatRequest, Part, Reasoning, Source, Tool } from './canonical.ts'
 import type { Asked, ToolName, WrittenRequest } from './format.ts'
-import {
-  CUSTOM_PARAMETERS,
-  createWireNames,
-  describeCustom,
-  type WireNames,
-  wrapCustom,
-} from './tool-names.ts'
+import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
 import { type CallResult, joinTexts, type Turn, toConversation } from './turns.ts'
 import { listDropped, refused, refuseSound } from './uncarried.ts'
 
@@ -273,18 +267,6 @@ function withWords(content: Json[]): Json[] {
   const document = content.find((block) => block.document !== undefined)?.document
   if (!isObject(document) || content.some((block) => block.text !== undefined)) return content
   return [{ text: String(document.name) }, ...content]
-}
-
-function toInput({ kind, arguments: text }: CallPart): unknown {
-  if (kind === 'custom') return wrapCustom(text)
-  if (text.trim() === '') return {}
-  try {
-    const input: unknown = JSON.parse(text)
-    if (isObject(input)) return input
-  } catch {
-    // Models do write arguments that are no JSON; the history says so as it was.
-  }
-  return { arguments: text }
 }
 
 /** From the last thing that the user said on: a turn that calls must begin with what was thought before it. */

@@ -6,13 +6,7 @@ import type { CallPart, ChatRequest, Part, Reasoning, Source, Tool } from './can
 import type { Asked, WrittenRequest } from './format.ts'
 import { type GeminiTraits, type Level, traitsOf } from './gemini-models.ts'
 import { toOpenApiSchema } from './gemini-schema.ts'
-import {
-  CUSTOM_PARAMETERS,
-  createWireNames,
-  describeCustom,
-  type WireNames,
-  wrapCustom,
-} from './tool-names.ts'
+import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
 import { type CallResult, joinTexts, toConversation, type UserTurn } from './turns.ts'
 import { listDropped, refused, refuseSound } from './uncarried.ts'
 
@@ -171,19 +165,7 @@ function toModelParts(content: readonly Part[], setting: Setting): Json[] {
 }
 
 function toCall(part: CallPart, { names, service }: Setting): Json {
-  return { ...(service.callIds && { id: part.id }), name: names.toWire(part), args: toArgs(part) }
-}
-
-function toArgs({ kind, arguments: text }: CallPart): unknown {
-  if (kind === 'custom') return wrapCustom(text)
-  if (text.trim() === '') return {}
-  try {
-    const args: unknown = JSON.parse(text)
-    if (isObject(args)) return args
-  } catch {
-    // Models do write arguments that are no JSON; the history says so as it was.
-  }
-  return { arguments: text }
+  return { ...(service.callIds && { id: part.id }), name: names.toWire(part), args: toInput(part) }
 }
 
 function toTextParts(content: readonly Part[]): Json[] {

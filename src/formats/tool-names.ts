@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import { isObject, parseObject } from '../bytes/json-value.ts'
-import type { Tool } from './canonical.ts'
+import type { CallPart, Tool } from './canonical.ts'
 import type { ToolName } from './format.ts'
 
 export interface WireNames {
@@ -90,4 +90,15 @@ export function wrapCustom(text: string): Readonly<Record<string, unknown>> {
 export function unwrapCustom(json: string): string {
   const input = parseObject(json)?.input
   return typeof input === 'string' ? input : json
+}
+
+/** What a call of the history takes on a wire that has its input as an object. */
+export function toInput({
+  kind,
+  arguments: text,
+}: Pick<CallPart, 'kind' | 'arguments'>): Readonly<Record<string, unknown>> {
+  if (kind === 'custom') return wrapCustom(text)
+  if (text.trim() === '') return {}
+  // Models do write arguments that are no JSON; the history says so as it was.
+  return parseObject(text) ?? { arguments: text }
 }

@@ -283,6 +283,13 @@ describe('a conversation', () => {
     })
   })
 
+  it('has no instruction that says nothing', () => {
+    const blank = { role: 'system', content: [{ type: 'text', text: ' ' }] } as const
+    expect(contentsOf([user('A'), blank, user('B')])).toEqual([
+      { role: 'user', parts: [{ text: 'A' }, { text: 'B' }] },
+    ])
+  })
+
   it('has no empty parts, and no two turns of one role', () => {
     expect(contentsOf([user('A'), user(''), assistant(''), user('B')])).toEqual([
       { role: 'user', parts: [{ text: 'A' }, { text: 'B' }] },
