@@ -100,8 +100,7 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
         try {
           wire = find(deployment, maxOutputTokens)
         } catch (error) {
-          if (!(error instanceof GatewayError)) throw error
-          wire = error
+          wire = toRefusal(error)
         }
         known.set(deployment, wire)
       }
@@ -235,6 +234,16 @@ interface Speakers {
 
 interface VectorSpeakers extends Pick<Speakers, 'deployment' | 'own' | 'maxOutputTokens'> {
   readonly embeddings: ProviderEmbeddings
+}
+
+/** Why there is no wire. Anything else than a refusal is a defect, but for what no stack can hold. */
+function toRefusal(error: unknown): GatewayError {
+  if (error instanceof GatewayError) return error
+  // The arguments of a call are JSON inside a string: how deep they are nobody has looked.
+  if (!(error instanceof RangeError)) throw error
+  return new GatewayError('invalid_request', 'The arguments of a tool call nest too deep to be translated.', {
+    cause: error,
+  })
 }
 
 /** A stranger's answer must not become a defect of ours: whatever it trips up is an answer that cannot be read. */

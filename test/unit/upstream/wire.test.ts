@@ -127,6 +127,28 @@ describe('a translation', () => {
     expect(wires.of(deploymentOf({}), undefined).translation).toBeUndefined()
   })
 
+  it('is refused of arguments that nest deeper than anything can write', () => {
+    const args = `{"x":${'['.repeat(200_000)}${']'.repeat(200_000)}}`
+    const call = { id: 'a', type: 'function', function: { name: 'f', arguments: args } }
+    const history = [
+      USER,
+      { role: 'assistant', tool_calls: [call] },
+      { role: 'tool', tool_call_id: 'a', content: 'x' },
+    ]
+    const request = requestAt('/chat/completions', { messages: history })
+    const wires = wiresOf(request)
+    const refused = ['anthropic', 'gemini', 'bedrock'].flatMap((format) => {
+      try {
+        wires.of(deploymentOf({ format }), undefined)
+        return []
+      } catch (error) {
+        return error
+      }
+    })
+    expect(refused.length).toBeGreaterThan(0)
+    for (const error of refused) expect(error).toMatchObject({ code: 'invalid_request' })
+  })
+
   it('is none of vectors', () => {
     const request = requestAt('/embeddings', { input: 'x' })
     expect(() => wiresOf(request).of(deploymentOf({ format: 'anthropic' }), undefined)).toThrow(
