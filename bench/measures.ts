@@ -21,7 +21,7 @@ export interface Context {
   readonly programs: Programs
   readonly field: Omit<Field, 'mockPort'>
   /** What the load asks of Redis is counted for the targets that use it. */
-  readonly countCommands: () => Promise<number>
+  readonly countCommands: (() => Promise<number>) | undefined
   readonly progress: (text: string) => void
   readonly say: (line: string) => void
 }
@@ -114,6 +114,7 @@ export async function withMock<T>(context: Context, use: (field: Field) => Promi
 export function direct(): Target {
   return {
     name: 'no gateway',
+    warmsUp: false,
     about: 'the load generator straight at the mock',
     start: async ({ mockPort }) => ({
       port: mockPort,
@@ -131,14 +132,30 @@ export interface Plan {
   readonly targets: readonly Target[]
   readonly rounds: number
   readonly measureMs: number
+  /** How long a program that compiles itself as it goes is warmed up; others need a second. */
+  readonly warmMs: number
 }
+
+const WARM_MS = 1000
 
 /** What is read off a round, by name. */
 type Read = (round: Round, idleBytes: number) => Readonly<Record<string, number>>
 
 /** The same load on all targets in turn, `rounds` times. */
 async function interleave(
-  { targets, rounds, wanted, isSaturated, read }: Plan & { wanted: Ask; isSaturated: boolean; read: Read },
+  {
+    targets,
+    rounds,
+    warmMs,
+    measureMs,
+    wanted,
+    isSaturated,
+    read,
+  }: Plan & {
+    wanted: Omit<Ask, 'warmMs' | 'measureMs'>
+    isSaturated: boolean
+    read: Read
+  },
   context: Context,
 ): Promise<Row[]> {
   const kept = new Map<string, Readonly<Record<string, number>>[]>(targets.map(({ name }) => [name, []]))
@@ -154,7 +171,8 @@ async function interleave(
         const started = await target.start(field)
         try {
           const idleBytes = started.pid === 0 ? 0 : residentBytes(treeOf(started.pid))
-          const seen = await ask(started, wanted, context)
+          const warm = target.warmsUp ? warmMs : WARM_MS
+          const seen = await ask(started, { ...wanted, measureMs, warmMs: warm }, context)
           const fault = faultOf(seen, isSaturated && started.pid !== 0)
           if (fault === undefined) figures.push({ ...read(seen, idleBytes), startMs: started.startMs })
           else {
@@ -209,44 +227,38 @@ const readRequests: Read = (round, idleBytes) => ({
 
 /** As many requests as a core can take: 64 connections that ask again at once. */
 export function saturated(plan: Plan, shape: Shape, context: Context): Promise<Row[]> {
-  const wanted: Ask = { shape, mode: 'closed', connections: 64, warmMs: 2500, measureMs: plan.measureMs }
+  const wanted = { shape, mode: 'closed', connections: 64 } as const
   return interleave({ ...plan, wanted, isSaturated: true, read: readRequests }, context)
 }
 
 /** One connection that asks again when it was answered: what a gateway adds to the latency of a call. */
 export function alone(plan: Plan, context: Context): Promise<Row[]> {
-  const wanted: Ask = {
+  const wanted = {
     shape: '1.5 KB',
     mode: 'closed',
     connections: 1,
-    warmMs: 1500,
-    measureMs: plan.measureMs,
-  }
+  } as const
   return interleave({ ...plan, wanted, isSaturated: false, read: readRequests }, context)
 }
 
 /** A steady load far below what a core can take; latency counts from when a request was due. */
 export function steady(plan: Plan, rate: number, context: Context): Promise<Row[]> {
-  const wanted: Ask = {
+  const wanted = {
     shape: '1.5 KB',
     mode: 'open',
     connections: 256,
-    warmMs: 1500,
-    measureMs: plan.measureMs,
     rate,
-  }
+  } as const
   return interleave({ ...plan, wanted, isSaturated: false, read: readRequests }, context)
 }
 
 /** Streams that are read as they come. */
 export function streams(plan: Plan, count: number, context: Context): Promise<Row[]> {
-  const wanted: Ask = {
+  const wanted = {
     shape: '1.5 KB',
     mode: 'stream',
     connections: count,
-    warmMs: 3000,
-    measureMs: plan.measureMs,
-  }
+  } as const
   const read: Read = (round, idleBytes) => ({
     chunksPerSecond: round.delay.count / round.seconds,
     cpuUs: round.cpuUs / round.delay.count,
@@ -279,7 +291,7 @@ export async function capacity(
       context.progress(`${target.name}: ${count} streams`)
       const started = await target.start(field)
       try {
-        const wanted: Ask = { shape: '1.5 KB', mode: 'stream', connections: count, warmMs: 3000, measureMs }
+        const wanted: Ask = { shape: '1.5 KB', mode: 'stream', connections: count, warmMs: 4000, measureMs }
         const { delay, errors, broken } = await ask(started, wanted, context)
         const offered = (count * measureMs) / (STREAM.gapMs + STREAM.firstMs / STREAM.events)
         return delay.p99Us < LATE_MS * 1000 && errors === 0 && broken === 0 && delay.count > offered * 0.95
@@ -319,12 +331,10 @@ export async function startUp({ targets, rounds }: Plan, context: Context): Prom
 
 /** The same load on one process and on two, on all cores, which they share with mock and load. */
 export function workers(plan: Plan, context: Context): Promise<Row[]> {
-  const wanted: Ask = {
+  const wanted = {
     shape: '1.5 KB',
     mode: 'closed',
     connections: 128,
-    warmMs: 3000,
-    measureMs: plan.measureMs,
-  }
+  } as const
   return interleave({ ...plan, wanted, isSaturated: false, read: readRequests }, context)
 }

@@ -22,7 +22,8 @@ export interface Target {
   readonly name: string
   /** Version and what is on, for the page of results. */
   readonly about: string
-  /** Rounds take longer to settle where a program compiles itself as it goes. */
+  /** It compiles itself as it goes, and a round takes longer to settle. */
+  readonly warmsUp: boolean
   readonly start: (field: Field) => Promise<Started>
 }
 
@@ -117,6 +118,7 @@ export function nginx(say: (line: string) => void): Target {
   const binary = ensureBinary(NGINX, say)
   return {
     name: 'nginx',
+    warmsUp: false,
     about: `${versionOf(binary, NGINX.ask)}, one worker, keep-alive to the upstream, buffering and log off`,
     async start({ mockPort }) {
       const port = await freePort()
@@ -157,6 +159,7 @@ export function haproxy(say: (line: string) => void): Target {
   const binary = ensureBinary(HAPROXY, say)
   return {
     name: 'HAProxy',
+    warmsUp: false,
     about: `${versionOf(binary, HAPROXY.ask)}, one thread, http-no-delay, log off`,
     async start({ mockPort }) {
       const port = await freePort()
@@ -186,6 +189,7 @@ listen bench
 export function plainProxy(): Target {
   return {
     name: 'http.request proxy',
+    warmsUp: true,
     about: `Node ${process.version}, bench/plain-proxy.ts, no features`,
     async start({ mockPort }) {
       const port = await freePort()
@@ -199,6 +203,7 @@ export function plainProxy(): Target {
 export function sluice({ workers = 1, name = 'Sluice' }: { workers?: number; name?: string } = {}): Target {
   return {
     name,
+    warmsUp: true,
     about: `Node ${process.version}, ${workers === 1 ? 'one process' : `${workers} workers`}: bearer, scopes, leased limits of requests, tokens and slots on Redis, prices, failover over two tiers, metrics, one log line a request to a file`,
     async start({ mockPort, redis }) {
       const [port, adminPort] = [await freePort(), await freePort()]
@@ -270,6 +275,7 @@ export function portkey(say: (line: string) => void): Target | undefined {
   }
   return {
     name: 'Portkey',
+    warmsUp: true,
     about: `@portkey-ai/gateway ${PORTKEY.version} with @hono/node-server ${PORTKEY.server}, Node ${process.version}, no configuration`,
     async start({ mockPort }) {
       const port = await freePort()
@@ -304,6 +310,7 @@ export function litellm(say: (line: string) => void): Target | undefined {
   }
   return {
     name: 'LiteLLM',
+    warmsUp: false,
     about: `litellm[proxy] ${LITELLM}, one worker, a master key, no database`,
     async start({ mockPort }) {
       const port = await freePort()
