@@ -84,6 +84,7 @@ import { withoutPast } from './usage/merge.ts'
 import { createInstruments, VIEWS } from './usage/metrics.ts'
 import { readOtlpSettings } from './usage/otlp-settings.ts'
 import { createRecorder } from './usage/record.ts'
+import { createRequestLines } from './usage/request-lines.ts'
 import { createFleet, type Fleet } from './workers/fleet.ts'
 import { isWorker, openLink } from './workers/link.ts'
 
@@ -185,6 +186,13 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     createScrubbedWritable((line) => lines.write(line.toString()), scrubber),
   )
   const scrub = (text: string) => scrubber.text(text)
+  const requestLines = createRequestLines({
+    log,
+    write: lines.write,
+    scrub,
+    wall: clock.wall,
+    worker: link?.id,
+  })
   const describe = (error: unknown) => describeError(error, scrubber)
   const onError = (error: unknown, id: string) => log.error({ id, error: describe(error) }, 'internal error')
   process.on('uncaughtException', (error) => {
@@ -411,7 +419,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     },
     quota,
     revocations,
-    usage: createRecorder({ log, instruments, exemplars, clock, traces: otlp?.traces, describe }),
+    usage: createRecorder({
+      log: requestLines,
+      instruments,
+      exemplars,
+      clock,
+      traces: otlp?.traces,
+      describe,
+    }),
     scrub,
     userAgent: `sluice/${VERSION}`,
   }
@@ -456,6 +471,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     use(next) {
       current.gateway = buildGateway(next, stores)
       revocations.use(next)
+      requestLines.forget()
       trusted = toBlockList(next.listen.trustedProxies)
       checks?.use(next)
       front.maxConnections = next.listen.maxConnections
@@ -617,6 +633,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     const literals = snapshots.flatMap((one) => literalSecretsOf(one))
     const own = bearer === undefined ? [] : [bearer]
     scrubber.setSecrets([...keyring.values(), ...literals, ...telemetry.secrets, ...own])
+    requestLines.forget()
   }
 
   function warn(warnings: readonly string[]): void {
