@@ -20,7 +20,7 @@ import { formatProblem } from './config/problems.ts'
 import { createReader, isSources } from './config/reader.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import { createWorkerReader, readBegin } from './config/worker-reader.ts'
-import { formats } from './formats/index.ts'
+import { formats, secretPartsOf } from './formats/index.ts'
 import { buildGateway, type Gateway, type Stores } from './gateway.ts'
 import { createApp } from './http/app.ts'
 import { answersOf, drain, LAST_WORDS_MS } from './http/drain.ts'
@@ -54,6 +54,7 @@ import {
 } from './secrets/keyring.ts'
 import { resolveRedis, verifyRedis } from './secrets/redis-access.ts'
 import type { Surroundings } from './secrets/reference.ts'
+import { createRotationWatch, rotationsOf } from './secrets/rotation.ts'
 import { createScrubber } from './secrets/scrubber.ts'
 import { createScrubbedWritable, patchStream } from './secrets/sink.ts'
 import { watchFiles } from './secrets/watch.ts'
@@ -84,6 +85,7 @@ import { withoutPast } from './usage/merge.ts'
 import { createInstruments, VIEWS } from './usage/metrics.ts'
 import { readOtlpSettings } from './usage/otlp-settings.ts'
 import { createRecorder } from './usage/record.ts'
+import { createRequestLines } from './usage/request-lines.ts'
 import { createFleet, type Fleet } from './workers/fleet.ts'
 import { isWorker, openLink } from './workers/link.ts'
 
@@ -92,6 +94,8 @@ const VERSION = readVersion()
 const WATCH_MS = 300
 /** Open requests of an expired bearer are looked for this often. */
 const EXPIRY_MS = 500
+/** Secrets that have become too old are looked for this often. */
+const ROTATION_EVERY_MS = 60_000
 /** More workers are for those who ask for them: each takes 70 MB, and the primary counts for all of them. */
 const MOST_CORES = 16
 /** How long the workers have to end behind their drain. */
@@ -113,6 +117,12 @@ const timers: Timers = {
 process.exit(await main(process.argv.slice(2)))
 
 async function main(args: readonly string[]): Promise<number> {
+  // Whoever read what is written may go away: that ends neither a gateway nor, with a stack, a command.
+  const output = { isLost: false }
+  process.stdout.on('error', () => {
+    output.isLost = true
+  })
+  process.stderr.on('error', () => {})
   // What a worker is to do its primary has decided.
   if (isWorker(process.env)) return serve({ configPath: undefined })
   const io: Io = {
@@ -131,15 +141,19 @@ async function main(args: readonly string[]): Promise<number> {
     start: START,
     version: VERSION,
     serve,
-    verifySecrets: async (snapshot) =>
-      [
-        ...(await verifySecrets(snapshot, surroundings(snapshot))),
-        ...(await verifyRedis(snapshot, surroundings(snapshot))),
-      ].map((problem) => ({ file: snapshot.source, ...problem })),
+    verifySecrets: async (snapshot) => {
+      const { problems, warnings } = await verifySecrets(snapshot, surroundings(snapshot), clock.wall())
+      const all = [...problems, ...(await verifyRedis(snapshot, surroundings(snapshot)))]
+      return { problems: all.map((problem) => ({ file: snapshot.source, ...problem })), warnings }
+    },
     randomBytes: (count) => randomBytes(count),
     now: () => clock.wall(),
     fetch,
-    wait,
+    async wait(ms) {
+      await wait(ms)
+      // For what is shown again and again nobody is left.
+      if (output.isLost) process.exit(0)
+    },
   })
 }
 
@@ -177,6 +191,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   // From here on nothing leaves by the standard streams but through the scrubber, whoever writes it.
   const out = patchStream(process.stdout, scrubber)
   const err = patchStream(process.stderr, scrubber)
+  // A worker has the same one.
+  if (link === undefined)
+    process.stdout.once(
+      'error',
+      () => void err.original('sluice: standard output is gone, and what the log says from now on is lost\n'),
+    )
   const lines = createLines((text) => void out.original(text), setImmediate, {
     shared: () => link !== undefined || fleet !== undefined,
   })
@@ -185,6 +205,13 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     createScrubbedWritable((line) => lines.write(line.toString()), scrubber),
   )
   const scrub = (text: string) => scrubber.text(text)
+  const requestLines = createRequestLines({
+    log,
+    write: lines.write,
+    scrub,
+    wall: clock.wall,
+    worker: link?.id,
+  })
   const describe = (error: unknown) => describeError(error, scrubber)
   const onError = (error: unknown, id: string) => log.error({ id, error: describe(error) }, 'internal error')
   process.on('uncaughtException', (error) => {
@@ -228,11 +255,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     onWarning: (message) => log.warn(message),
     onLoad: (secret, outcome) => instruments.secretLoads.add(1, { secret, outcome }),
   })
+  const keys = createKeys({ clock, reveal: (reference) => keyring.value(reference) })
+  /** The configuration in use. */
+  const present = () => current.gateway?.snapshot ?? snapshot
   const exporter = new PrometheusExporter({ preventServerStart: true })
   const provider = new MeterProvider({ readers: [exporter], views: VIEWS })
   let hints: Hints = NO_HINTS
   let heardHints: SharedHints | undefined
-  const failover = () => (current.gateway?.snapshot ?? snapshot).failover
+  const failover = () => present().failover
   const health = createHealth({
     clock,
     random: Math.random,
@@ -261,11 +291,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     redisFleet: () => limits?.outage?.fleet,
     redisRoundTrips: () => limits?.redis?.trips ?? 0,
     limits: () => limits?.store.totals() ?? NOTHING_IN_HAND,
-    budgets: () => budgetsShown(limits?.store.spent() ?? [], (current.gateway?.snapshot ?? snapshot).agents),
+    budgets: () => budgetsShown(limits?.store.spent() ?? [], present().agents),
     openHolds: () => quota?.openHolds() ?? 0,
     waiting: () => quota?.waiting() ?? 0,
     deployments: () => operators?.deployments() ?? [],
     secrets: () => secretAges(keyring, clock.wall()),
+    rotations: () =>
+      rotationsOf(present()).map(({ secret, rotateMs }) => ({ secret, rotateSeconds: rotateMs / 1000 })),
+    keyUses: () => keys.usesOutsideHours(present().providers.values()),
   })
 
   const telemetry = readOtlpSettings(process.env, VERSION)
@@ -274,6 +307,15 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     return cannotStart(secrets.problems.map(({ path, message }) => `${path}: ${message}`))
   teach([snapshot])
   warn([...snapshot.warnings, ...telemetry.warnings])
+  const rotation = createRotationWatch({
+    keyring,
+    snapshot: present,
+    clock,
+    warn: (message) => warn([message]),
+  })
+  rotation.check()
+  const calendar = createSweep(clock, ROTATION_EVERY_MS)
+  calendar.add(rotation)
 
   const access = snapshot.redis && (await resolveRedis(snapshot.redis, keyring.value, surroundings(snapshot)))
   if (access !== undefined && access.servers === undefined)
@@ -302,6 +344,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       : (await import('./usage/otlp.ts')).createOtlp(telemetry, {
           version: VERSION,
           instance: replica,
+          isFirst: link === undefined,
           randomHex,
           scrub,
           describe,
@@ -395,7 +438,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     health,
     timers,
     random: Math.random,
-    keys: createKeys({ clock, reveal: (reference) => keyring.value(reference) }),
+    keys,
     hints,
     pace: createPace({ clock }),
     hedges: createHedges(),
@@ -411,7 +454,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     },
     quota,
     revocations,
-    usage: createRecorder({ log, instruments, exemplars, clock, traces: otlp?.traces, describe }),
+    usage: createRecorder({
+      log: requestLines,
+      instruments,
+      exemplars,
+      clock,
+      traces: otlp?.traces,
+      describe,
+    }),
     scrub,
     userAgent: `sluice/${VERSION}`,
   }
@@ -456,10 +506,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     use(next) {
       current.gateway = buildGateway(next, stores)
       revocations.use(next)
+      requestLines.forget()
       trusted = toBlockList(next.listen.trustedProxies)
       checks?.use(next)
       front.maxConnections = next.listen.maxConnections
       log.level = next.log.level
+      rotation.check()
     },
     fleet,
     teach: (snapshots) => teach([snapshot, ...snapshots]),
@@ -521,7 +573,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     phase,
     version: VERSION,
     startedMs: clock.wall(),
-    secrets: () => secretsShown(keyring, clock.wall()),
+    secrets: () => secretsShown(keyring, { nowMs: clock.wall(), rotations: rotationsOf(gateway().snapshot) }),
+    agentLabel: instruments.agentLabel,
     collect: async () => withoutPast((await exporter.collect()).resourceMetrics, instruments.isOfNow),
     scrub,
   })
@@ -599,7 +652,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   await drain({ server: front, unsent, active, counts, clock, wait, log }, drainMs)
   back.close()
   back.closeAllConnections()
-  for (const one of [sweep, expiry, pulse]) one.stop()
+  for (const one of [sweep, expiry, pulse, calendar]) one.stop()
   checks?.close()
   // A worker's last words, so that no sum over all workers falls behind what happened.
   await link?.ask({ kind: 'figures', look: await operators.lookHere({ metrics: true }) }).catch(() => {})
@@ -616,7 +669,10 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   function teach(snapshots: readonly Snapshot[]): void {
     const literals = snapshots.flatMap((one) => literalSecretsOf(one))
     const own = bearer === undefined ? [] : [bearer]
-    scrubber.setSecrets([...keyring.values(), ...literals, ...telemetry.secrets, ...own])
+    const kept = keyring.values()
+    const parts = kept.flatMap(secretPartsOf)
+    scrubber.setSecrets([...kept, ...parts, ...literals, ...telemetry.secrets, ...own])
+    requestLines.forget()
   }
 
   function warn(warnings: readonly string[]): void {

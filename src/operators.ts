@@ -14,7 +14,7 @@ import type { Health } from './upstream/health.ts'
 import { type DeploymentState, deploymentStates, toOrder, toPriceShown, worstOf } from './upstream/shown.ts'
 import { type Exemplar, type Exemplars, isExemplars } from './usage/exemplars.ts'
 import type { Figures } from './usage/figures.ts'
-import { isMetrics, joinWorkers, metricsOf } from './usage/merge.ts'
+import { isMetrics, joinWorkers, metricsOf, relabelAgents } from './usage/merge.ts'
 import { OPEN_METRICS_TYPE, toOpenMetrics, wantsOpenMetrics } from './usage/openmetrics.ts'
 import type { Fleet } from './workers/fleet.ts'
 
@@ -46,6 +46,8 @@ export interface OperatorsDeps {
   /** Unix ms. */
   readonly startedMs: number
   readonly secrets: () => readonly SecretShown[]
+  /** An agent as a label, or what those beyond the bound share: of this process, and of all whose metrics it adds up. */
+  readonly agentLabel: (agent: string) => string
   /** The metrics of this process. */
   readonly collect: () => Promise<ResourceMetrics>
   readonly scrub: (text: string) => string
@@ -56,6 +58,8 @@ export interface SecretShown {
   readonly secret: string
   /** Undefined before it was read for the first time. */
   readonly ageSeconds: number | undefined
+  /** At which age it should have been replaced. */
+  readonly rotateSeconds: number | undefined
   /** Why it could not be read the last time. */
   readonly problem: string | undefined
 }
@@ -125,6 +129,7 @@ export function createOperators(deps: OperatorsDeps): Operators {
     version,
     startedMs,
     secrets,
+    agentLabel,
     collect,
     scrub,
   } = deps
@@ -151,7 +156,7 @@ export function createOperators(deps: OperatorsDeps): Operators {
 
   function note(id: number, answer: unknown): Look | undefined {
     if (!isLook(answer)) return undefined
-    if (answer.metrics !== undefined) figures.note(id, answer.metrics)
+    if (answer.metrics !== undefined) figures.note(id, relabelAgents(answer.metrics, agentLabel))
     if (answer.exemplars !== undefined) exemplars.learn(answer.exemplars)
     return answer
   }

@@ -4,7 +4,7 @@
 // --- what a request is -----------------------------------------------------------------------------------
 
 /** A right to use a kind of endpoint; the word before the colon of a scope. */
-export type Operation = 'chat' | 'embeddings'
+export type Operation = 'chat' | 'embeddings' | 'images' | 'audio' | 'moderations'
 
 /** A model endpoint: one row of the table in http/operations.ts. */
 export interface Endpoint {
@@ -40,6 +40,8 @@ export interface Arrival {
   /** W3C Trace Context as it came; nobody has looked at it. */
   readonly traceparent: string | undefined
   readonly tracestate: string | undefined
+  /** Of a body that is a form. */
+  readonly contentType?: string | undefined
   /** Headers that go on to a provider of the endpoint's own format, as a flat list; no other header ever does. */
   readonly forwarded: readonly string[]
   /** The body, still on its way. */
@@ -80,7 +82,9 @@ export interface ModelRequest {
   readonly textBytes: number
   /** Images in the conversation, inline or by their address. */
   readonly images: number
-  /** What the caller names to be sent where its prompt is cached (`prompt_cache_key`), in the spelling it came in. */
+  /** Of a form: its content type, which says where its parts end. Else undefined, and the body is JSON. */
+  readonly contentType?: string | undefined
+  /** What names where a prompt is cached: `prompt_cache_key` or the caller's session, in the spelling it came in. */
   readonly cacheKey: string | undefined
   /** The body as it came; undefined once it was let go. */
   body: Buffer | undefined
@@ -219,6 +223,10 @@ export interface Provider {
   readonly baseUrl: string
   /** References of its keys, in the order written; none for an open local server. */
   readonly keys: readonly SecretReference[]
+  /** When its keys are expected to be used; a use at another time is carried out and told of. */
+  readonly keyHours: Hours | undefined
+  /** Age at which a key of it should have been replaced. */
+  readonly rotateMs: number | undefined
   /** Extra request headers, lower-case names. */
   readonly headers: Readonly<Record<string, string>>
   /** Restricted request fields that this provider may be sent. */
@@ -227,6 +235,14 @@ export interface Provider {
   /** How it is asked whether it is well; undefined where it is not. */
   readonly health: HealthCheck | undefined
   readonly simulate: Simulate | undefined
+}
+
+/** A part of each UTC day: from the beginning of one hour to that of another, over midnight where that is the earlier. */
+export interface Hours {
+  /** 0 to 23. */
+  readonly from: number
+  /** 1 to 24; never the same as `from`. */
+  readonly to: number
 }
 
 export interface HealthCheck {
@@ -486,6 +502,8 @@ export interface Attempt {
   costMicros: number | undefined
   /** Of its span, where one is recorded. */
   readonly spanId?: string | undefined
+  /** The key, where it was used outside the hours of its provider. */
+  readonly outsideHours?: SecretReference | undefined
 }
 
 /** Tokens of one request, as the provider counted them, or as counted from the deltas. */

@@ -14,8 +14,19 @@ const COMMA = 0x2c
 const LONGEST_DISTANCE = 128
 const INLINE = /^data:(?:image|audio|video)\/[^,";]{0,64}(?:;[^,";]{1,64})*;base64,/i
 
-/** How many images stand in a part of a body, and how many bytes the payloads of their data URLs take. */
+/** How a conversation holds its images: behind `image_url`, or in the `source` of a block whose type says so. */
+export type ImageForm = 'image_url' | 'source'
+
+/** How many images stand in a part of a body, and how many bytes their payloads take. */
 export function measureImages(
+  body: Buffer,
+  span: Span | undefined,
+  form: ImageForm = 'image_url',
+): { readonly count: number; readonly bytes: number } {
+  return form === 'source' ? measureSources(body, span) : measureUrls(body, span)
+}
+
+function measureUrls(
   body: Buffer,
   span: Span | undefined,
 ): { readonly count: number; readonly bytes: number } {
@@ -68,4 +79,54 @@ function payloadOf(body: Buffer, at: number): number | undefined {
 
 function isBlank(byte: number | undefined): boolean {
   return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
+}
+
+// --- blocks with a source --------------------------------------------------------------------------------------
+
+const SOURCE = Buffer.from('"source"')
+/** What stands before the payload of an image, in the order in which clients write it. */
+const BEFORE_PAYLOAD = /^\{\s*(?:"(?:type|media_type)"\s*:\s*"[^"\\]{0,64}"\s*,\s*){0,2}"data"\s*:\s*"/
+const ADDRESS = /^\{\s*(?:"type"\s*:\s*"url"\s*,\s*)?"url"\s*:/
+/** Members that are objects themselves (`cache_control`). */
+const INNER = /\{[^{}]*\}/g
+const IS_IMAGE = /"type"\s*:\s*"image"/
+const CLOSE_BRACE = 0x7d
+
+function measureSources(
+  body: Buffer,
+  span: Span | undefined,
+): { readonly count: number; readonly bytes: number } {
+  let count = 0
+  let bytes = 0
+  if (span === undefined) return { count, bytes }
+  for (let at = body.indexOf(SOURCE, span.start); at >= 0 && at < span.end; ) {
+    const value = memberAt(body, at, SOURCE.length)
+    let next = at + SOURCE.length
+    if (value !== undefined && body[value] === OPEN_BRACE) {
+      const head = body.toString('latin1', value, value + 2 * LONGEST_DISTANCE)
+      const opening = BEFORE_PAYLOAD.exec(head)?.[0]
+      const payload = opening === undefined ? undefined : value + opening.length
+      // Base64 has neither quotes nor escapes.
+      const quote = payload === undefined ? -1 : body.indexOf(QUOTE, payload)
+      const end = payload === undefined ? value : quote < 0 || quote > span.end ? span.end : quote
+      if ((payload !== undefined || ADDRESS.test(head)) && isImageBlock(body, at, end)) {
+        count += 1
+        bytes += payload === undefined ? 0 : end - payload
+      }
+      next = Math.max(next, end)
+    }
+    at = body.indexOf(SOURCE, next)
+  }
+  return { count, bytes }
+}
+
+/** Whether the block that a source stands in says that it is an image, in front of the source or behind it. */
+function isImageBlock(body: Buffer, source: number, end: number): boolean {
+  const before = body.toString('latin1', Math.max(0, source - LONGEST_DISTANCE), source).replace(INNER, '')
+  if (IS_IMAGE.test(before.slice(before.lastIndexOf('{')))) return true
+  const close = body.indexOf(CLOSE_BRACE, end)
+  if (close < 0) return false
+  const after = body.toString('latin1', close + 1, close + 1 + LONGEST_DISTANCE).replace(INNER, '')
+  const until = after.search(/[{}]/)
+  return IS_IMAGE.test(until < 0 ? after : after.slice(0, until))
 }

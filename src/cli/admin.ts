@@ -36,7 +36,8 @@ export async function askAdmin(question: AdminQuestion, io: Io, hands: Hands): P
   const base = io.env.SLUICE_ADMIN_URL || DEFAULT_URL
   const token = io.env.SLUICE_ADMIN_TOKEN
   if (!token) return { ok: false, message: 'SLUICE_ADMIN_TOKEN is not set; it is the token of admin.token' }
-  if (!URL.canParse(base)) return { ok: false, message: 'SLUICE_ADMIN_URL is not a URL' }
+  if (!/^https?:\/\//i.test(base) || !URL.canParse(base))
+    return { ok: false, message: `SLUICE_ADMIN_URL is no http address, such as ${DEFAULT_URL}` }
   const url = new URL(question.path, base)
   for (const [name, value] of Object.entries(question.query ?? {}))
     if (value !== undefined) url.searchParams.set(name, value)

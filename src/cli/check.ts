@@ -1,6 +1,5 @@
 // `sluice check`: everything that is wrong with a configuration, or what it means. Only reads.
 
-import type { Problem } from '../config/problems.ts'
 import { jsonSchema } from '../config/reference.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { DONE, type Hands, type Io, NOT_SO } from './io.ts'
@@ -22,10 +21,11 @@ export async function check(options: CheckOptions, io: Io, hands: Hands): Promis
 
   const path = await findConfiguration(options.config, io)
   const loaded = await loadFound(path, io, hands)
-  const problems: readonly Problem[] = loaded.ok
+  const secrets = loaded.ok
     ? await hands.verifySecrets(loaded.snapshot)
-    : loaded.problems
-  const warnings = loaded.ok ? loaded.snapshot.warnings : []
+    : { problems: loaded.problems, warnings: [] }
+  const { problems } = secrets
+  const warnings = [...(loaded.ok ? loaded.snapshot.warnings : []), ...secrets.warnings]
   const ok = problems.length === 0
 
   if (options.json) {
@@ -33,7 +33,7 @@ export async function check(options: CheckOptions, io: Io, hands: Hands): Promis
     return ok ? DONE : NOT_SO
   }
   if (!ok) io.stdout(problemLines(io, problems))
-  if (loaded.ok && ok) io.stdout(summary(io, loaded.snapshot))
+  if (loaded.ok && ok) io.stdout(`${summary(io, loaded.snapshot)}${warnings.length > 0 ? '\n' : ''}`)
   for (const warning of warnings) io.stdout(`${coloured(io, 'yellow', 'note')} ${printable(warning)}\n`)
   return ok ? DONE : NOT_SO
 }
@@ -55,6 +55,5 @@ function summary(io: Io, snapshot: Snapshot): string {
     `${coloured(io, 'green', 'good')} ${shortPath(io, snapshot.source)}\n`,
     ...(routes.length > 0 ? ['\n', table(['route', 'tier', 'deployments'], routes)] : []),
     ...(agents.length > 0 ? ['\n', table(['agent', 'bearers', 'scopes'], agents)] : []),
-    ...(snapshot.warnings.length > 0 ? ['\n'] : []),
   ].join('')
 }

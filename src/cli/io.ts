@@ -24,8 +24,10 @@ export interface Hands {
   readonly version: string
   /** Runs the gateway until it ends; `configPath` is absolute, or undefined for a start from the environment. */
   serve(options: { readonly configPath: string | undefined }): Promise<number>
-  /** Tries every secret reference; says which cannot be read and why, and never what they hold. */
-  verifySecrets(snapshot: Snapshot): Promise<readonly Problem[]>
+  /** Tries every secret reference; says which cannot be read and why, what is worth a word, and never what they hold. */
+  verifySecrets(
+    snapshot: Snapshot,
+  ): Promise<{ readonly problems: readonly Problem[]; readonly warnings: readonly string[] }>
   /** From a cryptographic source. */
   randomBytes(count: number): Uint8Array
   /** Unix ms. */

@@ -49,7 +49,12 @@ const statusSchema = limitsPart.extend({
     }),
   ),
   secrets: z.array(
-    z.object({ secret: z.string(), ageSeconds: z.number().optional(), problem: z.string().optional() }),
+    z.object({
+      secret: z.string(),
+      ageSeconds: z.number().optional(),
+      rotateSeconds: z.number().optional(),
+      problem: z.string().optional(),
+    }),
   ),
 })
 type Status = z.output<typeof statusSchema>
@@ -202,12 +207,22 @@ function agentPart(io: Io, status: Status, { all }: { all: boolean }, nowMs: num
 
 function secretPart(io: Io, { secrets }: Status): string {
   if (secrets.length === 0) return ''
-  const rows = secrets.map(({ secret, ageSeconds, problem }) => [
+  const rows = secrets.map(({ secret, ageSeconds, rotateSeconds, problem }) => [
     printable(secret),
     ageSeconds === undefined ? 'never read' : durationText(ageSeconds * 1_000),
+    rotationText(io, ageSeconds, rotateSeconds),
     problem === undefined ? coloured(io, 'green', 'good') : coloured(io, 'red', printable(problem)),
   ])
-  return table(['secret', 'age', 'last read'], rows)
+  return table(['secret', 'age', 'rotation', 'last read'], rows)
+}
+
+/** When it is to be replaced, or for how long that has not been done. */
+function rotationText(io: Io, ageSeconds: number | undefined, rotateSeconds: number | undefined): string {
+  if (rotateSeconds === undefined) return ''
+  const leftMs = (rotateSeconds - (ageSeconds ?? 0)) * 1_000
+  return leftMs < 0
+    ? coloured(io, 'red', `overdue for ${durationText(-leftMs)}`)
+    : `due in ${durationText(leftMs)}`
 }
 
 function percent(share: number): string {

@@ -236,6 +236,7 @@ function toProvider(name: string, written: ProviderFile, vendors: Vendors): Prov
     tracedAs: vendor.tracedAs,
     baseUrl: simulated ? '' : baseUrl.replace(/\/+$/, ''),
     keys: simulated ? [] : toKeys(written.apiKey),
+    ...toKeyRules(written.apiKey),
     headers: Object.fromEntries(
       Object.entries(written.headers).map(([header, value]) => [header.toLowerCase(), value]),
     ),
@@ -252,6 +253,13 @@ function toKeys(written: ProviderFile['apiKey']): SecretReference[] {
   if (written === undefined) return []
   if (typeof written === 'string') return [written]
   return Array.isArray(written) ? written : toKeys(written.from)
+}
+
+/** What is said of all keys of a provider together. */
+function toKeyRules(written: ProviderFile['apiKey']): Pick<Provider, 'keyHours' | 'rotateMs'> {
+  const { hours, rotate } =
+    typeof written === 'object' && !Array.isArray(written) ? written : { hours: undefined, rotate: undefined }
+  return { keyHours: hours, rotateMs: rotate }
 }
 
 function toFault(written: ProviderFile['fault']) {
@@ -459,6 +467,12 @@ function warningsOf(config: Config, vendors: Vendors): string[] {
     if (vendor?.kind === 'http' && provider.baseUrl === undefined && provider.apiKey === undefined) {
       warnings.push(`${at} has no apiKey, and its vendor will ask for one`)
     }
+    const { rotateMs } = toKeyRules(provider.apiKey)
+    const ageless = toKeys(provider.apiKey).filter((reference) => reference.startsWith('env:'))
+    if (rotateMs !== undefined && ageless.length > 0)
+      warnings.push(
+        `${at} has apiKey.rotate, and of ${ageless.join(', ')} no age is known from before the start; that of a file: is`,
+      )
     const idle = vendor?.kind === 'simulated' && (provider.apiKey ?? provider.baseUrl)
     if (idle) warnings.push(`${at} is simulated, so its baseUrl and apiKey have no effect`)
   }

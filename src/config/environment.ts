@@ -60,6 +60,7 @@ export function fromEnvironment(environment: Environment, options: EnvironmentOp
     // A bearer made up for this run is not offered to the network, and nobody waits for a load balancer here.
     // One process: it is the quickest to start, and its workers would make up bearers of their own.
     listen: { host: '127.0.0.1', drainNotice: '0s', workers: 1 },
+    operations: OPERATIONS,
     ...(isSet(environment.SLUICE_ADMIN_TOKEN) && { admin: { token: 'env:SLUICE_ADMIN_TOKEN' } }),
     providers,
     tiers: Object.fromEntries([...deployments].map(([name, use]) => [name, { deployments: [use] }])),

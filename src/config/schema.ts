@@ -7,11 +7,19 @@ import { formats } from '../formats/index.ts'
 import { QUIRKS } from '../formats/quirks.ts'
 import type { Operation, Scope } from '../types.ts'
 import { REDIS_URL, readMaster, readRedisUrl } from './redis-servers.ts'
-import { duration, leaf, money, type Parsed, rate, size } from './values.ts'
+import { duration, hours, leaf, money, type Parsed, rate, size } from './values.ts'
 import type { Vendors } from './vendors.ts'
 
 /** What this gateway can serve at all: the words before the colon of a scope. */
-export const OPERATIONS = ['chat', 'embeddings'] as const satisfies readonly Operation[]
+export const OPERATIONS = [
+  'chat',
+  'embeddings',
+  'images',
+  'audio',
+  'moderations',
+] as const satisfies readonly Operation[]
+/** Served where nothing is said; the others cost money in ways that token limits do not see. */
+const USUAL_OPERATIONS: readonly Operation[] = ['chat', 'embeddings']
 
 /** Request fields that no provider is sent unless its `allowFields` says so (design §5). */
 export const RESTRICTED_FIELDS = [
@@ -366,8 +374,16 @@ const oneKey = reference()
 const keyList = z.array(reference()).min(1).max(20)
 const keyObject = z.strictObject({
   from: z.union([reference(), keyList]).describe('The reference, or a list of them.'),
-  rotate: notYet('Age at which a key should have been replaced: `90d`.'),
-  hours: notYet('UTC hours in which the key may be used: `08-20`.'),
+  rotate: duration({ min: '1m', max: '3650d' })
+    .optional()
+    .describe(
+      'Age at which a key should have been replaced: `90d`. An older one is told of (`check`, log, `status`, metric), and used all the same. The age of a `file:` is that of the file; of an `env:` nothing is known from before the start.',
+    ),
+  hours: hours()
+    .optional()
+    .describe(
+      'UTC hours in which a key is expected to be used: `08-20`, or `22-06` over midnight. A use at another time is counted and logged, never refused; health checks of the gateway are no use.',
+    ),
 })
 
 const fault = z.strictObject({
@@ -445,7 +461,7 @@ function provider(vendors: Vendors) {
       .max(QUIRKS.length)
       .default([])
       .describe(
-        'What its server is known to need where a request is translated to chat completions: `all-fields` (it has all that OpenAI has), `max-completion-tokens` (instead of `max_tokens`), `no-reasoning-content` (it refuses messages that carry reasoning).',
+        'What its server is known to need. Where a request is translated to chat completions: `all-fields` (it has all that OpenAI has), `max-completion-tokens` (instead of `max_tokens`), `no-reasoning-content` (it refuses messages that carry reasoning). For embeddings: `float-embeddings` (it has vectors as lists only, and base64 is made of them here).',
       ),
     residency: notYet('Where the provider keeps what it is sent.'),
     health: health
@@ -653,8 +669,10 @@ export function configSchema(vendors: Vendors) {
     operations: z
       .array(choice(OPERATIONS))
       .min(1, { error: 'must name at least one operation' })
-      .default([...OPERATIONS])
-      .describe('What this gateway serves at all.'),
+      .default([...USUAL_OPERATIONS])
+      .describe(
+        'What this gateway serves at all. `images`, `audio` and `moderations` are passed as they are to providers that have them.',
+      ),
     limits: limitsSchema.prefault({}).describe('Limits of the whole gateway.'),
     providers: z
       .record(name(), provider(vendors))

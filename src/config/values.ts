@@ -2,7 +2,7 @@
 // Pure parsers, and the zod types made from them; no message repeats a value, because a value may be a secret.
 
 import { z } from 'zod'
-import type { Budget, Rate } from '../types.ts'
+import type { Budget, Hours, Rate } from '../types.ts'
 
 /** What a parser says: the value, or why not, in words for the operator. */
 export type Parsed<T> =
@@ -46,6 +46,8 @@ const DURATION = new RegExp(`^${NUMBER}(ms|s|m|h|d)$`)
 const SIZE = new RegExp(`^${NUMBER} ?(B|KB|MB|GB|KiB|MiB|GiB)$`)
 const RATE = new RegExp(`^${NUMBER} ?/ ?(s|min|h|d)$`)
 const MONEY = new RegExp(`^${NUMBER} USD ?/ ?(day|month)$`)
+
+const HOURS = /^([01]\d|2[0-3])-([01]\d|2[0-4])$/
 
 const MOST_UNITS = 1e12
 /** A unit a day is slow but sensible for a rate; below one in thirty days it is a mistake. */
@@ -123,6 +125,26 @@ export function parseMoney(input: unknown): Parsed<Budget> {
     : { ok: true, value: { micros, period } }
 }
 
+/** `08-20`, and `22-06` over midnight: hours of the UTC day, the first within and the last one not. */
+export function parseHours(input: unknown): Parsed<Hours> {
+  const hint =
+    'is not a part of the day; write two hours of UTC, for example "08-20", or "22-06" over midnight'
+  const found = typeof input === 'string' ? HOURS.exec(input) : null
+  if (found === null) return wrong(hint)
+  const [from, to] = [Number(found[1]), Number(found[2])]
+  // Nobody could say whether it is the whole day or nothing of it.
+  if (from === to) return wrong('begins and ends with the same hour; leave it out for the whole day')
+  // Over midnight it would not end.
+  if (to === 0) return wrong('ends with the hour 00; write 24 for the end of the day, for example "18-24"')
+  return { ok: true, value: { from, to } }
+}
+
+/** Whether a time (Unix ms) lies within. */
+export function isWithin({ from, to }: Hours, wallMs: number): boolean {
+  const hour = new Date(wallMs).getUTCHours()
+  return from < to ? hour >= from && hour < to : hour >= from || hour < to
+}
+
 function wrong(message: string): { ok: false; message: string } {
   return { ok: false, message }
 }
@@ -192,6 +214,11 @@ export function rate() {
     })
     .transform(({ capacity, refill }): Rate => ({ capacity, intervalUs: refill }))
   return z.union([short, long])
+}
+
+/** Hours of the UTC day. */
+export function hours() {
+  return leaf(parseHours, { title: 'hours', type: 'string', examples: ['08-20'] })
 }
 
 /** Money per period. */

@@ -22,6 +22,8 @@ export type VendorSetting = (typeof VENDOR_SETTINGS)[number]
 export interface Vendor {
   /** Base URL when the configuration names none; undefined when there is no such default. */
   readonly baseUrl: string | undefined
+  /** The same where the region is `global`. */
+  readonly globalUrl?: string
   /** Wire format that is really spoken: a key of `formats/index.ts`. */
   readonly wireFormat: string
   /** Formats that it takes besides, at whatever address. */
@@ -54,6 +56,7 @@ export function baseUrlOf(
   vendor: Vendor | undefined,
   settings: Readonly<Partial<Record<VendorSetting, string | undefined>>>,
 ): string | undefined {
+  if (vendor?.globalUrl !== undefined && settings.region === 'global') return vendor.globalUrl
   return vendor?.baseUrl?.replaceAll(/\{(\w+)\}/g, (_, name: string) => {
     const setting = VENDOR_SETTINGS.find((one) => one === name)
     return (setting && settings[setting]) ?? ''

@@ -5,11 +5,10 @@ import { parseObject } from '../bytes/json-value.ts'
 import { IMAGE_TOKENS } from '../config/limits.ts'
 import type { ModelRequest, Usage } from '../types.ts'
 import { anthropic } from './anthropic.ts'
-import { createEdits } from './edits.ts'
 import { count, NOTHING, noAnswer } from './facts.ts'
-import type { ClientSide, Format, ProviderSide, WholeFacts } from './format.ts'
+import type { ChatClientSide, Format, ProviderSide, WholeFacts } from './format.ts'
 
-export const anthropicCount: Format & { readonly client: ClientSide; readonly provider: ProviderSide } = {
+export const anthropicCount: Format & { readonly client: ChatClientSide; readonly provider: ProviderSide } = {
   name: 'anthropic-count',
   client: {
     ...anthropic.client,
@@ -18,11 +17,8 @@ export const anthropicCount: Format & { readonly client: ClientSide; readonly pr
   provider: {
     ...anthropic.provider,
     path: () => '/messages/count_tokens',
-    edits(request, { model }) {
-      const edits = createEdits(request)
-      if (model !== request.model) edits.set('model', JSON.stringify(model))
-      return edits.list
-    },
+    // There is no output that could be capped.
+    edits: (request, asked) => anthropic.provider.edits(request, { ...asked, maxOutputTokens: undefined }),
     chat: undefined,
     resume: undefined,
     watch: () => ({

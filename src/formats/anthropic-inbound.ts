@@ -362,7 +362,24 @@ function readFormat(sent: Sent): ResponseFormat {
   if (format === undefined || format === null) return { type: 'text' }
   if (!isObject(format) || format.type !== 'json_schema' || !isObject(format.schema))
     throw wrong('output_config.format', 'an object of type "json_schema" with a schema')
-  return { type: 'json_schema', name: 'answer', description: undefined, schema: format.schema, strict: true }
+  const { schema } = format
+  return { type: 'json_schema', name: 'answer', description: undefined, schema, strict: isClosed(schema, 0) }
+}
+
+const MOST_DEPTH = 128
+
+/** OpenAI holds strictly only to schemas in which every member is required and no other is allowed. */
+function isClosed(schema: unknown, depth: number): boolean {
+  if (depth > MOST_DEPTH) return false
+  if (Array.isArray(schema)) return schema.every((one) => isClosed(one, depth + 1))
+  if (!isObject(schema)) return true
+  const { properties, required } = schema
+  if (isObject(properties)) {
+    const needed = Array.isArray(required) ? required : []
+    if (schema.additionalProperties !== false) return false
+    if (!Object.keys(properties).every((name) => needed.includes(name))) return false
+  }
+  return Object.values(schema).every((one) => isClosed(one, depth + 1))
 }
 
 function readReasoning({ thinking, output_config: config }: Sent): Reasoning | undefined {

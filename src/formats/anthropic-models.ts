@@ -2,6 +2,8 @@
 // on thinking, effort, structured outputs, prefill and mid-conversation system messages, and the capability table of
 // the AI SDK (November 2026).
 
+import { ANTHROPIC } from './anthropic-words.ts'
+
 export interface ClaudeTraits {
   /** Most tokens of one answer, thinking included. */
   readonly maxOutputTokens: number
@@ -23,6 +25,8 @@ export interface ClaudeTraits {
   readonly prefill: boolean
   /** Role `system` behind a user's turn. */
   readonly midSystem: boolean
+  /** Origin of the signatures that it gives and takes: Claude's are checked, and refuse those of other servers. */
+  readonly seals: string
 }
 
 export type Effort = 'low' | 'medium' | 'high' | 'xhigh' | 'max'
@@ -43,6 +47,7 @@ const NEWEST: ClaudeTraits = {
   structured: true,
   prefill: false,
   midSystem: false,
+  seals: ANTHROPIC,
 }
 const FABLE_5: ClaudeTraits = { ...NEWEST, withoutThinking: 'never', midSystem: true }
 const OPUS_4_7: ClaudeTraits = { ...NEWEST, withoutThinking: 'omit' }
@@ -58,6 +63,7 @@ const SONNET_4_5: ClaudeTraits = {
   structured: true,
   prefill: true,
   midSystem: false,
+  seals: ANTHROPIC,
 }
 /**
  * Prompt and cap together must fit the window of these, or they answer 400: so what is asked for unasked is not the
@@ -82,6 +88,7 @@ const STRANGER: ClaudeTraits = {
   ...CLAUDE_3_5,
   maxOutputTokens: Number.MAX_SAFE_INTEGER,
   thinking: 'budget',
+  seals: 'anthropic-compatible',
 }
 
 /** The first that fits. Names come with vendors' prefixes and dates (`us.anthropic.claude-opus-4-5-20251101-v1:0`). */

@@ -25,12 +25,13 @@ export function writeReply(reply: ChatReply, to: AnswerTo): unknown {
     hasRefusal: refusal !== undefined,
   }
   const stopReason = toStopReason(stop)
+  const nextToolId = createToolIds(to)
   return {
     id: toMessageId(reply.id, to),
     type: 'message',
     role: 'assistant',
     model: reply.model,
-    content: content.flatMap((part) => toBlocks(part, to)),
+    content: content.flatMap((part) => toBlocks(part, nextToolId)),
     stop_reason: stopReason,
     stop_sequence: stopReason === 'stop_sequence' ? (stopSequence ?? null) : null,
     stop_details: stopReason === 'refusal' ? refusalDetails(refusal?.text) : null,
@@ -46,7 +47,7 @@ function refusalDetails(explanation: string | undefined): unknown {
   return { type: 'refusal', category: null, explanation: explanation ?? null }
 }
 
-function toBlocks(part: Part, to: AnswerTo): unknown[] {
+function toBlocks(part: Part, toToolId: (id: string) => string): unknown[] {
   switch (part.type) {
     case 'text':
     case 'refusal':
@@ -54,7 +55,7 @@ function toBlocks(part: Part, to: AnswerTo): unknown[] {
     case 'thinking':
       return [toThought(part)]
     case 'call': {
-      const use = { type: 'tool_use', id: toToolId(part.id, to), name: part.name, input: toInput(part) }
+      const use = { type: 'tool_use', id: toToolId(part.id), name: part.name, input: toInput(part) }
       return part.sealed === undefined ? [use] : [sealBlock(part.sealed), use]
     }
     default:
@@ -75,8 +76,15 @@ function sealBlock(sealed: Seal): unknown {
   return { type: 'thinking', thinking: '', signature: packSeal({ of: 'call', sealed }, ANTHROPIC) }
 }
 
-function toToolId(id: string, { nextId }: AnswerTo): string {
-  return toPlainId(id) || nextId('toolu_')
+/** Ids that callers may give to Anthropic again: no two of an answer become one. */
+function createToolIds({ nextId }: AnswerTo): (id: string) => string {
+  const used = new Set<string>()
+  return (id) => {
+    const plain = toPlainId(id)
+    const given = plain === '' || used.has(plain) ? nextId('toolu_') : plain
+    used.add(given)
+    return given
+  }
 }
 
 /** Models do write arguments that are no object: nothing of them is lost, and the tool will say what is wrong. */
@@ -126,6 +134,7 @@ function charsOf(one: Waiting): number {
  * not cut it, unless they are sealed: then they are a thought by themselves.
  */
 export function createWriter(to: AnswerTo): EventWriter {
+  const toToolId = createToolIds(to)
   let started = false
   let out = ''
   let index = -1
@@ -244,7 +253,7 @@ export function createWriter(to: AnswerTo): EventWriter {
       stop()
     }
     hasCalls = true
-    begin({ type: 'tool_use', id: toToolId(id, to), name, input: {} })
+    begin({ type: 'tool_use', id: toToolId(id), name, input: {} })
     open = { type: 'call', call, end: createJsonEnd(), isCustom: kind === 'custom', custom: '', said: false }
   }
 

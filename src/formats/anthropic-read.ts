@@ -1,8 +1,11 @@
 // What an Anthropic provider answers, whole and streamed, in canonical form. Pure; what it is given has been judged good.
 
+import { scanNested, scanObject } from '../bytes/json-scan.ts'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
-import { ANTHROPIC, readUsage, toFinish } from './anthropic-words.ts'
+import { traitsOf } from './anthropic-models.ts'
+import { elements } from './anthropic-own-thoughts.ts'
+import { readUsage, toFinish } from './anthropic-words.ts'
 import { answerToolOf } from './anthropic-write.ts'
 import type { ChatEvent, ChatReply, Finish, Part } from './canonical.ts'
 import { type CustomInput, createCustomInput } from './custom-input.ts'
@@ -15,8 +18,12 @@ import { toToolName, unwrapCustom } from './tool-names.ts'
 export function readReply(body: Buffer, written: WrittenRequest): ChatReply {
   const message = parseObject(body.toString('utf8')) ?? {}
   const answerTool = answerToolOf(written)
+  const origin = originOf(written)
   const blocks: unknown[] = Array.isArray(message.content) ? message.content : []
-  const content = blocks.flatMap((block) => (isObject(block) ? toParts(block, written, answerTool) : []))
+  const inputs = readInputs(body, blocks)
+  const content = blocks.flatMap((block, at) =>
+    isObject(block) ? toParts(block, { written, origin, answerTool, input: inputs[at] }) : [],
+  )
   const explanation = explanationOf(message.stop_details)
   if (explanation !== undefined) content.push({ type: 'refusal', text: explanation })
   const hasCalls = content.some((part) => part.type === 'call')
@@ -38,24 +45,52 @@ export function readReply(body: Buffer, written: WrittenRequest): ChatReply {
   }
 }
 
+function originOf({ body }: WrittenRequest): string {
+  return traitsOf(typeof body.model === 'string' ? body.model : '').seals
+}
+
 /** The answer's own tool is no call of the caller's. */
 function toFinishOf(stopReason: unknown, hasCalls: boolean): Finish {
   const finish = toFinish(stopReason)
   return finish === 'tool_calls' && !hasCalls ? 'stop' : finish
 }
 
+/**
+ * What each call is called with, as it stands in the body: a number of more digits than JavaScript has would not come
+ * through a parser as it was.
+ */
+function readInputs(body: Buffer, blocks: readonly unknown[]): (string | undefined)[] {
+  if (!blocks.some((block) => isObject(block) && block.type === 'tool_use')) return []
+  const scan = scanObject(body)
+  const list = scan.ok ? scan.members.get('content') : undefined
+  if (list === undefined) return []
+  return elements(body, list).map((element) => {
+    const inner = scanNested(body, element)
+    const span = inner.ok ? inner.members.get('input') : undefined
+    return span === undefined ? undefined : body.toString('utf8', span.start, span.end)
+  })
+}
+
+interface PartSetting {
+  readonly written: WrittenRequest
+  /** Origin of its seals. */
+  readonly origin: string
+  readonly answerTool: string | undefined
+  /** The input of a call, as it was written. */
+  readonly input: string | undefined
+}
+
 /** Blocks of tools that the provider runs itself are not asked for when a request was translated, and not known here. */
 function toParts(
   block: Readonly<Record<string, unknown>>,
-  { names }: WrittenRequest,
-  answerTool: string | undefined,
+  { written: { names }, origin, answerTool, input }: PartSetting,
 ): Part[] {
   switch (block.type) {
     case 'text':
       return typeof block.text === 'string' && block.text !== '' ? [{ type: 'text', text: block.text }] : []
     case 'thinking': {
       const signature = textOf(block.signature)
-      const sealed = signature === '' ? undefined : { origin: ANTHROPIC, value: signature }
+      const sealed = signature === '' ? undefined : { origin, value: signature }
       return [{ type: 'thinking', text: textOf(block.thinking), sealed, isRedacted: false }]
     }
     case 'redacted_thinking':
@@ -63,13 +98,13 @@ function toParts(
         {
           type: 'thinking',
           text: '',
-          sealed: { origin: ANTHROPIC, value: textOf(block.data) },
+          sealed: { origin, value: textOf(block.data) },
           isRedacted: true,
         },
       ]
     case 'tool_use': {
       const wire = textOf(block.name)
-      const json = JSON.stringify(block.input ?? {})
+      const json = isObject(block.input) && input !== undefined ? input : JSON.stringify(block.input ?? {})
       if (wire === answerTool) return [{ type: 'text', text: json }]
       const tool = toToolName(names, wire)
       return [
@@ -116,6 +151,7 @@ type Open =
 
 export function createReader(written: WrittenRequest): EventReader {
   const answerTool = answerToolOf(written)
+  const origin = originOf(written)
   /** By the index of the block; servers that number them wrongly open a new one under an old number. */
   const open = new Map<number, Open>()
   let started = false
@@ -137,6 +173,8 @@ export function createReader(written: WrittenRequest): EventReader {
 
   function openBlock(index: number, block: Readonly<Record<string, unknown>>, events: ChatEvent[]): void {
     closeBlock(index, events)
+    // Some servers leave the end out; a thought is over when something else begins.
+    for (const [at, { type }] of open) if (type === 'thinking') closeBlock(at, events)
     switch (block.type) {
       case 'text':
         open.set(index, { type: 'text' })
@@ -150,7 +188,7 @@ export function createReader(written: WrittenRequest): EventReader {
         events.push({
           type: 'seal',
           choice: 0,
-          sealed: { origin: ANTHROPIC, value: textOf(block.data) },
+          sealed: { origin, value: textOf(block.data) },
           isRedacted: true,
         })
         break
@@ -220,7 +258,7 @@ export function createReader(written: WrittenRequest): EventReader {
     if (block === undefined) return
     open.delete(index)
     if (block.type === 'thinking' && block.signature !== '') {
-      const sealed = { origin: ANTHROPIC, value: block.signature }
+      const sealed = { origin, value: block.signature }
       events.push({ type: 'seal', choice: 0, sealed, isRedacted: false })
     }
     if (block.type !== 'call' && block.type !== 'answer') return

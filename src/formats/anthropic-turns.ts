@@ -3,7 +3,7 @@
 
 import { GatewayError } from '../errors.ts'
 import type { ClaudeTraits } from './anthropic-models.ts'
-import { ANTHROPIC, toPlainId } from './anthropic-words.ts'
+import { toPlainId } from './anthropic-words.ts'
 import type { CacheMark, CallPart, ChatRequest, Message, Part, Source } from './canonical.ts'
 import type { WireNames } from './tool-names.ts'
 import { wrapCustom } from './tool-names.ts'
@@ -42,7 +42,7 @@ const NO_RESULT = 'There is no result of this call.'
 export function toConversation({ messages }: Pick<ChatRequest, 'messages'>, setting: Setting): Conversation {
   const { traits, names, mayPrefill } = setting
   const system: Block[] = []
-  const draft = createDraft(names)
+  const draft = createDraft(names, traits.seals)
   for (const message of messages) {
     if (!isInstruction(message)) {
       draft.add(message)
@@ -82,12 +82,12 @@ interface Draft {
   readonly calledNames: ReadonlySet<string>
 }
 
-function createDraft(names: WireNames): Draft {
+function createDraft(names: WireNames, seals: string): Draft {
   const turns: Turn[] = []
   const calledNames = new Set<string>()
   const usedIds = new Set<string>()
   /** Calls of the last assistant turn by the caller's id: several where a server gave one id twice. */
-  let calls = new Map<string, { readonly wireIds: string[]; answered: number }>()
+  let calls = new Map<string, { readonly wireIds: string[]; readonly answeredIn: Block[][] }>()
 
   /** The turn that what `role` says belongs to: consecutive ones are one. */
   function turnOf(role: Turn['role']): Turn {
@@ -115,7 +115,7 @@ function createDraft(names: WireNames): Draft {
     const id = nextId(part.id)
     calledNames.add(name)
     const known = calls.get(part.id)
-    if (known === undefined) calls.set(part.id, { wireIds: [id], answered: 0 })
+    if (known === undefined) calls.set(part.id, { wireIds: [id], answeredIn: [] })
     else known.wireIds.push(id)
     return marked({ type: 'tool_use', id, name, input: toInput(part) }, part.cache)
   }
@@ -126,7 +126,7 @@ function createDraft(names: WireNames): Draft {
     for (const part of content) {
       if (part.type === 'call') blocks.push(toToolUse(part))
       else if (part.type === 'thinking') {
-        if (part.sealed?.origin !== ANTHROPIC) continue
+        if (part.sealed?.origin !== seals) continue
         const { value } = part.sealed
         blocks.push(
           part.isRedacted
@@ -147,21 +147,23 @@ function createDraft(names: WireNames): Draft {
       ])
       return
     }
-    const { content: turn } = turnOf('user')
-    const again = call.answered >= call.wireIds.length
-    const wireId = call.wireIds[again ? call.wireIds.length - 1 : call.answered] ?? ''
-    const result = marked(
+    const answered = call.answeredIn.length
+    const isAgain = answered >= call.wireIds.length
+    const at = isAgain ? answered - 1 : answered
+    const wireId = call.wireIds[at]
+    const answer = marked(
       { type: 'tool_result', tool_use_id: wireId, ...toResult(content), ...(isError && { is_error: true }) },
       cache,
     )
-    if (again) {
+    const before = isAgain ? call.answeredIn[at] : undefined
+    if (before !== undefined) {
       // Each call is answered once: what came last counts.
-      const at = turn.findIndex((block) => block.tool_use_id === wireId)
-      turn.splice(Math.max(0, at), at < 0 ? 0 : 1, result)
+      before[before.findIndex((block) => block.tool_use_id === wireId)] = answer
       return
     }
-    call.answered += 1
-    insertResults(turn, [result])
+    const { content: turn } = turnOf('user')
+    insertResults(turn, [answer])
+    call.answeredIn.push(turn)
   }
 
   return {

@@ -134,6 +134,8 @@ function noteDropped(
   if (request.metadata !== undefined) dropped.add('metadata')
   if (request.user !== undefined && written.userId === undefined) dropped.add('user')
   if (request.serviceTier !== undefined && written.serviceTier === undefined) dropped.add('service_tier')
+  if (request.messages.some((message) => message.role === 'user' && message.name !== undefined))
+    dropped.add('messages.name')
   if (written.stop.length < request.stop.length) dropped.add('stop')
   for (const name of Object.keys(request.extra)) dropped.add(name)
 }

@@ -15,7 +15,7 @@ import { createEdits } from './edits.ts'
 import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens } from './facts.ts'
 import type {
   Asked,
-  ClientSide,
+  ChatClientSide,
   Fault,
   Format,
   HeaderLookup,
@@ -31,7 +31,7 @@ import { errorText, faults } from './openai-faults.ts'
 import { type QuotaNames, readQuotaLeft } from './retry-after.ts'
 
 export const anthropic: Format & {
-  readonly client: ClientSide
+  readonly client: ChatClientSide
   readonly provider: ProviderSide & { readonly resume: Resuming }
 } = {
   name: ANTHROPIC,
@@ -39,8 +39,18 @@ export const anthropic: Format & {
     fields: {
       outputCaps: ['max_tokens'],
       conversation: 'messages',
+      images: 'source',
+      // `user_id` in it names the session (Claude Code) or the user.
+      session: 'metadata',
       beyondText: [['output_config', /^(?![\s\S]*"format"\s*:\s*\{)/]],
       stateful: ['thread'],
+      refused: [
+        [
+          'container',
+          /^(?:null|\{(?![\s\S]*"id"\s*:\s*")[\s\S]*\})$/,
+          'A container by its id is state in an account that many agents share.',
+        ],
+      ],
     },
     chat: { read: readRequest, write: writeReply, events: createWriter },
     forwards: ['anthropic-version', 'anthropic-beta'],

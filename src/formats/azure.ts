@@ -9,6 +9,8 @@ import { faults } from './openai-faults.ts'
 import { toSegment } from './segment.ts'
 
 const { provider } = openai
+/** The API without dates. */
+const UNDATED = '/openai/v1'
 
 export const azure: Format & { readonly provider: ProviderSide & { readonly resume: Resuming } } = {
   name: 'azure',
@@ -19,9 +21,10 @@ export const azure: Format & { readonly provider: ProviderSide & { readonly resu
       const { apiVersion } = asked.options
       const path = provider.path(operation, asked)
       return apiVersion === undefined
-        ? `/openai/v1${path}`
+        ? `${UNDATED}${path}`
         : `/openai/deployments/${toSegment(asked.model)}${path}?api-version=${encodeURIComponent(apiVersion)}`
     },
+    prefix: UNDATED,
     // A token of Entra ID is a JWT.
     credential: (key) => (JWT.test(key) ? ['authorization', `Bearer ${key}`] : ['api-key', key]),
     fault: faultOfAzure,

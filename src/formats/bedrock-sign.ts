@@ -2,7 +2,7 @@
 // passed in. One secret holds it all: `ACCESS_KEY_ID:SECRET_ACCESS_KEY`, with `:SESSION_TOKEN` behind it where it is
 // temporary, or a Bedrock API key (what AWS_BEARER_TOKEN_BEDROCK holds).
 
-import { sign } from 'aws4'
+import aws4 from 'aws4'
 import type { SignedCall } from './format.ts'
 
 interface Credentials {
@@ -34,32 +34,32 @@ export function signBedrock({
   if (credentials === undefined) return ['authorization', `Bearer ${key.trim()}`]
   const { host, pathname, search } = new URL(url)
   const type = headers[headers.indexOf('content-type') + 1]
-  const signed = sign(
-    {
-      method,
+  const request = {
+    method,
+    host,
+    path: `${pathname}${search}`,
+    service: 'bedrock',
+    region: options.region ?? regionOf(host),
+    headers: {
       host,
-      path: `${pathname}${search}`,
-      service: 'bedrock',
-      region: options.region ?? regionOf(host),
-      headers: {
-        host,
-        ...(headers.includes('content-type') && type !== undefined && { 'content-type': type }),
-        'x-amz-date': toAmzDate(nowMs),
-        ...(credentials.sessionToken !== undefined && { 'x-amz-security-token': credentials.sessionToken }),
-      },
-      body: Buffer.from(body.buffer, body.byteOffset, body.byteLength),
-      // Else the length would be signed, which is told elsewhere.
-      doNotModifyHeaders: true,
+      ...(headers.includes('content-type') && type !== undefined && { 'content-type': type }),
+      'x-amz-date': toAmzDate(nowMs),
+      ...(credentials.sessionToken !== undefined && { 'x-amz-security-token': credentials.sessionToken }),
     },
-    credentials,
-  )
+    body: Buffer.from(body.buffer, body.byteOffset, body.byteLength),
+    // It is added by the signer, and told elsewhere.
+    extraHeadersToIgnore: { 'content-length': true },
+  }
+  const signed = aws4.sign(request, credentials)
   const told: string[] = []
   for (const [name, value] of Object.entries(signed.headers ?? {})) {
     const lower = name.toLowerCase()
-    if (lower !== 'host' && lower !== 'content-type') told.push(lower, String(value))
+    if (!TOLD_ELSEWHERE.has(lower)) told.push(lower, String(value))
   }
   return told
 }
+
+const TOLD_ELSEWHERE: ReadonlySet<string> = new Set(['host', 'content-type', 'content-length'])
 
 /** What must not be seen of a key that holds several secrets. */
 export function secretPartsOf(key: string): readonly string[] {

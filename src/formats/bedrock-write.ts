@@ -9,13 +9,7 @@ import { type BedrockTraits, bedrockTraitsOf, HOUR_CACHE, NO_SCHEMA } from './be
 import { ANSWER_TOOL, REDACTED, SIGNED } from './bedrock-read.ts'
 import type { CacheMark, CallPart, ChatRequest, Part, Reasoning, Source, Tool } from './canonical.ts'
 import type { Asked, ToolName, WrittenRequest } from './format.ts'
-import {
-  CUSTOM_PARAMETERS,
-  createWireNames,
-  describeCustom,
-  type WireNames,
-  wrapCustom,
-} from './tool-names.ts'
+import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
 import { type CallResult, joinTexts, type Turn, toConversation } from './turns.ts'
 import { listDropped, refused, refuseSound } from './uncarried.ts'
 
@@ -61,7 +55,8 @@ export function writeBedrock(request: ChatRequest, asked: Asked): WrittenRequest
   if (thought.isDropped) dropped.add('reasoning_effort')
 
   const cache = createCachePoints(asked.model, traits)
-  const tools = toTools(request.tools, { names, cache, isSent: !isTold })
+  // Where none may be called, who cannot be told so is offered none.
+  const tools = toTools(request.tools, { names, cache, isSent: offers || claude !== undefined })
   if (format.tool !== undefined) tools.push(format.tool)
   if (tools.length === 0 && hasCalls && !isTold) tools.push(...toolsOfHistory(turns, names))
   const instructions = toSystem(system, cache)
@@ -215,8 +210,9 @@ function toThoughtBlock(
   if (origin === SIGNED && !isRedacted && family === 'claude')
     return [{ reasoningContent: { reasoningText: { text, signature: value } } }]
   // What one maker's models have redacted means nothing to another's.
-  if (origin === REDACTED && isRedacted && (family === 'openai') === OPENAI_REDACTED.test(value))
-    return [{ reasoningContent: { redactedContent: value } }]
+  const isOwn =
+    family === 'openai' ? OPENAI_REDACTED.test(value) : family === 'claude' && !OPENAI_REDACTED.test(value)
+  if (origin === REDACTED && isRedacted && isOwn) return [{ reasoningContent: { redactedContent: value } }]
   return []
 }
 
@@ -271,18 +267,6 @@ function withWords(content: Json[]): Json[] {
   const document = content.find((block) => block.document !== undefined)?.document
   if (!isObject(document) || content.some((block) => block.text !== undefined)) return content
   return [{ text: String(document.name) }, ...content]
-}
-
-function toInput({ kind, arguments: text }: CallPart): unknown {
-  if (kind === 'custom') return wrapCustom(text)
-  if (text.trim() === '') return {}
-  try {
-    const input: unknown = JSON.parse(text)
-    if (isObject(input)) return input
-  } catch {
-    // Models do write arguments that are no JSON; the history says so as it was.
-  }
-  return { arguments: text }
 }
 
 /** From the last thing that the user said on: a turn that calls must begin with what was thought before it. */

@@ -6,7 +6,15 @@ import type { Edit } from '../bytes/splice.ts'
 import type { ModelRequest, Usage } from '../types.ts'
 import type { ChatReply, Choice, Finish } from './canonical.ts'
 import { createEdits } from './edits.ts'
-import type { AnswerTo, Asked, ClientSide, EventWriter, Format, ProviderSide, ReadRequest } from './format.ts'
+import type {
+  AnswerTo,
+  Asked,
+  ChatClientSide,
+  EventWriter,
+  Format,
+  ProviderSide,
+  ReadRequest,
+} from './format.ts'
 import {
   countAt,
   flagAt,
@@ -24,7 +32,7 @@ import { writeUsage } from './openai-usage.ts'
 
 type Members = Readonly<Record<string, unknown>>
 
-export const completions: Format & { readonly client: ClientSide; readonly provider: ProviderSide } = {
+export const completions: Format & { readonly client: ChatClientSide; readonly provider: ProviderSide } = {
   name: 'completions',
   client: {
     fields: {

@@ -3,6 +3,7 @@
 // change no more than the few members that may change. Else what one side wrote is read into canonical.ts and written
 // for the other.
 
+import type { ImageForm } from '../bytes/image-parts.ts'
 import type { Edit } from '../bytes/splice.ts'
 import type { Deployment, EventFacts, Frame, ModelRequest, Operation, Reason, Usage } from '../types.ts'
 import type { ChatEvent, ChatReply, ChatRequest } from './canonical.ts'
@@ -155,8 +156,16 @@ export interface ToldError {
 export interface Fields {
   /** Output caps, all of which hold where several stand; the first is added where one is needed. */
   readonly outputCaps: readonly string[]
-  /** The list that the conversation stands in. */
-  readonly conversation: string
+  /** The list that the conversation stands in; absent where there is none. */
+  readonly conversation?: string | undefined
+  /** The body is a form (`multipart/form-data`) and no JSON. */
+  readonly isForm?: boolean | undefined
+  /** The model that is meant where none is named; absent where one must be. */
+  readonly defaultModel?: string | undefined
+  /** How its images stand in it, where that is not `image_url`. */
+  readonly images?: ImageForm | undefined
+  /** An object that is the same in every request of a session, where there is no `prompt_cache_key`. */
+  readonly session?: string | undefined
   /** How many answers; absent where there is one. */
   readonly choices?: string | undefined
   /** Members whose presence says that the answer is more than text, with the values that do not. */
@@ -181,7 +190,8 @@ export interface Format {
 
 export interface ClientSide {
   readonly fields: Fields
-  readonly chat: ClientChat
+  /** Absent where only providers that have the very endpoint can answer. */
+  readonly chat?: ClientChat | undefined
   /** Request headers that go on to a provider of the same format, lower case; no other ever does (wire §8). */
   readonly forwards?: readonly string[] | undefined
   /** Header that its callers read the id of a request from, beside `x-request-id`. */
@@ -202,6 +212,11 @@ export interface ClientSide {
   errorEvent(error: ToldError, last?: string): string
 }
 
+/** One whose requests can be read and answered in another format. */
+export interface ChatClientSide extends ClientSide {
+  readonly chat: ClientChat
+}
+
 export interface ClientChat {
   /** @throws GatewayError `invalid_request` that names the field which cannot be read, or cannot be carried anywhere else. */
   read(sent: Readonly<Record<string, unknown>>): ReadRequest
@@ -212,6 +227,8 @@ export interface ClientChat {
 export interface ProviderSide {
   /** Path below the provider's base URL, query included. */
   path(operation: Operation, asked: Asked & { readonly stream: boolean }): string
+  /** What stands in front of the paths of other formats that its server takes (`alsoSpeaks`). */
+  readonly prefix?: string | undefined
   /** Header that carries the key, as a flat pair. */
   credential(key: string): readonly [string, string]
   /** Where the credential depends on what is sent: the flat headers of a finished call that stand for `credential`. */
@@ -227,10 +244,17 @@ export interface ProviderSide {
   edits(request: ModelRequest, asked: Asked): Edit[]
   /** Absent where only its own bytes are passed. */
   readonly chat?: ProviderChat | undefined
+  /** Absent where only its own bytes are passed, or where it makes no vectors. */
+  readonly embeddings?: ProviderEmbeddings | undefined
   /** Where a stream is not server-sent events. */
   splitter?(): Splitter
   /** Content type of a stream; undefined is `text/event-stream`. */
   readonly streamType?: string | undefined
+  /**
+   * What a whole answer is, the provider says: it is passed with its content type, also where a stream was asked for that
+   * the model does not have.
+   */
+  readonly isAsTold?: boolean | undefined
   watch(): StreamWatch
   /** What one event says, for a stream that another deployment may have to go on with; undefined where none may. */
   readonly resume?: Resuming | undefined
@@ -265,6 +289,14 @@ export interface ProviderChat {
   /** Of a body that `whole` has found good. */
   read(body: Buffer, written: WrittenRequest): ChatReply
   events(written: WrittenRequest): EventReader
+}
+
+/** Vectors, which callers ask for in one format alone: OpenAI's. */
+export interface ProviderEmbeddings {
+  /** `sent` is the caller's body. @throws GatewayError `invalid_request` that names the field which cannot be carried. */
+  write(sent: Readonly<Record<string, unknown>>, asked: Asked): WrittenRequest
+  /** Of a body that `whole` has found good: a reply as OpenAI gives it, with vectors as lists. */
+  read(body: Buffer, asked: Asked): unknown
 }
 
 export interface Resuming {

@@ -18,8 +18,9 @@ export function faultOfGemini(status: number, header: HeaderLookup, body: string
   const code = typeof reason === 'string' ? reason : fault.code
   const told = { ...fault, type, code }
   if (status === 429 && isSpentForTheDay(details)) return { ...told, retryAfterMs: untilDailyReset(nowMs) }
-  // A wrong key is a 400 that has nothing to do with what the caller asked for.
-  const isKey = typeof reason === 'string' && KEY_REASONS.test(reason)
+  // A wrong key is a 400 that has nothing to do with what the caller asked for, as is an account without money, or one
+  // that calls from a country where there is no service.
+  const isKey = type === 'FAILED_PRECONDITION' || (typeof reason === 'string' && KEY_REASONS.test(reason))
   if (isKey && status >= 400 && status < 500 && status !== 429)
     return { ...told, verdict: 'retry', key: true, park: true }
   return told

@@ -6,13 +6,7 @@ import type { CallPart, ChatRequest, Part, Reasoning, Source, Tool } from './can
 import type { Asked, WrittenRequest } from './format.ts'
 import { type GeminiTraits, type Level, traitsOf } from './gemini-models.ts'
 import { toOpenApiSchema } from './gemini-schema.ts'
-import {
-  CUSTOM_PARAMETERS,
-  createWireNames,
-  describeCustom,
-  type WireNames,
-  wrapCustom,
-} from './tool-names.ts'
+import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
 import { type CallResult, joinTexts, toConversation, type UserTurn } from './turns.ts'
 import { listDropped, refused, refuseSound } from './uncarried.ts'
 
@@ -40,7 +34,7 @@ export interface Service {
 export function writeGemini(request: ChatRequest, asked: Asked, service: Service): WrittenRequest {
   refuseSound(request)
   const traits = traitsOf(asked.model)
-  const names = createWireNames(LONGEST_NAME)
+  const names = createWireNames(LONGEST_NAME, { startsWithLetter: true })
   const tools = request.tools.map((tool) => toDeclaration(tool, traits, names))
   const { system, turns } = toConversation(request.messages)
   const contents = createContents()
@@ -171,19 +165,7 @@ function toModelParts(content: readonly Part[], setting: Setting): Json[] {
 }
 
 function toCall(part: CallPart, { names, service }: Setting): Json {
-  return { ...(service.callIds && { id: part.id }), name: names.toWire(part), args: toArgs(part) }
-}
-
-function toArgs({ kind, arguments: text }: CallPart): unknown {
-  if (kind === 'custom') return wrapCustom(text)
-  if (text.trim() === '') return {}
-  try {
-    const args: unknown = JSON.parse(text)
-    if (isObject(args)) return args
-  } catch {
-    // Models do write arguments that are no JSON; the history says so as it was.
-  }
-  return { arguments: text }
+  return { ...(service.callIds && { id: part.id }), name: names.toWire(part), args: toInput(part) }
 }
 
 function toTextParts(content: readonly Part[]): Json[] {

@@ -4,39 +4,49 @@
 
 import type { Operation } from '../types.ts'
 import type { Asked, Format, ProviderSide } from './format.ts'
+import { embeddingsOfGemini } from './gemini-embeddings.ts'
 import { faultOfGemini, inBandOfGemini } from './gemini-faults.ts'
 import { eventsOfGemini, readGemini, watchGemini, wholeGemini } from './gemini-read.ts'
 import { type Service, writeGemini } from './gemini-write.ts'
 import { toSegment } from './segment.ts'
+import { createVertexSigner, secretPartsOfVertex } from './vertex-sign.ts'
 
 export const gemini: Format & { readonly provider: ProviderSide } = {
   name: 'gemini',
-  provider: createProvider({
-    service: { origin: 'gemini', callIds: true },
-    path: ({ model }) => `/${toModelPath(model)}`,
-    credential: (key) => ['x-goog-api-key', key],
-  }),
+  provider: {
+    ...createProvider({
+      service: { origin: 'gemini', callIds: true },
+      path: ({ model }) => `/${toModelPath(model)}`,
+      credential: (key) => ['x-goog-api-key', key],
+    }),
+    embeddings: embeddingsOfGemini,
+  },
 }
 
+const signer = createVertexSigner()
+
 /**
- * The base URL ends before `/projects`; `options` name the project and the region. The key is an OAuth access token, or
- * an API key of Vertex's express mode, which belongs to a project already.
+ * The base URL ends before `/projects`; `options` name the project and the region. The key is a service account (its JSON
+ * file in one line), an access token, or an API key of the express mode, which belongs to a project already.
  */
 export const vertex: Format & { readonly provider: ProviderSide } = {
   name: 'vertex',
-  provider: createProvider({
-    service: { origin: 'vertex', callIds: false },
-    path: ({ model, options: { project, region = 'global' } }) => {
-      const inside = `publishers/google/models/${toSegment(model)}`
-      return project === undefined
-        ? `/${inside}`
-        : `/projects/${toSegment(project)}/locations/${toSegment(region)}/${inside}`
-    },
-    credential: (key) => (API_KEY.test(key) ? ['x-goog-api-key', key] : ['authorization', `Bearer ${key}`]),
-  }),
+  provider: {
+    ...createProvider({
+      service: { origin: 'vertex', callIds: false },
+      path: ({ model, options: { project, region = 'global' } }) => {
+        const inside = `publishers/google/models/${toSegment(model)}`
+        return project === undefined
+          ? `/${inside}`
+          : `/projects/${toSegment(project)}/locations/${toSegment(region)}/${inside}`
+      },
+      // Of an access token; what signs stands in its place.
+      credential: (key) => ['authorization', `Bearer ${key}`],
+    }),
+    sign: signer.sign,
+    secretParts: secretPartsOfVertex,
+  },
 }
-
-const API_KEY = /^(?:AIza|AQ\.)/
 
 interface Parts {
   readonly service: Service

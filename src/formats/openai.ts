@@ -7,10 +7,11 @@ import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Edit } from '../bytes/splice.ts'
 import type { Deployment, ModelRequest, Operation, Usage } from '../types.ts'
 import { createEdits, OPEN_BRACE } from './edits.ts'
+import { toFloatEdits } from './embeddings.ts'
 import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens, USAGE_ONLY } from './facts.ts'
 import type {
   Asked,
-  ClientSide,
+  ChatClientSide,
   Format,
   ProviderChat,
   ProviderSide,
@@ -24,13 +25,16 @@ import { createChatReader, createChatWriter, readChatReply, writeChatReply } fro
 import { choiceError, errorText, faults } from './openai-faults.ts'
 import { readChatRequest, writeChatRequest } from './openai-request.ts'
 import { readUsage } from './openai-usage.ts'
+import { hasQuirk } from './quirks.ts'
 
-const PATHS: Readonly<Record<Operation, string>> = { chat: '/chat/completions', embeddings: '/embeddings' }
+/** What is neither has formats of its own (media.ts). */
+const toPath = (operation: Operation): string =>
+  operation === 'embeddings' ? '/embeddings' : '/chat/completions'
 
 const OUTPUT_CAPS = ['max_completion_tokens', 'max_tokens'] as const
 
 export const openai: Format & {
-  readonly client: ClientSide
+  readonly client: ChatClientSide
   readonly provider: ProviderSide & { readonly resume: Resuming; readonly chat: ProviderChat }
 } = {
   name: 'openai',
@@ -52,7 +56,7 @@ export const openai: Format & {
     errorEvent: (error) => `data: ${JSON.stringify(toError(error))}\n\n`,
   },
   provider: {
-    path: (operation) => PATHS[operation],
+    path: toPath,
     credential: (key) => ['authorization', `Bearer ${key}`],
     edits: toEdits,
     chat: { write: writeChatRequest, read: readChatReply, events: createChatReader },
@@ -71,7 +75,7 @@ export function toError({ message, type, param, code }: ToldError): unknown {
 // --- requests ------------------------------------------------------------------------------------------
 
 /** Where the client's bytes change for a deployment. */
-function toEdits(request: ModelRequest, { model, maxOutputTokens }: Asked): Edit[] {
+function toEdits(request: ModelRequest, { model, maxOutputTokens, options }: Asked): Edit[] {
   const { spans, body } = request
   const edits = createEdits(request)
   if (model !== request.model) edits.set('model', JSON.stringify(model))
@@ -91,6 +95,8 @@ function toEdits(request: ModelRequest, { model, maxOutputTokens }: Asked): Edit
       })
     }
   }
+  if (request.endpoint.operation === 'embeddings' && hasQuirk(options, 'float-embeddings'))
+    edits.list.push(...toFloatEdits(request))
   return edits.list
 }
 

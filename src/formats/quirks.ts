@@ -7,6 +7,13 @@ export const QUIRKS = [
   'max-completion-tokens',
   /** Refuses messages that carry reasoning (OpenAI, Groq, Cerebras, Mistral); others need it (DeepSeek, Kimi). */
   'no-reasoning-content',
+  /** Has vectors as lists only, and refuses or ignores base64. */
+  'float-embeddings',
 ] as const
 
 export type Quirk = (typeof QUIRKS)[number]
+
+/** Whether a provider's options name it. */
+export function hasQuirk({ quirks }: Readonly<Record<string, string>>, quirk: Quirk): boolean {
+  return quirks?.split(' ').includes(quirk) === true
+}

@@ -53,8 +53,8 @@ interface OpenCall {
 }
 
 /**
- * Thoughts that come while text does are kept beside it, so that neither falls into pieces. Calls stay open until the
- * end, as a provider may tell several at once.
+ * Thoughts that come while text does are kept beside it, so that neither falls into pieces. A call is over when another
+ * item begins and its arguments are whole, else at the end, as a provider may tell several at once.
  */
 export function createResponsesEvents(to: AnswerTo): EventWriter {
   let out = ''
@@ -101,6 +101,7 @@ export function createResponsesEvents(to: AnswerTo): EventWriter {
     if (message?.isPassed === true) closeMessage('completed')
     if (message === undefined) {
       closeThought(undefined)
+      closeWholeCalls()
       const id = to.nextId('msg_')
       const index = add(toMessage(id, [], 'in_progress'))
       message = { id, index, parts: [], part: undefined, isPassed: false }
@@ -183,11 +184,21 @@ export function createResponsesEvents(to: AnswerTo): EventWriter {
   function openCall(event: Extract<ChatEvent, { type: 'call' }>): void {
     closeMessage('completed')
     closeThought(undefined)
+    closeWholeCalls()
     if (event.sealed !== undefined) seal(event.sealed, 'call')
     const call = withId(event, to)
     const itemId = to.nextId(callPrefix(call.kind))
     const index = add(toCall(itemId, { ...call, arguments: '' }, 'in_progress'))
     calls.set(event.call, { itemId, index, call, text: '' })
+  }
+
+  /** A caller may run them while the next is still told. */
+  function closeWholeCalls(): void {
+    for (const [number, open] of calls) {
+      if (open.call.kind === 'custom' || parseObject(open.text) === undefined) continue
+      calls.delete(number)
+      closeCall(open, 'completed')
+    }
   }
 
   function argue(call: number, text: string): void {

@@ -78,7 +78,7 @@ export function toResponse(
     ...given(sent, 'prompt_cache_key'),
     reasoning: { effort: reasoning.effort ?? null, summary: reasoning.summary ?? null },
     ...given(sent, 'safety_identifier'),
-    service_tier: head.serviceTier ?? 'default',
+    service_tier: TIERS.has(head.serviceTier) ? head.serviceTier : 'default',
     // Nothing of it is kept.
     store: false,
     temperature: sent.temperature ?? null,
@@ -93,6 +93,9 @@ export function toResponse(
     metadata: sent.metadata ?? {},
   }
 }
+
+/** Tiers of service by the words of this API; other vendors have others. */
+const TIERS: ReadonlySet<unknown> = new Set(['default', 'flex', 'scale', 'priority', 'fast', 'ultrafast'])
 
 /** Why an answer is not whole, where it is not. */
 const INCOMPLETE: Readonly<Record<Finish, string | undefined>> = {

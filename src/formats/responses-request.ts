@@ -49,10 +49,15 @@ const KNOWN: ReadonlySet<string> = new Set([
   'metadata',
 ])
 
-/** Why a member cannot be served here, unless its value is one of these. */
+/** Why a member cannot be served, unless its value is one of these, whoever answers. */
 export const REFUSED = [
   ['background', /^(?:null|false)$/, 'An answer in the background would have to be kept for its caller.'],
-  ['prompt', /^null$/, 'A prompt kept in the account of a provider is not at hand.'],
+] as const
+
+/** The same, where the request has to be told in other words. */
+const REFUSED_ELSEWHERE = [
+  ...REFUSED,
+  ['prompt', /^null$/, 'A prompt that is kept in the account of a provider is not at hand elsewhere.'],
 ] as const
 
 const STATEFUL = ['previous_response_id', 'conversation'] as const
@@ -116,7 +121,7 @@ function refuseStateful(sent: Members): void {
       `The field "${name}" refers to state in an account that many agents share; send the whole conversation instead.`,
     )
   }
-  for (const [name, harmless, why] of REFUSED) {
+  for (const [name, harmless, why] of REFUSED_ELSEWHERE) {
     const value = sent[name]
     if (value !== undefined && !harmless.test(JSON.stringify(value)))
       throw refuse(name, `The field "${name}" is not served here. ${why}`)
@@ -124,7 +129,7 @@ function refuseStateful(sent: Members): void {
 }
 
 function isRefusable(name: string): boolean {
-  return STATEFUL.some((one) => one === name) || REFUSED.some(([one]) => one === name)
+  return STATEFUL.some((one) => one === name) || REFUSED_ELSEWHERE.some(([one]) => one === name)
 }
 
 /** The probabilities of tokens by the names that chat has for them. */
@@ -289,6 +294,8 @@ function readInput(input: unknown, { messages, tools, dropped }: Reading): void 
   /** What the assistant says, as long as nobody else does: one message, however many items it is. */
   let turn: Part[] | undefined
   let callSeal: Seal | undefined
+  /** Where a reference to what was said stands, until it is known what follows on it. */
+  let reference: string | undefined
 
   function say(...parts: readonly Part[]): void {
     if (parts.length === 0) return
@@ -368,10 +375,10 @@ function readInput(input: unknown, { messages, tools, dropped }: Reading): void 
         return
       }
       case 'item_reference':
-        throw refuse(
-          `${param}.type`,
-          `The field "${param}.type" refers to an item in an account that many agents share; send the item itself instead.`,
-        )
+        // Thoughts that cannot be read are left out in any case.
+        if (!/^rs_/.test(textAt(item.id, `${param}.id`) ?? '')) reference ??= param
+        dropped.add('input.item_reference')
+        return
       default:
         if (!SERVER_ITEMS.has(type)) throw uncarried(`${param}.type`, type)
         dropped.add(`input.${type}`)
@@ -381,8 +388,21 @@ function readInput(input: unknown, { messages, tools, dropped }: Reading): void 
   for (const [i, value] of input.entries()) {
     const param = `input[${i}]`
     const item = mustBe(objectAt(value, param), param)
-    readItem(item, textAt(item.type, `${param}.type`) ?? 'message', param)
+    const type = textAt(item.type, `${param}.type`) ?? 'message'
+    // What was said before a call in the same breath (the Vercel AI SDK refers to it) can be missed: the call is there.
+    if (type === 'function_call' || type === 'custom_tool_call') reference = undefined
+    else if (type !== 'reasoning' && type !== 'item_reference' && reference !== undefined)
+      throw unkept(reference)
+    readItem(item, type, param)
   }
+  if (reference !== undefined) throw unkept(reference)
+}
+
+function unkept(param: string): GatewayError {
+  return refuse(
+    `${param}.type`,
+    `The field "${param}.type" refers to an item that is kept nowhere: send the item itself, as clients do that are told "store": false.`,
+  )
 }
 
 function uncarried(param: string, type: string): GatewayError {

@@ -7,7 +7,7 @@ import type { Edit } from '../bytes/splice.ts'
 import type { EventFacts, ModelRequest, Operation, Usage } from '../types.ts'
 import { createEdits } from './edits.ts'
 import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens } from './facts.ts'
-import type { Asked, ClientSide, Fault, Format, ProviderSide, StreamWatch, WholeFacts } from './format.ts'
+import type { Asked, ChatClientSide, Fault, Format, ProviderSide, StreamWatch, WholeFacts } from './format.ts'
 import { openai, toError } from './openai.ts'
 import { faults } from './openai-faults.ts'
 import { createResponsesEvents, toErrorFrame } from './responses-events.ts'
@@ -26,7 +26,7 @@ import { MARK } from './responses-seals.ts'
 /** A `text` that asks for no JSON. */
 const PLAIN_TEXT = /^(?:null|\{[^{}]*\}|\{[^{}]*"format"\s*:\s*\{\s*"type"\s*:\s*"text"\s*\}[^{}]*\})$/
 
-export const responses: Format & { readonly client: ClientSide; readonly provider: ProviderSide } = {
+export const responses: Format & { readonly client: ChatClientSide; readonly provider: ProviderSide } = {
   name: 'responses',
   client: {
     fields: {
@@ -45,7 +45,7 @@ export const responses: Format & { readonly client: ClientSide; readonly provide
     errorEvent: toErrorFrame,
   },
   provider: {
-    path: (operation) => PATHS[operation],
+    path: (operation) => (operation === 'embeddings' ? '/embeddings' : '/responses'),
     credential: openai.provider.credential,
     edits: toEdits,
     chat: { write: writeResponsesRequest, read: readResponse, events: createResponsesReader },
@@ -56,8 +56,6 @@ export const responses: Format & { readonly client: ClientSide; readonly provide
     inBand: readInBand,
   },
 }
-
-const PATHS: Readonly<Record<Operation, string>> = { chat: '/responses', embeddings: '/embeddings' }
 
 // --- requests ------------------------------------------------------------------------------------------------------
 

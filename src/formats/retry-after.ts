@@ -67,8 +67,13 @@ export function readQuotaLeft(
     if (!(left >= 0)) continue
     // Without a limit only "nothing" can be told apart.
     const share = left === 0 ? 0 : all > 0 ? Math.min(left / all, 1) : 1
-    if (scarcest !== undefined && scarcest.share <= share) continue
-    scarcest = { share, resetMs: readResetMs(header(reset), nowMs) ?? DEFAULT_RESET_MS }
+    const resetMs = readResetMs(header(reset), nowMs) ?? DEFAULT_RESET_MS
+    // Of two that are both empty the one that stays so longer.
+    const isScarcer =
+      scarcest === undefined ||
+      share < scarcest.share ||
+      (share === scarcest.share && resetMs > scarcest.resetMs)
+    if (isScarcer) scarcest = { share, resetMs }
   }
   return scarcest
 }

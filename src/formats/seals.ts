@@ -33,7 +33,8 @@ export function unpackSeal(text: string, native: string): Packed {
   if (kindEnd < 0 || originEnd < 0) return { of: 'thought', sealed: undefined }
   const origin = text.slice(kindEnd + 1, originEnd)
   const of = text.slice(SEAL_MARK.length, kindEnd) === CALL ? 'call' : 'thought'
-  // Nobody signs his own with our mark.
-  const sealed = origin === '' ? undefined : { origin, value: text.slice(originEnd + 1) }
+  // A format's own stand without our mark: what says otherwise was made up.
+  const isNone = origin === '' || (of === 'thought' && origin === native)
+  const sealed = isNone ? undefined : { origin, value: text.slice(originEnd + 1) }
   return { of, sealed }
 }

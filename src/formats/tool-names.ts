@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import { isObject, parseObject } from '../bytes/json-value.ts'
-import type { Tool } from './canonical.ts'
+import type { CallPart, Tool } from './canonical.ts'
 import type { ToolName } from './format.ts'
 
 export interface WireNames {
@@ -15,21 +15,34 @@ export interface WireNames {
 
 /**
  * Gives names of ASCII letters, digits, `_` and `-`, of `longest` characters at most (16 or more). One that has to be
- * changed ends with a hash of what it was, so that two never become one.
+ * changed ends with a hash of what it was, so that two never become one. `startsWithLetter`: none begins with a digit or
+ * a hyphen.
  */
-export function createWireNames(longest: number): WireNames {
+export function createWireNames(longest: number, { startsWithLetter = false } = {}): WireNames {
   const names = new Map<string, ToolName>()
   /** Who has a name; a plain name that another's group and name happen to spell is taken too. */
   const taken = new Map<string, string>()
   const given = new Map<string, string>()
+
+  function isPlain(whole: string): boolean {
+    return PLAIN_NAME.test(whole) && whole.length <= longest && !(startsWithLetter && NO_LETTER.test(whole))
+  }
+
+  function shorten(whole: string, identity: string): string {
+    const hash = createHash('sha256').update(identity).digest('hex').slice(0, HASH_LETTERS)
+    const plain = whole.replace(/[^a-zA-Z0-9_-]/g, '_')
+    const front = startsWithLetter && NO_LETTER.test(plain) ? `_${plain}` : plain
+    return `${front.slice(0, longest - HASH_LETTERS - 1)}_${hash}`
+  }
+
   return {
     toWire({ name, namespace, kind }) {
       const identity = JSON.stringify([namespace ?? null, name])
       let wire = given.get(identity)
       if (wire === undefined) {
         const whole = namespace === undefined ? name : `${namespace}__${name}`
-        wire = PLAIN_NAME.test(whole) && whole.length <= longest ? whole : shorten(whole, identity, longest)
-        if ((taken.get(wire) ?? identity) !== identity) wire = shorten(whole, identity, longest)
+        wire = isPlain(whole) ? whole : shorten(whole, identity)
+        if ((taken.get(wire) ?? identity) !== identity) wire = shorten(whole, identity)
         taken.set(wire, identity)
         given.set(identity, wire)
       }
@@ -48,12 +61,8 @@ export function toToolName(names: ReadonlyMap<string, ToolName>, wire: string): 
 }
 
 const PLAIN_NAME = /^[a-zA-Z0-9_-]+$/
+const NO_LETTER = /^[^a-zA-Z_]/
 const HASH_LETTERS = 8
-
-function shorten(whole: string, identity: string, longest: number): string {
-  const hash = createHash('sha256').update(identity).digest('hex').slice(0, HASH_LETTERS)
-  return `${whole.replace(/[^a-zA-Z0-9_-]/g, '_').slice(0, longest - HASH_LETTERS - 1)}_${hash}`
-}
 
 // --- tools of free text ------------------------------------------------------------------------------------
 
@@ -81,4 +90,15 @@ export function wrapCustom(text: string): Readonly<Record<string, unknown>> {
 export function unwrapCustom(json: string): string {
   const input = parseObject(json)?.input
   return typeof input === 'string' ? input : json
+}
+
+/** What a call of the history takes on a wire that has its input as an object. */
+export function toInput({
+  kind,
+  arguments: text,
+}: Pick<CallPart, 'kind' | 'arguments'>): Readonly<Record<string, unknown>> {
+  if (kind === 'custom') return wrapCustom(text)
+  if (text.trim() === '') return {}
+  // Models do write arguments that are no JSON; the history says so as it was.
+  return parseObject(text) ?? { arguments: text }
 }

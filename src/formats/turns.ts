@@ -47,7 +47,7 @@ export function toConversation(messages: readonly Message[]): Conversation {
     const { role, content } = message
     if (role === 'system' || role === 'developer') {
       if (turns.length === 0) system.push(...content)
-      else addUser(turns, content.map(asInstruction))
+      else addUser(turns, content.filter(isSaid).map(asInstruction))
     } else if (role === 'user') addUser(turns, content)
     else if (role === 'tool') addResult(turns, message)
     else if (content.length > 0) addAssistant(turns, content)
@@ -116,6 +116,10 @@ function noResult(call: CallPart): CallResult {
 
 function callsOf(turn: Draft | undefined): CallPart[] {
   return turn?.role === 'assistant' ? turn.content.filter((part) => part.type === 'call') : []
+}
+
+function isSaid(part: Part): boolean {
+  return part.type !== 'text' || part.text.trim() !== ''
 }
 
 function asInstruction(part: Part): Part {

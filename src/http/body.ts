@@ -2,6 +2,7 @@
 // not wanted is let run out for a moment, so that the caller gets to read the answer that refuses it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { boundaryOf } from '../bytes/multipart-scan.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { BodySource, Clock } from '../types.ts'
 import type { Head } from './head.ts'
@@ -35,7 +36,7 @@ interface Deps {
 export function createBodySource(
   req: IncomingMessage,
   res: ServerResponse,
-  head: Head,
+  { head, isForm }: { readonly head: Head; readonly isForm: boolean },
   deps: Deps,
 ): BodySource {
   const { budget, clock, sweep } = deps
@@ -67,7 +68,7 @@ export function createBodySource(
         hold(0, budgetBytes)
         const { contentLength } = head
         if (contentLength !== undefined && contentLength > maxBytes) throw tooLarge(maxBytes)
-        checkEncoding(head)
+        checkEncoding(head, isForm)
         // Behind another answer on the same connection it would be left out of turn: Node puts the head of the final
         // answer in front of it. RFC 9110 §10.1.1 lets a server omit it.
         if (head.expect !== undefined && res.socket !== null) res.writeContinue()
@@ -159,9 +160,14 @@ function createPieces() {
 }
 
 /** `content-type` and `content-encoding` that the gateway can read; an absent type is taken for JSON. */
-function checkEncoding(head: Head): void {
-  const { contentType, contentEncoding } = head
-  if (contentType !== undefined && !isJson(contentType)) {
+function checkEncoding({ contentType, contentEncoding }: Head, isForm: boolean): void {
+  if (isForm) {
+    if (contentType === undefined || boundaryOf(contentType) === undefined)
+      throw new GatewayError(
+        'unsupported_media_type',
+        'The body must be multipart/form-data with a boundary.',
+      )
+  } else if (contentType !== undefined && !isJson(contentType)) {
     throw new GatewayError('unsupported_media_type', 'The body must be application/json in UTF-8.')
   }
   if (contentEncoding !== undefined && contentEncoding.toLowerCase() !== 'identity') {

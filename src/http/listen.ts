@@ -174,15 +174,12 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
   ): void {
     const path = toRoutePath(head.target)
     const endpoint = findEndpoint(path)
+    if (path === '/responses' && head.upgrade !== undefined && WEBSOCKET.test(head.upgrade)) {
+      // Codex tries a WebSocket first and falls back to HTTP at once on exactly this status.
+      reply.header('upgrade', 'HTTP/1.1')
+      throw new GatewayError('upgrade_required', 'WebSocket is not offered here; send the request over HTTP.')
+    }
     if (endpoint === undefined || req.method === 'OPTIONS') {
-      if (path === '/responses' && head.upgrade !== undefined) {
-        // Codex tries a WebSocket first and falls back to HTTP at once on exactly this status.
-        reply.header('upgrade', 'HTTP/1.1')
-        throw new GatewayError(
-          'upgrade_required',
-          'WebSocket is not offered here; send the request over HTTP.',
-        )
-      }
       req.url = path
       deps.other(req, res, { id, bearer: head.bearer, path, address: addressOf(req, head) })
       return
@@ -195,7 +192,9 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     res.on('close', () => {
       if (!res.writableFinished) ended.abort()
     })
-    const body = createBodySource(req, res, head, deps)
+    const client = formats.get(endpoint.format)?.client
+    const isForm = client?.fields.isForm === true
+    const body = createBodySource(req, res, { head, isForm }, deps)
     const arrival: Arrival = Object.freeze({
       id,
       endpoint,
@@ -210,7 +209,8 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       address: addressOf(req, head),
       traceparent: head.traceparent,
       tracestate: head.tracestate,
-      forwarded: toForwarded(head, formats.get(endpoint.format)?.client?.forwards),
+      contentType: isForm ? head.contentType : undefined,
+      forwarded: toForwarded(head, client?.forwards),
       body,
     })
     deps.active.set(reply, arrival.end)
@@ -286,6 +286,9 @@ function clientAt(target: string): ClientSide {
 
 /** Names and versions, and nothing that another header could be made of. */
 const FORWARDED_VALUE = /^[\x21-\x7e](?:[\x20-\x7e]{0,4094}[\x21-\x7e])?$/
+/** Java's client offers `h2c` with every request over plain HTTP: nobody is refused for that. */
+const WEBSOCKET = /\bwebsocket\b/i
+
 /** Headers that some format passes on. */
 const FORWARDABLE: ReadonlySet<string> = new Set(
   [...formats.values()].flatMap(({ client }) => client?.forwards ?? []),

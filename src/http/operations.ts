@@ -1,7 +1,8 @@
 // The table of model endpoints: what is served, as which operation, in which wire format. A new endpoint is a row.
 
 import { MESSAGES, MESSAGES_COUNT } from '../formats/index.ts'
-import type { Endpoint } from '../types.ts'
+import { media } from '../formats/media.ts'
+import type { Endpoint, Operation } from '../types.ts'
 
 export const ENDPOINTS: readonly Endpoint[] = [
   { method: 'POST', path: '/chat/completions', operation: 'chat', format: 'openai', streams: true },
@@ -17,7 +18,19 @@ export const ENDPOINTS: readonly Endpoint[] = [
   },
   { method: 'POST', path: '/completions', operation: 'chat', format: 'completions', streams: true },
   { method: 'POST', path: '/embeddings', operation: 'embeddings', format: 'openai', streams: false },
+  relayed('images', '/images/generations', media.images.name),
+  relayed('images', '/images/edits', media.imageEdits.name),
+  relayed('images', '/images/variations', media.imageVariations.name),
+  relayed('audio', '/audio/speech', media.speech.name),
+  relayed('audio', '/audio/transcriptions', media.transcriptions.name),
+  relayed('audio', '/audio/translations', media.translations.name),
+  relayed('moderations', '/moderations', media.moderations.name),
 ]
+
+/** An endpoint of its own operation and scope, passed as it is to providers that have it. */
+function relayed(operation: Operation, path: string, format: string): Endpoint {
+  return { method: 'POST', path, operation, format, streams: true }
+}
 
 const BY_PATH: ReadonlyMap<string, Endpoint> = new Map(ENDPOINTS.map((endpoint) => [endpoint.path, endpoint]))
 

@@ -3,6 +3,7 @@
 
 import { measureImages } from '../bytes/image-parts.ts'
 import { type Scan, scanNested, scanObject } from '../bytes/json-scan.ts'
+import { boundaryOf, scanForm } from '../bytes/multipart-scan.ts'
 import { RESTRICTED_FIELDS } from '../config/schema.ts'
 import { GatewayError } from '../errors.ts'
 import type { Fields } from '../formats/format.ts'
@@ -49,6 +50,7 @@ const LONGEST_MODEL = 256
 const MOST_CHOICES = 128
 const LONGEST_CACHE_KEY = 512
 const QUOTE = 0x22
+const OPEN_BRACE = 0x7b
 
 /** Control characters, line separators and lone surrogates: none of them belongs into a name that is shown. */
 const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]|\p{Surrogate}/u
@@ -62,12 +64,13 @@ export function readRequest(
   endpoint: Endpoint,
   body: Buffer,
   allowFields: ReadonlySet<string>,
-  { release = () => {}, forwarded = [] }: Around = {},
+  { release = () => {}, forwarded = [], contentType }: Around = {},
 ): ModelRequest {
   const judged = JUDGED.get(endpoint.format)
   if (judged === undefined) throw new Error(`nobody calls in the format ${endpoint.format}`)
   const { fields, steering } = judged
-  const spans = members(scanObject(body))
+  const form = fields.isForm === true ? readForm(body, contentType, steering) : undefined
+  const spans = form?.spans ?? members(scanObject(body))
   const restrictedFields: string[] = []
   for (const name of spans.keys()) {
     if (steering.has(name)) {
@@ -79,13 +82,20 @@ export function readRequest(
       }
     } else refuseLookalike(name, steering)
   }
-  const streamOptions = readStreamOptions(body, spans)
-  const payloads = measureImages(body, spans.get(fields.conversation))
+  const streamOptions =
+    form === undefined ? readStreamOptions(body, spans) : { includeUsage: false, spans: form.spans }
+  const payloads =
+    form ??
+    measureImages(
+      body,
+      fields.conversation === undefined ? undefined : spans.get(fields.conversation),
+      fields.images,
+    )
   const many = fields.choices
   const choices = (many !== undefined && readCount(body, spans.get(many), many, MOST_CHOICES)) || 1
   const request: ModelRequest = {
     endpoint,
-    model: readModel(body, spans.get('model')),
+    model: readModel(body, spans.get('model'), fields),
     stream: readFlag(body, spans.get('stream'), 'stream') && endpoint.streams,
     includeUsage: streamOptions.includeUsage,
     maxOutputTokens: readOutputCap(body, spans, fields),
@@ -93,7 +103,8 @@ export function readRequest(
     plainText: choices === 1 && isPlainText(body, spans, fields),
     textBytes: body.length - payloads.bytes,
     images: payloads.count,
-    cacheKey: readCacheKey(body, spans.get('prompt_cache_key')),
+    contentType: fields.isForm === true ? contentType : undefined,
+    cacheKey: readCacheKey(body, spans, fields),
     body,
     letGo() {
       request.body = undefined
@@ -111,6 +122,8 @@ interface Around {
   readonly release?: () => void
   /** Headers for a provider of the same format. */
   readonly forwarded?: readonly string[]
+  /** Of a form. */
+  readonly contentType?: string | undefined
 }
 
 /** A restricted field that the provider which would get it does not accept. */
@@ -120,6 +133,38 @@ export function notAllowed(name: string): GatewayError {
     `The field "${name}" is not accepted here: routing and fallbacks are the gateway's.`,
     { param: name },
   )
+}
+
+/**
+ * The fields of a form, where they stand. A name that steers the gateway may stand in it once, and in no file: what two
+ * readers could take for two models is refused. Files count as no text.
+ */
+function readForm(
+  body: Buffer,
+  contentType: string | undefined,
+  steering: ReadonlySet<string>,
+): { readonly spans: ReadonlyMap<string, Span>; readonly bytes: number; readonly count: number } {
+  const boundary = contentType === undefined ? undefined : boundaryOf(contentType)
+  const scan = scanForm(body, boundary ?? '')
+  if (!scan.ok) {
+    const code = scan.fault === 'ambiguous' ? 'ambiguous_field' : 'invalid_request'
+    throw new GatewayError(code, `The form cannot be read: ${scan.message}.`)
+  }
+  const spans = new Map<string, Span>()
+  let textBytes = 0
+  let count = 0
+  for (const { name, isFile, span } of scan.parts) {
+    if (steering.has(name) && (isFile || spans.has(name)))
+      throw new GatewayError('ambiguous_field', `The field "${name}" must stand in the form once, as text.`, {
+        param: name,
+      })
+    if (isFile) count += 1
+    else {
+      textBytes += span.end - span.start
+      spans.set(name, span)
+    }
+  }
+  return { spans, bytes: body.length - textBytes, count }
 }
 
 function members(scan: Scan): ReadonlyMap<string, Span> {
@@ -173,10 +218,12 @@ function refuseUnserved(name: string, { refused }: Judged, value: string): void 
   })
 }
 
-function readModel(body: Buffer, span: Span | undefined): string {
-  if (span === undefined)
+function readModel(body: Buffer, span: Span | undefined, { defaultModel, isForm }: Fields): string {
+  if (span === undefined) {
+    if (defaultModel !== undefined) return defaultModel
     throw new GatewayError('invalid_request', 'The field "model" is missing.', { param: 'model' })
-  const model: unknown = JSON.parse(text(body, span))
+  }
+  const model: unknown = isForm === true ? text(body, span) : JSON.parse(text(body, span))
   if (typeof model !== 'string' || model === '') throw wrongType('model', 'a non-empty string')
   if (model.length > LONGEST_MODEL) throw wrongType('model', `a name of at most ${LONGEST_MODEL} characters`)
   if (UNPRINTABLE.test(model)) throw wrongType('model', 'a name without control characters')
@@ -199,8 +246,14 @@ function isPlainText(body: Buffer, spans: ReadonlyMap<string, Span>, { beyondTex
 }
 
 /** Only a hint: what is no short text is passed on all the same, and says nothing. */
-function readCacheKey(body: Buffer, span: Span | undefined): string | undefined {
-  if (span === undefined || span.end - span.start > LONGEST_CACHE_KEY || body[span.start] !== QUOTE)
+function readCacheKey(
+  body: Buffer,
+  spans: ReadonlyMap<string, Span>,
+  { session }: Fields,
+): string | undefined {
+  const span = spans.get(session ?? 'prompt_cache_key')
+  const opening = session === undefined ? QUOTE : OPEN_BRACE
+  if (span === undefined || span.end - span.start > LONGEST_CACHE_KEY || body[span.start] !== opening)
     return undefined
   return text(body, span)
 }
@@ -234,7 +287,7 @@ function readCount(body: Buffer, span: Span | undefined, name: string, most: num
 function readStreamOptions(body: Buffer, spans: ReadonlyMap<string, Span>) {
   const span = spans.get('stream_options')
   if (span === undefined || text(body, span) === 'null') return { includeUsage: false, spans }
-  if (body[span.start] !== 0x7b) throw wrongType('stream_options', 'an object')
+  if (body[span.start] !== OPEN_BRACE) throw wrongType('stream_options', 'an object')
   const nested = members(scanNested(body, span))
   for (const name of nested.keys()) {
     if (name !== 'include_usage' && fold(name) === 'include_usage') {

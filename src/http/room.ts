@@ -39,8 +39,9 @@ export function createHttp({ snapshot }: { snapshot: Snapshot }): Http {
           'x-sluice-timeout-ms must be a whole number of milliseconds from 1 to 99999999.',
         )
       }
-      const { endpoint, forwarded } = arrival
-      return readRequest(endpoint, body, allowFields, { release: arrival.body.release, forwarded })
+      const { endpoint, forwarded, contentType } = arrival
+      const { release } = arrival.body
+      return readRequest(endpoint, body, allowFields, { release, forwarded, contentType })
     },
   }
 }

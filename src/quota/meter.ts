@@ -392,7 +392,7 @@ function toCode({
 
 /** Most output tokens the request can cost, over all its choices. */
 function outputTokens({ endpoint, maxOutputTokens, choices }: ModelRequest, cap: number | undefined): number {
-  if (endpoint.operation === 'embeddings' || endpoint.countsOnly) return 0
+  if (endpoint.operation !== 'chat' || endpoint.countsOnly) return 0
   const asked = Math.min(maxOutputTokens ?? Infinity, cap ?? Infinity)
   const each = asked === Infinity ? DEFAULT_OUTPUT_TOKENS : Math.min(toUnits(asked), MOST_OUTPUT_TOKENS)
   return each * Math.min(Math.max(toUnits(choices), 1), MOST_CHOICES)

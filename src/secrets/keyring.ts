@@ -6,6 +6,7 @@ import { textsOf } from '../config/redis-servers.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import type { Clock, SecretReference } from '../types.ts'
 import { isReference, resolveReference, SHORTEST_SCRUBBED, type Surroundings, type Use } from './reference.ts'
+import { overdueText, type Rotation, rotationsOf } from './rotation.ts'
 import { Secret } from './secret.ts'
 
 /** Something wrong at a place of the configuration; `path` as the operator would write it. */
@@ -48,7 +49,7 @@ export interface SecretState {
   readonly source: 'env' | 'file'
   /** `[secret:ab12]`, or undefined while there is no value. */
   readonly fingerprint: string | undefined
-  /** Unix ms at which the present value was first seen. */
+  /** Unix ms at which the present value was there already: when its file was written, or when it was first seen. */
   readonly sinceMs: number | undefined
   /** Why the last load failed. */
   readonly problem: string | undefined
@@ -142,12 +143,17 @@ export function createKeyring(options: KeyringOptions): Keyring {
     const resolved = await resolveReference(reference, around, use)
     entry.problem = resolved.problem
     if (resolved.value === undefined) return 'failed'
-    if (entry.current?.reveal() === resolved.value) return 'unchanged'
+    const sinceMs = Math.min(resolved.writtenMs ?? Number.POSITIVE_INFINITY, options.clock.wall())
+    if (entry.current?.reveal() === resolved.value) {
+      // A file that is written again with the same value, as a new mount is, makes no key younger.
+      entry.sinceMs = Math.min(entry.sinceMs ?? sinceMs, sinceMs)
+      return 'unchanged'
+    }
     for (const warning of resolved.warnings) options.onWarning?.(warning)
     retire(entry.current)
     entry.previous = entry.current
     entry.current = new Secret(resolved.value)
-    entry.sinceMs = options.clock.wall()
+    entry.sinceMs = sinceMs
     return 'loaded'
   }
 
@@ -229,27 +235,49 @@ export function secretAges(keyring: Pick<Keyring, 'states'>, nowMs: number) {
     )
 }
 
-/** Each with its age, and what went wrong when it was read the last time; none with its value. */
-export function secretsShown(keyring: Pick<Keyring, 'states'>, nowMs: number) {
-  return keyring.states().map(({ reference, sinceMs, problem }) => ({
-    secret: reference,
-    ageSeconds: sinceMs === undefined ? undefined : Math.max(0, Math.round((nowMs - sinceMs) / 1000)),
-    problem,
-  }))
+/**
+ * Each with its age, the age at which it should have been replaced, and what went wrong when it was read the last time;
+ * none with its value.
+ */
+export function secretsShown(
+  keyring: Pick<Keyring, 'states'>,
+  { nowMs, rotations }: { readonly nowMs: number; readonly rotations: readonly Rotation[] },
+) {
+  return keyring.states().map(({ reference, sinceMs, problem }) => {
+    const rotateMs = rotations.find(({ secret }) => secret === reference)?.rotateMs
+    return {
+      secret: reference,
+      ageSeconds: sinceMs === undefined ? undefined : Math.max(0, Math.round((nowMs - sinceMs) / 1000)),
+      rotateSeconds: rotateMs === undefined ? undefined : rotateMs / 1000,
+      problem,
+    }
+  })
 }
 
-/** What `sluice check` says of the secrets: every problem at once, nothing kept. */
+/** What `sluice check` says of the secrets: every problem at once, and which are too old; nothing kept. */
 export async function verifySecrets(
   snapshot: Pick<Snapshot, 'providers' | 'admin' | 'redis' | 'secrets'>,
   around: Pick<Surroundings, 'env' | 'uid'>,
-): Promise<Problem[]> {
+  nowMs: number,
+): Promise<{ problems: Problem[]; warnings: string[] }> {
   const problems: Problem[] = []
+  const written = new Map<SecretReference, number>()
+  const warnings = new Set<string>()
   const { groupReadable } = snapshot.secrets
   for (const { path, reference, use } of referencesOf(snapshot)) {
     const resolved = await resolveReference(reference, { ...around, groupReadable }, use)
-    if (resolved.problem !== undefined) problems.push({ path, message: resolved.problem })
+    if (resolved.problem !== undefined) {
+      problems.push({ path, message: resolved.problem })
+      continue
+    }
+    for (const warning of resolved.warnings) warnings.add(warning)
+    if (resolved.writtenMs !== undefined) written.set(reference, resolved.writtenMs)
   }
-  return problems
+  for (const rotation of rotationsOf(snapshot)) {
+    const text = overdueText(rotation, nowMs - (written.get(rotation.secret) ?? nowMs))
+    if (text !== undefined) warnings.add(text)
+  }
+  return { problems, warnings: [...warnings] }
 }
 
 /** A client library prints the password of a URL without the URL, as written or decoded. */

@@ -20,7 +20,13 @@ export interface Surroundings {
 }
 
 export type Resolved =
-  | { readonly value: string; readonly warnings: readonly string[]; readonly problem?: undefined }
+  | {
+      readonly value: string
+      readonly warnings: readonly string[]
+      /** Unix ms at which its file was written; undefined where it has none. */
+      readonly writtenMs: number | undefined
+      readonly problem?: undefined
+    }
   | { readonly problem: string; readonly value?: undefined; readonly warnings?: undefined }
 
 /** Where the value goes: a key or a token into a header, or an address with a password in it. */
@@ -68,13 +74,13 @@ export async function resolveReference(
     const value = around.env[parsed.name]
     return value === undefined
       ? { problem: `${reference}: the environment variable is not set` }
-      : judge(reference, value, use)
+      : judge(reference, { text: value, writtenMs: undefined }, use)
   }
   try {
     const content = await readSecretFile(parsed.path, around)
     return 'problem' in content
       ? { problem: `${reference}: ${content.problem}` }
-      : judge(reference, content.text, use)
+      : judge(reference, content, use)
   } catch (error) {
     return { problem: `${reference}: ${reasonOf(error)}` }
   }
@@ -92,8 +98,12 @@ export async function readKeyFile(path: string, around: Surroundings): Promise<F
   }
 }
 
-function judge(reference: SecretReference, raw: string, use: Use): Resolved {
-  const value = raw.replace(/[\r\n]+$/, '')
+function judge(
+  reference: SecretReference,
+  { text, writtenMs }: { readonly text: string; readonly writtenMs: number | undefined },
+  use: Use,
+): Resolved {
+  const value = text.replace(/[\r\n]+$/, '')
   if (value === '') return { problem: `${reference}: is empty` }
   if (Buffer.byteLength(value) > MAX_BYTES) return { problem: `${reference}: is larger than 64 KiB` }
   // A control character would end or split the header that the value is sent in (RFC 9110 §5.5).
@@ -113,10 +123,11 @@ function judge(reference: SecretReference, raw: string, use: Use): Resolved {
     )
   }
   if (value !== value.trim()) warnings.push(`${reference}: begins or ends with a space`)
-  return { value, warnings }
+  return { value, warnings, writtenMs }
 }
 
-export type FileContent = { readonly text: string } | { readonly problem: string }
+/** `writtenMs`: Unix ms. */
+export type FileContent = { readonly text: string; readonly writtenMs: number } | { readonly problem: string }
 
 async function readSecretFile(path: string, around: Surroundings): Promise<FileContent> {
   const found = await locate(path, around.uid)
@@ -154,7 +165,8 @@ async function readChecked(file: FileHandle, around: Surroundings): Promise<File
   }
   if (length > MAX_BYTES) return { problem: 'is larger than 64 KiB' }
   try {
-    return { text: new TextDecoder('utf-8', { fatal: true }).decode(buffer.subarray(0, length)) }
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(buffer.subarray(0, length))
+    return { text, writtenMs: stat.mtimeMs }
   } catch {
     return { problem: 'is not UTF-8 text' }
   } finally {

@@ -60,14 +60,14 @@ export interface Standing {
   readonly otherKey: boolean
   /** Calls that are left in all. */
   readonly attemptsLeft: number
-  /** Tiers with providers behind this one. */
+  /** Tiers behind this one to which a call is due. */
   readonly tiersLeft: number
   /** Another deployment of the tier can be called. */
   readonly otherInTier: boolean
   /** No other provider behind this one can be called. */
   readonly isAlone: boolean
   readonly patienceMs: number
-  /** Until the deadline of the request. */
+  /** How long the deadline of the request, and those who stand behind, leave for a wait. */
   readonly timeLeftMs: number
 }
 
@@ -183,7 +183,7 @@ const RATE_PARK_MS = 1000
 
 /** How long that key is left alone, ms. */
 export function parkMs({ park, retryAfterMs }: Failure): number {
-  return park ? Math.max(KEY_PARK_MS, retryAfterMs ?? 0) : (retryAfterMs ?? RATE_PARK_MS)
+  return park ? Math.max(KEY_PARK_MS, retryAfterMs ?? 0) : retryAfterMs || RATE_PARK_MS
 }
 
 /** Twice what all but one of twenty streams took of late, between the bounds of the tier. */
@@ -222,6 +222,11 @@ export function isAboutRequest(
   if (reason === 'context' || reason === '413') return true
   if (deployment.model === undefined && (reason === '403' || reason === '404')) return true
   return (isSecond || request.endpoint.operation !== 'chat') && NO_SUCH_OPERATION.has(reason)
+}
+
+/** What a server says that does not have what it was asked for. */
+export function lacksOperation({ reason }: Failure): boolean {
+  return NO_SUCH_OPERATION.has(reason)
 }
 
 const NO_SUCH_OPERATION: ReadonlySet<Reason> = new Set(['404', '405', '501', 'malformed'])

@@ -22,10 +22,12 @@ import type {
   Usage,
 } from '../types.ts'
 import {
+  type Failure,
   firstTokenLimit,
   isAboutRequest,
   isKeyFault,
   isLarger,
+  lacksOperation,
   lateness,
   mayCallAgain,
   nextStep,
@@ -124,14 +126,10 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     refusal: toUnpriced,
 
     async call(plan, request, reply, hands) {
-      const outcome = await walkPlan({
-        plan,
-        request,
-        reply,
-        hands,
-        wires: createWires({ formats: deps.formats, request, nowSeconds, nextId }),
-        limitWaitMs: Number.POSITIVE_INFINITY,
-      }).catch((error: unknown) => failed(toGatewayError(error)))
+      const wires = createWires({ formats: deps.formats, request, nowSeconds, nextId })
+      const outcome = await walkPlan({ plan, request, reply, hands, wires }).catch((error: unknown) =>
+        failed(toGatewayError(error)),
+      )
       // No effect on an answer that has begun: that one said it then.
       if (outcome.error !== undefined && hands.attempts.length > 0) {
         reply.header('x-sluice-attempts', toAttemptsHeader(hands.attempts))
@@ -223,7 +221,6 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const isReply = deployment.kind === 'reply'
     // A text of ours is no end of somebody's sentence.
     if (isReply && walk.broken !== undefined) return undefined
-    const tiersLeft = walk.tiersBehind(candidate)
     let retriesLeft = tier.retries
     let keysLeft = (deployment.provider?.keys.length ?? 0) - 1
     // Whoever was asked beside another has had his call.
@@ -242,13 +239,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
               deployment.provider !== undefined &&
               keys.hasAnother(deployment.provider, modelOf(candidate.callee)),
             attemptsLeft: plan.attempts - walk.calls,
-            tiersLeft,
-            otherInTier: walk
-              .othersInTier(candidate)
-              .some(({ callee }) => health.isAvailable(callee, plan.class)),
-            isAlone: !hasOther(candidate, walk, plan),
+            tiersLeft: tiersLeft(candidate, walk, plan),
+            otherInTier: hasOtherInTier(candidate, walk, job),
+            isAlone: !hasOther(candidate, walk, job),
             patienceMs: tier.patienceMs,
-            timeLeftMs: plan.deadlineAt - clock.now(),
+            timeLeftMs: waitEndMs(candidate, walk, job) - clock.now(),
           },
         )
         if (step === 'next') return undefined
@@ -267,13 +262,16 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       const attemptsLeft = plan.attempts - walk.calls
       if (
         !isReply &&
-        (attemptsLeft <= 0 || (walk.calledIn(tier.name) && !mayCallAgain({ attemptsLeft, tiersLeft })))
+        (attemptsLeft <= 0 ||
+          (walk.calledIn(tier.name) &&
+            !mayCallAgain({ attemptsLeft, tiersLeft: tiersLeft(candidate, walk, plan) })))
       ) {
         return undefined
       }
       if (!mayCall(candidate, walk)) return undefined
       const entered = await enter(candidate, walk, job)
       if (entered === undefined) return undefined
+      if (!isStillDue(candidate, entered, { walk, job })) return undefined
       const { by, result } = await callHedged(candidate, entered, walk, job)
       switch (result.outcome) {
         case 'answered':
@@ -298,6 +296,10 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
           break
       }
       failure = toFailed(result)
+      if (by === candidate && lacksFormat(failure, entered.wire) && job.wires.translate(deployment)) {
+        failure = undefined
+        continue
+      }
       // The second one has failed at what it had begun; this one was called off.
       if (by !== candidate) {
         walk.failedBeside(by, failure)
@@ -349,8 +351,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         : undefined
     if (second === undefined) return { by: candidate, result: await first }
     const [one, two] = await Promise.all([first, second.result])
-    const [heard, other] = isFinal(two) && !isFinal(one) ? [two, one] : [one, two]
-    if (two.outcome === 'retry') walk.failedBeside(second.by, two)
+    // One that was refused and one that answered may come in the same moment: the answer has gone to the caller.
+    const isSecond = hasSpoken(two) || (isFinal(two) && !isFinal(one))
+    const [heard, other] = isSecond ? [two, one] : [one, two]
     if (other.outcome === 'retry') {
       walk.usedInVain = other.usage ?? walk.usedInVain
       if (other.reason === 'context') walk.tooLongFor = heard === one ? second.by.deployment : deployment
@@ -379,16 +382,21 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (
       by === undefined ||
       attemptsLeft <= 0 ||
-      !mayCallAgain({ attemptsLeft, tiersLeft: walk.tiersBehind(by) })
+      !mayCallAgain({ attemptsLeft, tiersLeft: tiersLeft(by, walk, job.plan) })
     )
       return undefined
     if (!mayCall(by, walk) || !hedges.take(tier.name)) return undefined
     const entered = await enter(by, walk, job)
     if (entered === undefined) return undefined
-    if (!isWon() && !job.hands.signal.aborted) return { by, result: callOnce(by, entered, walk, job) }
     // It has come meanwhile: nothing was asked.
-    health.released(by.callee, entered.entry)
-    if (entered.hold !== undefined) job.hands.gate.leave(entered.hold, undefined, 0)
+    if (isWon()) giveBack(by, entered, job)
+    else if (isStillDue(by, entered, { walk, job })) {
+      const result = callOnce(by, entered, walk, job).then((ended) => {
+        if (ended.outcome === 'retry') walk.failedBeside(by, ended)
+        return ended
+      })
+      return { by, result }
+    }
     return undefined
   }
 
@@ -409,12 +417,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
 
   /** One call from its beginning to what is left behind it. */
   async function callOnce(candidate: Candidate, entered: Entered, walk: Walk, job: Job): Promise<Result> {
-    const { plan, request, hands } = job
+    const { request, hands } = job
     const { deployment, tier } = candidate
     const { provider } = deployment
     const isReply = deployment.kind === 'reply'
     if (provider !== undefined) retries[walk.hasCalled(provider.name) ? 'again' : 'first'](provider.name)
     if (!isReply) walk.called(candidate)
+    if (entered.key !== undefined) walk.lastKeys.set(deployment.name, entered.key.reference)
     const attempt: Attempt = {
       tier: tier.name,
       deployment: deployment.name,
@@ -426,13 +435,14 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       firstTokenMs: undefined,
       costMicros: 0,
       spanId: hands.trace?.nextSpanId(),
+      outsideHours: provider && keys.used(provider, entered.key),
     }
     if (job.force === true) forgetSkip(candidate, hands.attempts)
     hands.attempts.push(attempt)
     pace.begin(deployment.name)
-    const last = isReply || job.force === true || !hasFallback(candidate, walk, plan)
+    const isLast = () => isReply || job.force === true || !hasFallback(candidate, walk, job)
     const leg = job.leg?.(attempt)
-    const result = await attemptOnce(candidate, entered, { ...job, attempt, last, walk }, leg).catch(
+    const result = await attemptOnce(candidate, entered, { ...job, attempt, isLast, walk }, leg).catch(
       (error: unknown) => {
         // A defect of ours: what was taken comes back all the same.
         attempt.endedMs = clock.now()
@@ -459,26 +469,19 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const wire = toWire(candidate, walk, job)
     if (wire === undefined) return undefined
     if (deployment.kind === 'reply') return { entry: 'go', key: undefined, hold: undefined, wire }
-    let taken = takePlace(candidate, job)
+    let taken = takePlace(candidate, walk, job)
+    if (taken !== undefined && isProbe(taken.entry) && !(await isOurs(candidate, taken.entry, job)))
+      taken = undefined
     if (taken === undefined && candidate.tier.patienceMs > 0 && job.atOnce !== true)
       taken = await takePatiently(candidate, walk, job)
     if (taken === undefined) return skip(candidate, job, 'skipped:unavailable')
     const { key, entry } = taken
-    // Who has nobody else to ask does not wait for what another replica finds out.
-    if (isProbe(entry) && job.force !== true && !(await hints.mayProbe(deployment.name))) {
-      health.released(candidate.callee, entry)
-      return skip(candidate, job, 'skipped:unavailable')
-    }
     let hold: Hold | Refusal | undefined
     try {
       // Whoever is asked for want of anybody else has waited once, and a probe holds up all others.
       const waits = job.force !== true && job.atOnce !== true && !isProbe(entry)
-      const { plan, hands } = job
-      // Whoever stands behind is left half of the time.
-      const deadlineAt = hasFallback(candidate, walk, plan)
-        ? (clock.now() + plan.deadlineAt) / 2
-        : plan.deadlineAt
-      const patience = waits ? { deadlineAt, signal: hands.signal } : undefined
+      const deadlineAt = waitEndMs(candidate, walk, job)
+      const patience = waits ? { deadlineAt, signal: job.hands.signal } : undefined
       hold = await job.hands.gate.enter(deployment, job.request, patience)
     } catch (error) {
       health.released(candidate.callee, entry)
@@ -487,7 +490,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (hold !== undefined && isRefusal(hold)) {
       health.released(candidate.callee, entry)
       if (hold.kind === 'unavailable') walk.uncounted(candidate)
-      job.limitWaitMs = Math.min(job.limitWaitMs, hold.waitMs)
+      walk.limitWaitMs = Math.min(walk.limitWaitMs, hold.waitMs)
       return skip(candidate, job, 'skipped:limit')
     }
     return { entry, key, hold, wire }
@@ -506,41 +509,82 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     }
   }
 
+  /**
+   * Whether a call may still begin for which everything was taken: that may have been a wait, and much may have happened
+   * in it. Else it goes back. To be asked in the same turn in which the call begins.
+   */
+  function isStillDue(
+    candidate: Candidate,
+    entered: Entered,
+    { walk, job }: { readonly walk: Walk; readonly job: Job },
+  ): boolean {
+    const { plan, hands, force } = job
+    const { callee } = candidate
+    const isHeld = entered.entry === 'go' && force !== true && !health.isAvailable(callee, plan.class)
+    const isLate = plan.deadlineAt - clock.now() < LEAST_TIME_MS || comesTooLate(candidate, job)
+    if (!isHeld && !isLate && !hands.signal.aborted && mayCall(candidate, walk)) return true
+    giveBack(candidate, entered, job)
+    if (isLate) walk.isTooLate = true
+    else if (isHeld) skip(candidate, job, 'skipped:unavailable')
+    return false
+  }
+
+  /** Of a call that is not made. */
+  function giveBack({ callee }: Candidate, { entry, hold }: Entered, { hands }: Job): void {
+    health.released(callee, entry)
+    if (hold !== undefined) hands.gate.leave(hold, undefined, 0)
+  }
+
   /** A key and the word of health; undefined while one of them is not to be had. */
   function takePlace(
-    { deployment, callee }: Candidate,
-    { plan, request, hands, force }: Job,
+    candidate: Candidate,
+    walk: Walk,
+    { plan, request, force }: Job,
   ): Pick<Entered, 'key' | 'entry'> | undefined {
+    const { deployment, callee } = candidate
     const { provider } = deployment
     const model = modelOf(callee)
     if (provider !== undefined && keys.parkedMs(provider, model) > 0) return undefined
-    // A second call goes to the next key, whatever the first one's was.
-    const isFirst = !hands.attempts.some(
-      (one) => one.deployment === deployment.name && one.outcome !== 'skipped',
-    )
     const entry = health.enter(callee, { class: plan.class, force })
     if (entry === 'held') return undefined
-    const key =
-      provider === undefined ? undefined : keys.next(provider, isFirst ? request.cacheKey : undefined, model)
+    const last = walk.lastKeys.get(deployment.name)
+    let key = provider && keys.next(provider, last === undefined ? request.cacheKey : undefined, model)
+    // A second call goes to another key than the first, if there is one: others may have brought its turn round again.
+    if (provider !== undefined && typeof key === 'object' && key.reference === last)
+      key = keys.next(provider, undefined, model)
     if (key !== 'parked') return { key, entry }
     health.released(callee, entry)
     return undefined
   }
 
+  /** Whether a call is no probe but that of the fleet; else its turn goes back. */
+  async function isOurs({ callee, deployment }: Candidate, entry: Entry, { force }: Job): Promise<boolean> {
+    // Who has nobody else to ask does not wait for what another replica finds out.
+    if (!isProbe(entry) || force === true || (await hints.mayProbe(deployment.name))) return true
+    health.released(callee, entry)
+    return false
+  }
+
   /** Who is held back is worth a wait within the tier's patience when nobody else of the tier can answer. */
   async function takePatiently(candidate: Candidate, walk: Walk, job: Job) {
     const { tier } = candidate
-    const untilMs = Math.min(clock.now() + tier.patienceMs, job.plan.deadlineAt - LEAST_TIME_MS)
+    const latestMs = waitEndMs(candidate, walk, job) - LEAST_TIME_MS
+    const untilMs = Math.min(clock.now() + tier.patienceMs, latestMs)
     for (;;) {
-      const others = walk
-        .othersInTier(candidate)
-        .some(({ callee }) => health.isAvailable(callee, job.plan.class))
+      const heldMs = holdMs(candidate)
+      // Who gets a share of the traffic is not waited for: with enough looks everybody would get through.
+      const phase = health.look(candidate.callee)?.phase
+      if (heldMs === 0 && phase !== 'probing') return undefined
+      // Whoever is slow takes all calls of those who have nobody else: they are not to wait for a probe first.
+      const isTaken = phase === 'held' || phase === 'probing'
+      if (isTaken && health.isReluctant(candidate.callee) && !hasOther(candidate, walk, job)) return undefined
       // Where the hold is over, somebody else is probing: a short look, again and again.
-      const waitMs = Math.ceil(holdMs(candidate)) + PROBE_LOOK_MS
-      if (others || clock.now() + waitMs > untilMs || job.hands.signal.aborted) return undefined
+      const waitMs = Math.ceil(heldMs) + PROBE_LOOK_MS
+      if (clock.now() + waitMs > untilMs || job.hands.signal.aborted) return undefined
+      if (hasOtherInTier(candidate, walk, job)) return undefined
       await pause(waitMs, job.hands.signal)
-      const taken = takePlace(candidate, job)
-      if (taken !== undefined) return taken
+      const taken = takePlace(candidate, walk, job)
+      if (taken !== undefined && (await isOurs(candidate, taken.entry, job))) return taken
     }
   }
 
@@ -573,7 +617,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   async function attemptOnce(
     candidate: Candidate,
     entered: Entered,
-    job: Job & { attempt: Attempt; last: boolean; walk: Walk },
+    job: Job & { attempt: Attempt; isLast: () => boolean; walk: Walk },
     leg: Leg | undefined,
   ): Promise<Result> {
     const { plan, request, reply, hands, attempt, walk } = job
@@ -592,12 +636,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         key: entered.key,
         maxOutputTokens: edits === undefined ? plan.maxOutputTokens : capBehind(said, plan, request),
         userAgent: deps.userAgent,
+        nowMs: clock.wall(),
         traceHeaders: hands.trace?.headers(attempt.spanId),
         edits,
       }),
       wire,
       plan,
-      last: job.last,
+      isLast: job.isLast,
       resume,
       firstTokenMs: firstTokenLimit(tier, pace.p95(deployment.name)),
       reply,
@@ -659,32 +704,70 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
           const ms = parkMs(result)
           if (result.park) keys.park(provider, key, ms)
           else if (parks(result)) keys.limit(provider, key, { model: modelOf(callee), ms })
-          return health.released(callee, entry)
+          // One key over its rate says nothing of the provider. Where none is left, it is the provider that is over it,
+          // until the first of them can be used again.
+          const parkedMs = keys.parkedMs(provider, modelOf(callee))
+          if (result.park || result.reason !== '429' || parkedMs === 0) return health.released(callee, entry)
+          const retryAfterMs = result.retryAfterMs && parkedMs
+          return health.failed(callee, entry, { reason: result.reason, retryAfterMs })
         }
         return health.failed(callee, entry, result)
     }
   }
 
+  /** Until when the candidate may be waited for: whoever stands behind is left half of the time. */
+  function waitEndMs(candidate: Candidate, walk: Walk, job: Job): number {
+    const { deadlineAt } = job.plan
+    return hasFallback(candidate, walk, job) ? (clock.now() + deadlineAt) / 2 : deadlineAt
+  }
+
   /** Whether somebody is left who could answer in this one's place, as far as can be known before asking. */
-  function hasFallback(candidate: Candidate, walk: Walk, plan: Plan): boolean {
+  function hasFallback(candidate: Candidate, walk: Walk, job: Job): boolean {
     const hasReply = walk.behind(candidate).some(({ deployment }) => deployment.kind === 'reply')
-    return (hasReply && walk.tooLongFor === undefined) || hasOther(candidate, walk, plan)
+    const takesReply = walk.tooLongFor === undefined && walk.broken === undefined
+    return (hasReply && takesReply) || hasOther(candidate, walk, job)
   }
 
   /** The same of providers alone. */
-  function hasOther(candidate: Candidate, walk: Walk, plan: Plan): boolean {
+  function hasOther(candidate: Candidate, walk: Walk, job: Job): boolean {
+    return walk.behind(candidate).some((one) => mayFollow(one, candidate, { walk, job }))
+  }
+
+  /** The same of those in its tier. Whoever stands before it there has had his turn. */
+  function hasOtherInTier(candidate: Candidate, walk: Walk, job: Job): boolean {
+    return walk
+      .behind(candidate)
+      .some((one) => one.tier === candidate.tier && mayFollow(one, candidate, { walk, job }))
+  }
+
+  /** Whether `one`, who stands behind, could be called when `candidate` has failed, as far as is known now. */
+  function mayFollow(
+    one: Candidate,
+    candidate: Candidate,
+    { walk, job }: { readonly walk: Walk; readonly job: Job },
+  ): boolean {
+    const { tier, deployment, callee, doubt } = one
+    const { plan } = job
+    // Who has failed beside another may be called once more, but that is nothing to rely on.
+    if (doubt !== undefined || walk.besideOf(one) !== undefined) return false
+    if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return false
+    if (deployment.kind === 'reply') return false
     const attemptsLeft = plan.attempts - walk.calls
-    const mayStay = mayCallAgain({ attemptsLeft, tiersLeft: walk.tiersBehind(candidate) })
-    return walk.behind(candidate).some(({ tier, deployment, callee, doubt }) => {
-      if (doubt !== undefined) return false
-      if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return false
-      if (deployment.kind === 'reply') return false
-      if (attemptsLeft <= 0 || (tier === candidate.tier && !mayStay)) return false
-      const { provider } = deployment
-      const hasKey =
-        provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider, modelOf(callee))
-      return hasKey && health.isAvailable(callee, plan.class)
-    })
+    const mayStay = mayCallAgain({ attemptsLeft, tiersLeft: tiersLeft(candidate, walk, plan) })
+    if (attemptsLeft <= 0 || (tier === candidate.tier && !mayStay)) return false
+    if (!mayCall(one, walk) || comesTooLate(one, job)) return false
+    const { provider } = deployment
+    const hasKey =
+      provider === undefined || provider.keys.length === 0 || keys.hasAnother(provider, modelOf(callee))
+    return hasKey && health.isAvailable(callee, plan.class)
+  }
+
+  /** Tiers behind to which a call is due: none is kept for those that are away. */
+  function tiersLeft(candidate: Candidate, walk: Walk, plan: Plan): number {
+    return walk.tiersBehind(
+      candidate,
+      ({ callee }) => health.isAvailable(callee, plan.class) || health.isReluctant(callee),
+    )
   }
 
   /** Those that were passed over although they would answer: slow ones, and those that are spared for others. */
@@ -744,7 +827,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** Nobody answered. */
-  function toFailure(walk: Walk, { plan, request, hands, limitWaitMs }: Job): GatewayError {
+  function toFailure(walk: Walk, { plan, request, hands }: Job): GatewayError {
     const { attempts } = hands
     if (walk.isTooLate || plan.deadlineAt - clock.now() < LEAST_TIME_MS) return tooLate()
     if (walk.tooLongFor !== undefined && !mightHaveFit(walk.tooLongFor, walk, attempts)) {
@@ -755,7 +838,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (walk.whyUncarried !== undefined) return walk.whyUncarried
     if (walk.candidates.every(walk.isUncounted)) return toUncounted()
     const list = attempts.map(({ tier, called, reason }) => `${tier} ${called}: ${reason}`).join('; ')
-    const waitMs = Math.min(shortestHoldMs(walk), limitWaitMs)
+    const waitMs = Math.min(shortestHoldMs(walk), walk.limitWaitMs)
     const retryAfterMs = Number.isFinite(waitMs) ? waitMs : 1000
     return new GatewayError('upstream_failed', `No provider could answer (${list}).`, { retryAfterMs })
   }
@@ -790,8 +873,6 @@ interface Job {
   readonly atOnce?: boolean
   /** Makes a call one of several for the same answer. */
   readonly leg?: (attempt: Attempt) => Leg
-  /** The shortest wait that a full limit of a provider named, in ms. */
-  limitWaitMs: number
 }
 
 interface Entered {
@@ -803,8 +884,18 @@ interface Entered {
 }
 
 /** Whether somebody has spoken the last word. */
-function isFinal({ outcome }: Result): boolean {
-  return outcome === 'answered' || outcome === 'broken' || outcome === 'refuse'
+function isFinal(result: Result): boolean {
+  return hasSpoken(result) || result.outcome === 'refuse'
+}
+
+/** Whether something of it is with the caller. */
+function hasSpoken({ outcome }: Result): boolean {
+  return outcome === 'answered' || outcome === 'broken'
+}
+
+/** The server has no such endpoint in a format that is not its first; or the model has none. */
+function lacksFormat(failure: Failure, { isSecond }: Wire): boolean {
+  return isSecond && lacksOperation(failure)
 }
 
 /** A comment: clients skip it, a person who looks at the stream sees it. No line break of a name may end it. */

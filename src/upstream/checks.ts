@@ -37,6 +37,7 @@ export interface ChecksDeps {
 
 /** A check takes at most so long, and never longer than the time between two. */
 const CHECK_MS = 5000
+const NO_BODY = Buffer.alloc(0)
 /** After a failure the next one is this soon: one alone may be a hiccup. */
 const AGAIN_MS = 1000
 /** While checks fail they come this often at least: whoever is back is to be noticed. */
@@ -135,6 +136,12 @@ export function createChecks(deps: ChecksDeps): Checks {
     if (format === undefined || key === 'parked') return Promise.resolve('nothing')
     const headers = ['accept', 'application/json', ...(format.headers ?? [])]
     addOwnHeaders(headers, { provider, format, key, userAgent: deps.userAgent })
+    const url = new URL(`${provider.baseUrl}${path}`)
+    if (format.sign !== undefined && key !== undefined) {
+      const { options } = provider
+      const call = { method: 'GET', url: url.href, headers, body: NO_BODY, key: key.value, options }
+      headers.push(...format.sign({ ...call, nowMs: clock.wall() }))
+    }
     return new Promise((resolve) => {
       let found: Found = 'connect'
       let hasHead = false
@@ -149,7 +156,7 @@ export function createChecks(deps: ChecksDeps): Checks {
         end(what)
       }
       check.cancel = () => cut('nothing')
-      const control = deps.get(new URL(`${provider.baseUrl}${path}`), headers, {
+      const control = deps.get(url, headers, {
         started() {
           found = 'first_byte'
         },

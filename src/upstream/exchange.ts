@@ -16,6 +16,8 @@ export interface ExchangeParts {
   readonly key: Key | undefined
   readonly maxOutputTokens: number | undefined
   readonly userAgent: string
+  /** Unix milliseconds. */
+  readonly nowMs: number
   /** Trace context, where there is one: name, value, name, value. */
   readonly traceHeaders?: readonly string[] | undefined
   /** More places where the body changes. */
@@ -29,12 +31,14 @@ export function createExchange(parts: ExchangeParts): Exchange {
   const model = deployment.model ?? request.model
   const asked = { model, maxOutputTokens, options: deployment.provider?.options ?? NO_OPTIONS }
   const { body, bytes } = toBody(parts, asked)
+  const front = wire.isSecond ? (wire.own.prefix ?? '') : ''
+  const path = `${front}${wire.side.path(request.endpoint.operation, { ...asked, stream: request.stream })}`
   return {
     candidate,
     request,
     model,
-    path: wire.side.path(request.endpoint.operation, { ...asked, stream: request.stream }),
-    headers: toHeaders(parts, bytes),
+    path,
+    headers: toHeaders(parts, { path, body, bytes }),
     body,
     bodyBytes: bytes,
   }
@@ -55,12 +59,18 @@ function toBody(
   )
 }
 
-function toHeaders(parts: ExchangeParts, bytes: number): string[] {
-  const { candidate, request, wire, key, userAgent, traceHeaders } = parts
+interface Sent {
+  readonly path: string
+  readonly body: Buffer | Readable
+  readonly bytes: number
+}
+
+function toHeaders(parts: ExchangeParts, { path, body, bytes }: Sent): string[] {
+  const { candidate, request, wire, key, userAgent, traceHeaders, nowMs } = parts
   const { provider } = candidate.deployment
   const headers = [
     'content-type',
-    'application/json',
+    (wire.body === undefined ? request.contentType : undefined) ?? 'application/json',
     'content-length',
     String(bytes),
     'accept',
@@ -69,6 +79,13 @@ function toHeaders(parts: ExchangeParts, bytes: number): string[] {
   addFormatHeaders(headers, wire, provider)
   addOwnHeaders(headers, { provider, format: wire.own, key, userAgent })
   if (traceHeaders !== undefined && provider?.headers.traceparent === undefined) headers.push(...traceHeaders)
+  const { sign } = wire.own
+  // What is signed was written by us, and is here as a whole.
+  if (sign !== undefined && key !== undefined && provider !== undefined && Buffer.isBuffer(body)) {
+    const url = `${provider.baseUrl}${path}`
+    const call = { method: 'POST', url, headers, body, key: key.value, nowMs, options: provider.options }
+    headers.push(...sign(call))
+  }
   return headers
 }
 
@@ -97,7 +114,8 @@ export function addOwnHeaders(
 ): void {
   // Asked for as it is: a compressed stream would have to be buffered to be read.
   headers.push('accept-encoding', 'identity', 'user-agent', userAgent)
-  if (key !== undefined) headers.push(...format.credential(key.value))
+  // What signs stands in the place of the key.
+  if (key !== undefined && format.sign === undefined) headers.push(...format.credential(key.value))
   const configured = provider?.headers
   if (configured === undefined) return
   for (const name of Object.keys(configured)) headers.push(name, configured[name] as string)

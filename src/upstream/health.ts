@@ -6,7 +6,8 @@
 //     └──── ramp 10, 25, 50 % ◀── recovering ◀── three clean probes and `grace` ──────────┴── a failure ──┘
 //
 // What an operator sees is one of four words (design §7): `available`; `slow` after a missed first token; `low_quota`
-// when a provider says so; `unavailable`. All but the first last until traffic is back, and at least half a minute.
+// when a provider says so; `unavailable`. All but the first last until traffic has been back for ten seconds, and at least
+// half a minute.
 
 import type { QuotaLeft } from '../formats/format.ts'
 import type { Agent, Callee, Clock, Reason } from '../types.ts'
@@ -159,6 +160,8 @@ const LEAST_EMPTY_MS = 1_000
 const TELL_QUOTA_MS = 1_000
 /** A word that operators see stays for at least this long. */
 const SETTLED_MS = 30_000
+/** And until all traffic has been back for so long: who is over its rate every few seconds is not well in between. */
+const WELL_MS = 10_000
 /** Health checks in a row that must fail for who was well; who is held back already needs one. */
 const ILL_AFTER = 2
 /** Whoever has answered a request so lately is well, whatever a check says. */
@@ -348,16 +351,20 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
     }
     if (record.phase === 'recovering' && rampShare(record, nowMs) >= 1) {
       record.phase = 'open'
-      record.openSinceMs = nowMs
+      record.openSinceMs = record.rampSinceMs + RAMP.length * rampStepMs(record)
       record.failures = 0
       record.outcomes.clear()
     }
     if (record.shown !== 'available') show(record)
   }
 
-  function rampShare({ rampSinceMs, quick }: Record, nowMs: number): number {
-    const step = Math.floor((nowMs - rampSinceMs) / (quick ? QUICK_RAMP_STEP_MS : RAMP_STEP_MS))
+  function rampShare(record: Record, nowMs: number): number {
+    const step = Math.floor((nowMs - record.rampSinceMs) / rampStepMs(record))
     return RAMP[step] ?? 1
+  }
+
+  function rampStepMs({ quick }: Record): number {
+    return quick ? QUICK_RAMP_STEP_MS : RAMP_STEP_MS
   }
 
   /** A clean probe: enough of them for long enough, and traffic comes back. */
@@ -464,6 +471,7 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
     }
     const nowMs = clock.now()
     if (record.shown !== 'available' && nowMs - record.shownAtMs < SETTLED_MS) return
+    if (state === 'available' && nowMs - record.openSinceMs < WELL_MS) return
     const change = {
       ...about(record),
       from: record.shown,

@@ -102,7 +102,14 @@ export function createSharedHints(options: SharedHintsOptions): SharedHints {
 
     async mayProbe(deployment) {
       if (clock.now() < (takenUntilMs.get(deployment) ?? 0)) return false
-      const answer = await within(ANSWER_MS, () => carrier.take(deployment, PROBE_MS))
+      let isLate = false
+      const answer = await within(ANSWER_MS, async () => {
+        const isTaken = await carrier.take(deployment, PROBE_MS)
+        // Whoever did not wait for it will not give it back, and it would keep all of them from probing.
+        if (isLate && isTaken) give(deployment)
+        return isTaken
+      })
+      isLate = answer === undefined
       if (answer === false) {
         takenUntilMs.set(deployment, clock.now() + TAKEN_MS)
         return false
@@ -113,10 +120,7 @@ export function createSharedHints(options: SharedHintsOptions): SharedHints {
     },
 
     probed(deployment) {
-      if (!mine.delete(deployment)) return
-      void Promise.resolve()
-        .then(() => carrier.give(deployment))
-        .catch(() => {})
+      if (mine.delete(deployment)) give(deployment)
     },
 
     // The place ends by itself: nobody checks more often than that.
@@ -127,6 +131,12 @@ export function createSharedHints(options: SharedHintsOptions): SharedHints {
       const hint = toHint(text, replica)
       if (hint !== undefined) learn(hint)
     },
+  }
+
+  function give(deployment: string): void {
+    void Promise.resolve()
+      .then(() => carrier.give(deployment))
+      .catch(() => {})
   }
 
   /** Undefined when it fails or takes too long. */

@@ -2,6 +2,8 @@
 // parks the key, not the provider. Keyed by provider and reference, and made in main.ts: no reload resets it.
 
 import { unitHash } from '../bytes/unit-hash.ts'
+import { isWithin } from '../config/values.ts'
+import { secretPartsOf } from '../formats/index.ts'
 import { createRedact, type Redact } from '../formats/stage.ts'
 import type { Clock, Provider, SecretReference } from '../types.ts'
 
@@ -23,10 +25,24 @@ export interface Keys {
   park(provider: Provider, key: Key, ms: number): void
   /** The same for one model alone; where there is none, for all. */
   limit(provider: Provider, key: Key, over: { readonly model: string | undefined; readonly ms: number }): void
+  /** Notes a call with a key: its reference where the provider's hours do not have this time, else undefined. */
+  used(provider: Provider, key: Key | undefined): SecretReference | undefined
+  /**
+   * How often each key was used outside the hours of its provider; those of providers that have none are left out, and
+   * those that are not among these are forgotten.
+   */
+  usesOutsideHours(providers: Iterable<Provider>): KeyUses[]
   /** Takes all its keys, parked or not, out of an answer; undefined when there is nothing to take. */
   redact(provider: Provider): Redact | undefined
   /** How long until one of the provider's keys is usable, in ms; 0 when one is, or when none is needed. */
   parkedMs(provider: Provider, model?: string): number
+}
+
+export interface KeyUses {
+  readonly provider: string
+  readonly secret: SecretReference
+  /** Since the start of this process. */
+  readonly uses: number
 }
 
 /** Longest time a provider may have a key left alone. */
@@ -47,6 +63,8 @@ export function createKeys({
   /** The same by model as well. */
   const limited = new Map<string, Parking>()
   const turns = new Map<string, number>()
+  /** Uses outside the hours, by provider and reference. */
+  const outside = new Map<string, number>()
   /** By provider, for as long as its keys have the same values: they are not prepared for every attempt. */
   const redacts = new Map<
     string,
@@ -103,11 +121,32 @@ export function createKeys({
       }
       limited.set(name, toParking(key, ms))
     },
+    used(provider, key) {
+      const { keyHours } = provider
+      if (key === undefined || keyHours === undefined || isWithin(keyHours, clock.wall())) return undefined
+      const place = placeOf(provider, key.reference)
+      outside.set(place, (outside.get(place) ?? 0) + 1)
+      return key.reference
+    },
+    usesOutsideHours(providers) {
+      const uses = [...providers].flatMap((provider) =>
+        provider.keyHours === undefined
+          ? []
+          : provider.keys.map((secret) => ({
+              provider: provider.name,
+              secret,
+              uses: outside.get(placeOf(provider, secret)) ?? 0,
+            })),
+      )
+      const places = new Set(uses.map(({ provider, secret }) => placeOf({ name: provider }, secret)))
+      for (const place of outside.keys()) if (!places.has(place)) outside.delete(place)
+      return uses
+    },
     redact({ name, keys }) {
       const values = keys.map(reveal).filter((value) => value !== undefined)
       let known = redacts.get(name)
       if (known?.values.length !== values.length || !values.every((value, i) => value === known?.values[i])) {
-        known = { values, redact: createRedact(values) }
+        known = { values, redact: createRedact(values.flatMap((value) => [value, ...secretPartsOf(value)])) }
         redacts.set(name, known)
       }
       return known.redact
@@ -133,6 +172,6 @@ function untilOf(parking: Parking | undefined, value: string | undefined): numbe
   return parking !== undefined && parking.value === value ? parking.untilMs : 0
 }
 
-function placeOf(provider: Provider, reference: SecretReference): string {
+function placeOf(provider: Pick<Provider, 'name'>, reference: SecretReference): string {
   return `${provider.name} ${reference}`
 }

@@ -19,8 +19,8 @@ export interface Run {
   readonly plan: Plan
   /** Longest wait for the first content of a stream. */
   readonly firstTokenMs: number
-  /** Nobody is left behind this one: it is not cut for slowness. */
-  readonly last: boolean
+  /** Nobody is left behind this one: it is not cut for slowness. Asked when it begins, and once more before it is cut. */
+  readonly isLast: () => boolean
   /** The answer of another that this one goes on with; undefined for one that begins. */
   readonly resume: Resume | undefined
   readonly reply: Reply
@@ -91,6 +91,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     ],
   })
 
+  let isLast = run.isLast()
   let phase: 'connect' | 'head' | 'body' | 'relay' | 'over' = 'connect'
   let status = 0
   let header: HeaderLookup = () => undefined
@@ -108,6 +109,9 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
   let upstreamEnded = false
   let control: Control | undefined
   let timer: unknown
+  /** When the timer looks; never where there is none. */
+  let looksAt = Number.POSITIVE_INFINITY
+  const look = guarded(onTimer)
   let tail: unknown
 
   // --- time ------------------------------------------------------------------------------------------------
@@ -123,7 +127,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
       }
     }
     if (phase === 'connect') nearer(startedMs + tier.connectMs, 'connect')
-    if (phase !== 'relay' && !run.last) {
+    if (phase !== 'relay' && !isLast) {
       if (request.stream) {
         if (heardMs === 0) nearer(startedMs + run.firstTokenMs, 'first_token')
       } else if (lastDataMs === 0) nearer(startedMs + tier.firstByteMs, 'first_byte')
@@ -143,13 +147,20 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     return { at, reason, blameless: phase === 'relay' && reason === 'attempt' }
   }
 
+  /** A timer that looks too early looks again by itself, so that most attempts make one and end before it. */
   function arm(): void {
+    const { at } = due()
+    if (looksAt <= at) return
     timers.clear(timer)
-    timer = timers.set(Math.max(1, Math.ceil(due().at - clock.now())), guarded(onTimer))
+    looksAt = at
+    timer = timers.set(Math.max(1, Math.ceil(at - clock.now())), look)
   }
 
   function onTimer(): void {
+    looksAt = Number.POSITIVE_INFINITY
     if (phase === 'over') return
+    // Whoever stood behind it may have gone meanwhile.
+    isLast ||= run.isLast()
     const { at, reason, blameless } = due()
     if (clock.now() < at) return arm()
     if (phase === 'body' && status >= 300) return readFault()
@@ -278,8 +289,8 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     if (facts.failure === 'in_band') return judge(format.inBand(body.toString('utf8')), 'in_band')
     if (facts.failure !== undefined) return fail(facts.failure)
     // A stream was asked for and a whole answer came: nothing in it may be passed off as one.
-    if (request.stream) return fail('malformed')
-    let answer = body
+    if (request.stream && format.isAsTold !== true) return fail('malformed')
+    let answer = wire.mend?.(body) ?? body
     try {
       if (translator !== undefined) answer = translator.whole(body)
     } catch (error) {
@@ -288,7 +299,8 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     }
     run.onCommit(clock.now())
     request.letGo()
-    reply.send(status, 'application/json; charset=utf-8', redact?.(answer) ?? answer)
+    const type = format.isAsTold === true ? header('content-type') : undefined
+    reply.send(status, type ?? 'application/json; charset=utf-8', redact?.(answer) ?? answer)
     finish({ outcome: 'answered', usage: facts.usage ?? toCounted(facts.countedTokens) }, false)
   }
 

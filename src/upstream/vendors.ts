@@ -2,11 +2,11 @@
 // With prices.ts, which it takes its lists from, the only place outside formats/ that names one.
 
 import { START_TIERS, type Start, type Vendors } from '../config/vendors.ts'
+import { media } from '../formats/media.ts'
 import { ANTHROPIC_PRICES, GEMINI_PRICES, OPENAI_PRICES } from './prices.ts'
 
-const COMPATIBLE = 'is called at its OpenAI-compatible endpoint until its own format comes'
 /** Formats of OpenAI's besides chat completions. */
-const OPENAI_FORMATS = ['responses', 'completions'] as const
+const OPENAI_FORMATS = ['responses', 'completions', ...Object.values(media).map(({ name }) => name)]
 const OPENAI_QUIRKS = ['all-fields', 'max-completion-tokens', 'no-reasoning-content'] as const
 const NO_REASONING = ['no-reasoning-content'] as const
 
@@ -30,6 +30,14 @@ export const VENDORS: Vendors = {
     },
     prices: OPENAI_PRICES,
   },
+  /** A deployment that is to be asked in Responses whatever its callers speak. */
+  responses: {
+    baseUrl: 'https://api.openai.com/v1',
+    wireFormat: 'responses',
+    kind: 'http',
+    tracedAs: 'openai',
+    prices: OPENAI_PRICES,
+  },
   anthropic: {
     baseUrl: 'https://api.anthropic.com/v1',
     wireFormat: 'anthropic',
@@ -44,23 +52,36 @@ export const VENDORS: Vendors = {
     prices: ANTHROPIC_PRICES,
   },
   gemini: {
-    baseUrl: 'https://generativelanguage.googleapis.com/v1beta/openai',
-    wireFormat: 'openai',
+    baseUrl: 'https://generativelanguage.googleapis.com/v1beta',
+    wireFormat: 'gemini',
     kind: 'http',
     tracedAs: 'gcp.gemini',
-    warning: `format gemini ${COMPATIBLE}`,
     environment: { variable: 'GEMINI_API_KEY', provider: 'google', models: { fast: 'gemini-3-flash' } },
     prices: GEMINI_PRICES,
   },
   azure: {
     baseUrl: undefined,
-    wireFormat: 'openai',
+    wireFormat: 'azure',
+    alsoSpeaks: OPENAI_FORMATS,
+    settings: { apiVersion: 'optional' },
     kind: 'http',
     tracedAs: 'azure.ai.openai',
-    notYet: true,
   },
-  vertex: { baseUrl: undefined, wireFormat: 'openai', kind: 'http', tracedAs: 'gcp.vertex_ai', notYet: true },
-  bedrock: { baseUrl: undefined, wireFormat: 'openai', kind: 'http', tracedAs: 'aws.bedrock', notYet: true },
+  vertex: {
+    baseUrl: 'https://{region}-aiplatform.googleapis.com/v1',
+    globalUrl: 'https://aiplatform.googleapis.com/v1',
+    wireFormat: 'vertex',
+    settings: { project: 'optional', region: 'required' },
+    kind: 'http',
+    tracedAs: 'gcp.vertex_ai',
+  },
+  bedrock: {
+    baseUrl: 'https://bedrock-runtime.{region}.amazonaws.com',
+    wireFormat: 'bedrock',
+    settings: { region: 'required' },
+    kind: 'http',
+    tracedAs: 'aws.bedrock',
+  },
   simulated: { baseUrl: '', wireFormat: 'openai', kind: 'simulated', tracedAs: 'simulated' },
 }
 

@@ -17,6 +17,8 @@ export interface Walk {
   /** How a call failed that was made beside that of another, for when its own turn comes. */
   failedBeside(candidate: Candidate, failure: Failure): void
   besideOf(candidate: Candidate): Failure | undefined
+  /** By the name of a deployment: the key that it was last called with. */
+  readonly lastKeys: Map<string, string>
   /** Whether a deployment of the provider was called. */
   hasCalled(provider: string): boolean
   calledIn(tier: string): boolean
@@ -27,15 +29,16 @@ export interface Walk {
   uncarried(candidate: Candidate, why: GatewayError): void
   /** The first of these reasons, where there is one for everybody. */
   readonly whyUncarried: GatewayError | undefined
-  /** Tiers with providers behind the candidate's. */
-  tiersBehind(candidate: Candidate): number
+  /** Tiers behind the candidate's with a provider that `mayAnswer`. */
+  tiersBehind(candidate: Candidate, mayAnswer: (one: Candidate) => boolean): number
   /** Candidates behind this one, in order. */
   behind(candidate: Candidate): readonly Candidate[]
-  othersInTier(candidate: Candidate): readonly Candidate[]
   tooLongFor: Deployment | undefined
   tooLongMessage: string
   /** Somebody was not asked because there was too little time left for him. */
   isTooLate: boolean
+  /** The shortest wait that a full limit of a provider named, in ms; Infinity where none did. */
+  limitWaitMs: number
   /** What the last call used that was cut before it could answer. */
   usedInVain: Usage | undefined
   /** An answer that broke off, and that somebody else may go on with. */
@@ -49,12 +52,11 @@ export type Broken = Ended & {
 
 export function createWalk(plan: Plan): Walk {
   const candidates = plan.tiers.flatMap((place) => place.candidates).filter(isAllowed)
-  const tiers = new Set<string>()
-  const tried = new Set<Candidate>()
-  const providers = new Set<string>()
-  const uncounted = new Set<Candidate>()
-  const uncarried = new Map<Candidate, GatewayError>()
-  const beside = new Map<Candidate, Failure>()
+  // A few calls at most, and mostly one: a list is looked through sooner than a table is made.
+  const tried: Candidate[] = []
+  const uncounted: Candidate[] = []
+  let uncarried: Map<Candidate, GatewayError> | undefined
+  let beside: Map<Candidate, Failure> | undefined
   let calls = 0
   return {
     candidates,
@@ -63,37 +65,42 @@ export function createWalk(plan: Plan): Walk {
     },
     called(candidate) {
       calls += 1
-      tried.add(candidate)
-      tiers.add(candidate.tier.name)
-      const { provider } = candidate.deployment
-      if (provider !== undefined) providers.add(provider.name)
+      tried.push(candidate)
     },
-    hasTried: (candidate) => tried.has(candidate),
-    failedBeside: (candidate, failure) => void beside.set(candidate, failure),
-    besideOf: (candidate) => beside.get(candidate),
-    hasCalled: (provider) => providers.has(provider),
-    calledIn: (tier) => tiers.has(tier),
-    uncounted: (candidate) => void uncounted.add(candidate),
-    isUncounted: (candidate) => uncounted.has(candidate) && !tried.has(candidate),
+    hasTried: (candidate) => tried.includes(candidate),
+    failedBeside(candidate, failure) {
+      beside ??= new Map()
+      beside.set(candidate, failure)
+    },
+    besideOf: (candidate) => beside?.get(candidate),
+    lastKeys: new Map(),
+    hasCalled: (provider) => tried.some(({ deployment }) => deployment.provider?.name === provider),
+    calledIn: (name) => tried.some(({ tier }) => tier.name === name),
+    uncounted: (candidate) => void uncounted.push(candidate),
+    isUncounted: (candidate) => uncounted.includes(candidate) && !tried.includes(candidate),
     uncarried(candidate, why) {
+      uncarried ??= new Map()
       if (!uncarried.has(candidate)) uncarried.set(candidate, why)
     },
     get whyUncarried() {
-      const [first] = uncarried.values()
-      return candidates.every((candidate) => uncarried.has(candidate)) ? first : undefined
+      const known = uncarried
+      if (known === undefined) return undefined
+      const [first] = known.values()
+      return candidates.every((candidate) => known.has(candidate)) ? first : undefined
     },
-    tiersBehind({ tier }) {
+    tiersBehind({ tier }, mayAnswer) {
       const at = plan.tiers.findIndex((place) => place.tier === tier)
       return plan.tiers
         .slice(at + 1)
-        .filter((place) => place.candidates.some((c) => c.deployment.kind !== 'reply' && isAllowed(c))).length
+        .filter(({ candidates: all }) =>
+          all.some((one) => one.deployment.kind !== 'reply' && isAllowed(one) && mayAnswer(one)),
+        ).length
     },
     behind: (candidate) => candidates.slice(candidates.indexOf(candidate) + 1),
-    othersInTier: ({ tier, deployment }) =>
-      candidates.filter((c) => c.tier === tier && c.deployment !== deployment),
     tooLongFor: undefined,
     tooLongMessage: '',
     isTooLate: false,
+    limitWaitMs: Number.POSITIVE_INFINITY,
     usedInVain: undefined,
     broken: undefined,
   }

@@ -2,14 +2,17 @@
 // translated by way of the canonical form. Read once for a request, written once for a deployment. Pure.
 
 import { GatewayError } from '../errors.ts'
+import { encodingOf, toEncoding } from '../formats/embeddings.ts'
 import type {
   AnswerTo,
-  ClientSide,
+  ClientChat,
   Format,
   ProviderChat,
+  ProviderEmbeddings,
   ProviderSide,
   ReadRequest,
 } from '../formats/format.ts'
+import { hasQuirk } from '../formats/quirks.ts'
 import type { Deployment, Frame, ModelRequest } from '../types.ts'
 
 export interface Wire {
@@ -21,6 +24,8 @@ export interface Wire {
   readonly body: Buffer | undefined
   /** Headers for this format, by rising precedence; each a flat list. */
   readonly headers: readonly (readonly string[])[]
+  /** Mends a whole reply of a server that is known to need it (`quirks`). */
+  readonly mend?: ((body: Buffer) => Buffer) | undefined
   /** Undefined while bytes pass. */
   readonly translation: Translation | undefined
   /** Not the first format of the provider, which may have no such endpoint. */
@@ -50,6 +55,8 @@ export class Untranslatable extends Error {
 }
 
 export interface Wires {
+  /** That a provider does not take the caller's format after all; false where it can be asked in no other. */
+  translate(deployment: Deployment): boolean
   /** @throws GatewayError invalid_request, where the request cannot be put into the provider's format */
   of(deployment: Deployment, maxOutputTokens: number | undefined): Wire
 }
@@ -73,19 +80,27 @@ const OWN_FORMAT = 'openai'
 
 export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps): Wires {
   const known = new Map<Deployment, Wire | GatewayError>()
+  const translated = new Set<Deployment>()
   /** The same for every deployment that it is translated for. */
   let reading: (ReadRequest & { readonly sent: AnswerTo['sent'] }) | undefined
   const { endpoint } = request
 
   return {
+    translate(deployment) {
+      const first = formats.get(deployment.provider?.format ?? OWN_FORMAT)
+      if (first?.provider?.chat === undefined || endpoint.operation !== 'chat' || endpoint.countsOnly)
+        return false
+      translated.add(deployment)
+      known.delete(deployment)
+      return true
+    },
     of(deployment, maxOutputTokens) {
       let wire = known.get(deployment)
       if (wire === undefined) {
         try {
           wire = find(deployment, maxOutputTokens)
         } catch (error) {
-          if (!(error instanceof GatewayError)) throw error
-          wire = error
+          wire = toRefusal(error)
         }
         known.set(deployment, wire)
       }
@@ -103,13 +118,23 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     if (client?.estimate !== undefined && deployment.kind === 'reply')
       return toEstimate(client.estimate(request), own)
     const isFirst = endpoint.format === first.name || endpoint.format === first.bytesOf
-    if (isFirst) return nativeWire(own, own, request.forwarded)
-    if (provider?.alsoSpeaks.has(endpoint.format)) {
+    if (isFirst) return { ...nativeWire(own, own, request.forwarded), mend: toMend(deployment) }
+    if (provider?.alsoSpeaks.has(endpoint.format) && !translated.has(deployment)) {
       const side = formats.get(endpoint.format)?.provider
       if (side !== undefined) return { ...nativeWire(side, own, request.forwarded), isSecond: true }
     }
-    if (client === undefined || own.chat === undefined || endpoint.operation !== 'chat') throw cannotSpeak()
-    return toTranslated({ deployment, own, chat: own.chat, client, maxOutputTokens })
+    if (endpoint.operation === 'embeddings' && own.embeddings !== undefined)
+      return toVectors({ deployment, own, embeddings: own.embeddings, maxOutputTokens })
+    const chat = client?.chat
+    if (chat === undefined || own.chat === undefined || endpoint.operation !== 'chat') throw cannotSpeak()
+    return toTranslated({ deployment, own, chat: own.chat, client: chat, maxOutputTokens })
+  }
+
+  function toMend({ provider }: Deployment): Wire['mend'] {
+    if (endpoint.operation !== 'embeddings' || provider === undefined) return undefined
+    if (!hasQuirk(provider.options, 'float-embeddings')) return undefined
+    const wanted = encodingOf(request)
+    return (body) => toEncoding(body, wanted)
   }
 
   function toEstimate(answer: unknown, own: ProviderSide): Wire {
@@ -125,21 +150,48 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     )
   }
 
-  function read(client: ClientSide): NonNullable<typeof reading> {
+  function read(client: ClientChat): NonNullable<typeof reading> {
     if (reading !== undefined) return reading
     if (request.body === undefined) throw new Error('the request body is gone')
     const sent: AnswerTo['sent'] = JSON.parse(request.body.toString('utf8'))
-    reading = { ...client.chat.read(sent), sent }
+    reading = { ...client.read(sent), sent }
     return reading
+  }
+
+  function toVectors({ deployment, own, embeddings, maxOutputTokens }: VectorSpeakers): Wire {
+    if (request.body === undefined) throw new Error('the request body is gone')
+    const encoding = encodingOf(request)
+    const options = deployment.provider?.options ?? {}
+    const asked = { model: deployment.model ?? request.model, maxOutputTokens, options }
+    const written = embeddings.write(JSON.parse(request.body.toString('utf8')), asked)
+    return {
+      side: own,
+      own,
+      body: toBytes(written.body),
+      headers: [own.headers ?? [], written.headers].filter((list) => list.length > 0),
+      translation: {
+        dropped: written.dropped,
+        begin: () => ({
+          change: () => undefined,
+          end: () => undefined,
+          whole: (body) => guarded(() => toEncoding(toBytes(embeddings.read(body, asked)), encoding)),
+        }),
+      },
+      isSecond: false,
+    }
   }
 
   function toTranslated({ deployment, own, chat, client, maxOutputTokens }: Speakers): Wire {
     const { request: canonical, dropped, sent } = read(client)
+    const model = deployment.model ?? request.model
     const written = chat.write(canonical, {
-      model: deployment.model ?? request.model,
+      model,
       maxOutputTokens,
       options: deployment.provider?.options ?? {},
     })
+    /** Some do not say who they are: a caller sees who was asked, not what it called the route. */
+    const named = <T extends { readonly model: string }>(told: T): T =>
+      told.model === '' ? { ...told, model } : told
     return {
       side: own,
       own,
@@ -150,19 +202,20 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
         begin() {
           const to: AnswerTo = { request: canonical, sent, nowSeconds: nowSeconds(), nextId }
           const reader = chat.events(written)
-          const writer = client.chat.events(to)
+          const writer = client.events(to)
           return {
             change: (frame) =>
               guarded(() => {
                 let text = ''
-                for (const event of reader.read(frame)) text += writer.write(event)
+                for (const event of reader.read(frame))
+                  text += writer.write(event.type === 'start' ? named(event) : event)
                 return text === '' ? undefined : Buffer.from(text)
               }),
             end() {
               const text = writer.end()
               return text === '' ? undefined : Buffer.from(text)
             },
-            whole: (body) => guarded(() => toBytes(client.chat.write(chat.read(body, written), to))),
+            whole: (body) => guarded(() => toBytes(client.write(named(chat.read(body, written)), to))),
           }
         },
       },
@@ -175,8 +228,22 @@ interface Speakers {
   readonly deployment: Deployment
   readonly own: ProviderSide
   readonly chat: ProviderChat
-  readonly client: ClientSide
+  readonly client: ClientChat
   readonly maxOutputTokens: number | undefined
+}
+
+interface VectorSpeakers extends Pick<Speakers, 'deployment' | 'own' | 'maxOutputTokens'> {
+  readonly embeddings: ProviderEmbeddings
+}
+
+/** Why there is no wire. Anything else than a refusal is a defect, but for what no stack can hold. */
+function toRefusal(error: unknown): GatewayError {
+  if (error instanceof GatewayError) return error
+  // The arguments of a call are JSON inside a string: how deep they are nobody has looked.
+  if (!(error instanceof RangeError)) throw error
+  return new GatewayError('invalid_request', 'The arguments of a tool call nest too deep to be translated.', {
+    cause: error,
+  })
 }
 
 /** A stranger's answer must not become a defect of ours: whatever it trips up is an answer that cannot be read. */

@@ -38,6 +38,7 @@ export interface Measured {
 export const EXEMPLIFIED: readonly Metric[] = [
   METRICS.requestSeconds,
   METRICS.firstTokenSeconds,
+  METRICS.overheadSeconds,
   METRICS.attempts,
   METRICS.failovers,
 ]

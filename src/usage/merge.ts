@@ -1,5 +1,5 @@
 // The metrics of several processes as those of one gateway: counters and histograms summed, gauges as each is meant.
-// Pure. A process has at most 2,000 series of each metric (the SDK's bound), and so a gateway as many per process.
+// Pure.
 
 import {
   type DataPoint,
@@ -8,15 +8,19 @@ import {
   type MetricData,
   type ResourceMetrics,
 } from '@opentelemetry/sdk-metrics'
-import { METRICS } from './metrics.ts'
+import { METRICS, OTHER_AGENTS } from './metrics.ts'
 
 type Histogram = HistogramMetricData['dataPoints'][number]['value']
 
 /** Every process sees the same of these, so only the primary's are shown. */
 const OF_THE_PRIMARY: ReadonlySet<string> = new Set(
-  [METRICS.revocations, METRICS.secretAge, METRICS.secretLoads, METRICS.deploymentState].map(
-    ({ name }) => name,
-  ),
+  [
+    METRICS.revocations,
+    METRICS.secretAge,
+    METRICS.secretRotate,
+    METRICS.secretLoads,
+    METRICS.deploymentState,
+  ].map(({ name }) => name),
 )
 /** The least of all is told: good only when it is good everywhere; what all see alike. */
 const LEAST: ReadonlySet<string> = new Set([METRICS.redisUp.name, METRICS.redisFleet.name])
@@ -34,6 +38,36 @@ export function joinWorkers(
   const own = metricsOf(primary)
   const scope = primary.scopeMetrics[0]?.scope ?? { name: 'sluice' }
   return { ...primary, scopeMetrics: [{ scope, metrics: addUp([own, ...shown]) }] }
+}
+
+/**
+ * With other labels for agents. Each process has labels for so many agents and `other` for the rest; of several that saw
+ * different ones first it would be as many times so many.
+ */
+export function relabelAgents(
+  metrics: readonly MetricData[],
+  labelOf: (agent: string) => string,
+): MetricData[] {
+  const relabel = <T>(points: readonly DataPoint<T>[], add: (x: T, y: T) => T): DataPoint<T>[] =>
+    joinPoints(
+      [],
+      points.map((point) => {
+        const { agent } = point.attributes
+        return typeof agent !== 'string' || agent === '' || agent === OTHER_AGENTS
+          ? point
+          : { ...point, attributes: { ...point.attributes, agent: labelOf(agent) } }
+      }),
+      add,
+    )
+  return metrics.map((metric): MetricData => {
+    if (metric.dataPoints.every(({ attributes }) => attributes.agent === undefined)) return metric
+    const add = additionOf(metric.descriptor.name)
+    if (metric.dataPointType === DataPointType.SUM)
+      return { ...metric, dataPoints: relabel(metric.dataPoints, add) }
+    if (metric.dataPointType === DataPointType.GAUGE)
+      return { ...metric, dataPoints: relabel(metric.dataPoints, add) }
+    return metric
+  })
 }
 
 export function metricsOf({ scopeMetrics }: ResourceMetrics): MetricData[] {

@@ -161,7 +161,21 @@ export const METRICS = {
     name: 'sluice_secret_age_seconds',
     kind: 'gauge',
     labels: ['secret'],
-    description: 'Time since a secret got its present value.',
+    description:
+      'Time since a secret got its present value: since its file was written, or since this process first saw it where it comes from the environment.',
+  },
+  secretRotate: {
+    name: 'sluice_secret_rotate_seconds',
+    kind: 'gauge',
+    labels: ['secret'],
+    description: 'Age at which a secret should have been replaced (apiKey.rotate), where one is set.',
+  },
+  keyUsesOutsideHours: {
+    name: 'sluice_key_uses_outside_hours_total',
+    kind: 'counter',
+    labels: ['provider', 'secret'],
+    description:
+      'Calls with a provider key outside its hours (apiKey.hours); 0 from the start where hours are set.',
   },
   secretLoads: {
     name: 'sluice_secret_loads_total',
@@ -184,6 +198,7 @@ export const VIEWS = [{ instrumentName: '*', aggregationCardinalityLimit: 1_000_
 
 /** Agents beyond this many share one label. */
 const MAX_AGENTS = 2000
+export const OTHER_AGENTS = 'other'
 
 type Labels<M extends Metric> = Readonly<Record<M['labels'][number], string>>
 interface Counter<M extends Metric> {
@@ -236,10 +251,32 @@ export interface Gauges {
   readonly waiting: () => number
   readonly deployments: () => readonly { readonly deployment: string; readonly state: string }[]
   readonly secrets: () => readonly { readonly secret: string; readonly ageSeconds: number }[]
+  /** Of secrets that have a rotation. */
+  readonly rotations: () => readonly { readonly secret: string; readonly rotateSeconds: number }[]
+  /** Of keys that have hours. */
+  readonly keyUses: () => readonly {
+    readonly provider: string
+    readonly secret: string
+    readonly uses: number
+  }[]
 }
 
 export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
-  const counter = ({ name, description }: Metric) => meter.createCounter(name, { description })
+  /** Summed here and read when somebody looks: the SDK's own sorts and joins all labels with each request. */
+  const counter = <M extends Metric>({ name, description, labels: names }: M): Counter<M> => {
+    const series = new Map<string, { readonly labels: Labels<M>; value: number }>()
+    meter.createObservableCounter(name, { description }).addCallback((result) => {
+      for (const { labels, value } of series.values()) result.observe(value, labels)
+    })
+    return {
+      add(value, labels) {
+        const key = toPlace(names, labels)
+        const known = series.get(key)
+        if (known === undefined) series.set(key, { labels: { ...labels }, value })
+        else known.value += value
+      },
+    }
+  }
   const histogram = ({ name, description }: Metric) =>
     meter.createHistogram(name, { description, advice: { explicitBucketBoundaries: SECONDS } })
   const gauge = ({ name, description }: Metric) => meter.createObservableGauge(name, { description })
@@ -289,11 +326,17 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
   observe(METRICS.secretAge, (see) => {
     for (const { secret, ageSeconds } of gauges.secrets()) see(ageSeconds, { secret })
   })
+  observe(METRICS.secretRotate, (see) => {
+    for (const { secret, rotateSeconds } of gauges.rotations()) see(rotateSeconds, { secret })
+  })
+  observe(METRICS.keyUsesOutsideHours, (see) => {
+    for (const { provider, secret, uses } of gauges.keyUses()) see(uses, { provider, secret })
+  })
 
   const agents = new Set<string>()
   function agentLabel(agent: string): string {
     if (agents.has(agent)) return agent
-    if (agents.size >= MAX_AGENTS) return 'other'
+    if (agents.size >= MAX_AGENTS) return OTHER_AGENTS
     agents.add(agent)
     return agent
   }
@@ -325,6 +368,13 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
     isOfNow: (metric, labels) => ofNow.get(metric)?.has(toKey(labels)) ?? true,
     agentLabel,
   }
+}
+
+/** The values of labels in the order of their names; no value holds what parts them. */
+function toPlace(names: readonly string[], labels: Readonly<Record<string, string>>): string {
+  let place = ''
+  for (const name of names) place += `${labels[name]}\0`
+  return place
 }
 
 /** Always in the order of the catalogue, for all that is compared is made here. */

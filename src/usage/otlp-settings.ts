@@ -9,6 +9,8 @@ export interface OtlpSettings {
   /** Undefined: not sent. */
   readonly tracesUrl: string | undefined
   readonly metricsUrl: string | undefined
+  /** How each is written. */
+  readonly protocols: { readonly traces: OtlpProtocol; readonly metrics: OtlpProtocol }
   readonly resource: ResourceAttributes
   readonly sampler: { readonly kind: SamplerKind; readonly ratio: number }
   /** Whether trace context is read from callers and passed on to providers. */
@@ -25,6 +27,10 @@ export interface OtlpSettings {
   /** What is said and cannot be done. */
   readonly warnings: readonly string[]
 }
+
+/** What is spoken; the first unless another is asked for. */
+const PROTOCOLS = ['http/json', 'http/protobuf'] as const
+export type OtlpProtocol = (typeof PROTOCOLS)[number]
 
 /** Half of what the specification has: to write so many as JSON takes 2 ms, for which every request waits. */
 const BATCH_SPANS = 256
@@ -65,6 +71,20 @@ export function readOtlpSettings(environment: Environment, version: string): Otl
     return url.href
   }
 
+  function readProtocol(signal: 'traces' | 'metrics'): OtlpProtocol {
+    const own = `OTEL_EXPORTER_OTLP_${signal.toUpperCase()}_PROTOCOL`
+    const name = read(own) === undefined ? 'OTEL_EXPORTER_OTLP_PROTOCOL' : own
+    const text = read(name) ?? PROTOCOLS[0]
+    const protocol = PROTOCOLS.find((one) => one === text)
+    if (protocol !== undefined) return protocol
+    const why =
+      text === 'grpc'
+        ? 'gRPC is not spoken, and its port is another'
+        : `must be one of ${PROTOCOLS.join(', ')}`
+    warn(name, `${why}; ${signal} are sent as ${PROTOCOLS[0]}`)
+    return PROTOCOLS[0]
+  }
+
   function readNumber(name: string, [fallback, least, most]: readonly [number, number, number]): number {
     const text = read(name)
     if (text === undefined) return fallback
@@ -86,14 +106,13 @@ export function readOtlpSettings(environment: Environment, version: string): Otl
   }
 
   const [tracesUrl, metricsUrl] = [readUrl('traces'), readUrl('metrics')]
+  // Of what is not sent nothing is to be said.
+  const protocols = {
+    traces: tracesUrl === undefined ? PROTOCOLS[0] : readProtocol('traces'),
+    metrics: metricsUrl === undefined ? PROTOCOLS[0] : readProtocol('metrics'),
+  }
   const isOn = tracesUrl !== undefined || metricsUrl !== undefined
   if (isOn) {
-    for (const signal of ['', 'TRACES_', 'METRICS_']) {
-      const name = `OTEL_EXPORTER_OTLP_${signal}PROTOCOL`
-      const protocol = read(name)
-      if (protocol === 'grpc')
-        warn(name, 'gRPC is not spoken; it is sent as http/json, to the port of OTLP over HTTP')
-    }
     if ((read('OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE') ?? 'cumulative') !== 'cumulative')
       warn('OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE', 'metrics are always cumulative')
   }
@@ -101,6 +120,7 @@ export function readOtlpSettings(environment: Environment, version: string): Otl
   return {
     tracesUrl,
     metricsUrl,
+    protocols,
     resource: {
       'service.name': 'sluice',
       'service.version': version,

@@ -1,13 +1,25 @@
 // Sends spans and metrics to a collector by OTLP over HTTP. Nobody waits for it: what is to be sent has a bound and is
 // dropped beyond it, what fails is told once a minute, and a drain gives it a moment at its end.
 
-import { OTLPMetricExporter } from '@opentelemetry/exporter-metrics-otlp-http'
-import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
+import { type DiagLogger, DiagLogLevel, diag } from '@opentelemetry/api'
+import { OTLPExporterBase } from '@opentelemetry/otlp-exporter-base'
+import {
+  convertLegacyHttpOptions,
+  createOtlpHttpExportDelegate,
+} from '@opentelemetry/otlp-exporter-base/node-http'
+import {
+  JsonMetricsSerializer,
+  JsonTraceSerializer,
+  MetricsExporterMetricsHelper,
+  ProtobufMetricsSerializer,
+  ProtobufTraceSerializer,
+  TraceExporterMetricsHelper,
+} from '@opentelemetry/otlp-transformer'
 import { resourceFromAttributes } from '@opentelemetry/resources'
 import type { PushMetricExporter, ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { BatchSpanProcessor, type SpanExporter } from '@opentelemetry/sdk-trace'
 import type { Clock } from '../types.ts'
-import type { OtlpSettings } from './otlp-settings.ts'
+import type { OtlpProtocol, OtlpSettings } from './otlp-settings.ts'
 import { createTraces, type Traces } from './traces.ts'
 
 export interface Otlp {
@@ -30,27 +42,57 @@ export interface OtlpDeps {
   readonly log: { warn(fields: Readonly<Record<string, unknown>>, message: string): void }
   readonly clock: Clock
   readonly timers: { set(ms: number, run: () => void): unknown; clear(handle: unknown): void }
+  /** Not one of several workers, who would all say the same of the variables. */
+  readonly isFirst: boolean
   /** In place of those that send; for tests. */
-  readonly exporters?: { readonly spans?: SpanExporter; readonly metrics?: PushMetricExporter }
+  readonly exporters?: {
+    readonly spans?: SpanExporter
+    readonly metrics?: Pick<PushMetricExporter, 'export'>
+  }
 }
 
 const TELL_EVERY_MS = 60_000
 /** Exports under way at once, at most. */
 const CONCURRENT = 4
 const FAILED = 1
+/** Kinds of warnings that are remembered. */
+const MOST_KINDS = 64
+const CONTENT_TYPES: Readonly<Record<OtlpProtocol, string>> = {
+  'http/json': 'application/json',
+  'http/protobuf': 'application/x-protobuf',
+}
+const SPANS = { 'http/json': JsonTraceSerializer, 'http/protobuf': ProtobufTraceSerializer }
+const METRICS = { 'http/json': JsonMetricsSerializer, 'http/protobuf': ProtobufMetricsSerializer }
 
 export function createOtlp(settings: OtlpSettings, deps: OtlpDeps): Otlp {
-  const { tracesUrl, metricsUrl } = settings
+  const { tracesUrl, metricsUrl, protocols } = settings
   const { version, instance, clock, timers } = deps
   const resource = resourceFromAttributes({ 'service.instance.id': instance, ...settings.resource })
+  const heed = createHeed(deps)
+  // What the variables hold that the library cannot use is the same for all processes.
+  if (deps.isFirst) heed()
   const options = { userAgent: `sluice/${version}`, concurrencyLimit: CONCURRENT }
+  /** Headers, certificates, time limits and compression are those of the variables of the specification. */
+  const httpOptions = (signal: 'traces' | 'metrics', url: string) =>
+    convertLegacyHttpOptions({ ...options, url }, signal.toUpperCase(), `v1/${signal}`, {
+      'Content-Type': CONTENT_TYPES[protocols[signal]],
+    })
   const processor =
     tracesUrl === undefined
       ? undefined
       : new BatchSpanProcessor({
           ...settings.batch,
           exporter: telling(
-            deps.exporters?.spans ?? new OTLPTraceExporter({ ...options, url: tracesUrl }),
+            deps.exporters?.spans ??
+              new OTLPExporterBase(
+                createOtlpHttpExportDelegate(
+                  httpOptions('traces', tracesUrl),
+                  SPANS[protocols.traces],
+                  'otlp_http_span_exporter',
+                  TraceExporterMetricsHelper,
+                  undefined,
+                ),
+              ),
             createTeller('traces'),
           ),
         })
@@ -58,7 +100,17 @@ export function createOtlp(settings: OtlpSettings, deps: OtlpDeps): Otlp {
   const metrics =
     metricsUrl === undefined
       ? undefined
-      : (deps.exporters?.metrics ?? new OTLPMetricExporter({ ...options, url: metricsUrl }))
+      : (deps.exporters?.metrics ??
+        new OTLPExporterBase(
+          createOtlpHttpExportDelegate(
+            httpOptions('metrics', metricsUrl),
+            METRICS[protocols.metrics],
+            'otlp_http_metric_exporter',
+            MetricsExporterMetricsHelper,
+            undefined,
+          ),
+        ))
+  heed()
   let collect: (() => Promise<ResourceMetrics>) | undefined
   let timer: unknown
   let isOver = false
@@ -117,6 +169,31 @@ export function createOtlp(settings: OtlpSettings, deps: OtlpDeps): Otlp {
       timers.clear(limit)
     },
   }
+}
+
+/**
+ * Has the library's own warnings heard: variables that it cannot use, spans that were dropped, what a collector did not
+ * take. Each kind once a minute. Its errors are those that the exporters tell of by themselves.
+ */
+function createHeed({ log, clock }: Pick<OtlpDeps, 'log' | 'clock'>): () => void {
+  /** By the text without its numbers, when it was last told. */
+  const told = new Map<string, number>()
+  const ignore = (): void => {}
+  const logger: DiagLogger = {
+    error: ignore,
+    warn(text, ...rest) {
+      const message = [text, ...rest].map(String).join(' ')
+      const kind = message.replaceAll(/\d+/g, '').slice(0, 100)
+      if (clock.now() - (told.get(kind) ?? Number.NEGATIVE_INFINITY) < TELL_EVERY_MS) return
+      if (told.size >= MOST_KINDS) told.clear()
+      told.set(kind, clock.now())
+      log.warn({}, `OpenTelemetry: ${message}`)
+    },
+    info: ignore,
+    debug: ignore,
+    verbose: ignore,
+  }
+  return () => void diag.setLogger(logger, { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true })
 }
 
 /** The same exporter, of whose failures somebody hears. */

@@ -11,6 +11,7 @@ import type { Traces } from './traces.ts'
 /** The part of pino that is used. */
 export interface RequestLog {
   info(fields: Readonly<Record<string, unknown>>, message: string): void
+  warn(fields: Readonly<Record<string, unknown>>, message: string): void
   error(fields: Readonly<Record<string, unknown>>, message: string): void
 }
 
@@ -85,7 +86,9 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
     const id = { requestId: arrival.id, traceId: trail.trace?.isSampled ? trail.trace.id : undefined }
     instruments.requestSeconds.record(took.value, took.labels)
     exemplars.note(METRICS.requestSeconds, took, id)
-    instruments.overheadSeconds.record(overheadMs(arrival, attempts, endedMs) / 1000, { operation })
+    const own = { value: overheadMs(arrival, attempts, endedMs) / 1000, labels: { operation } }
+    instruments.overheadSeconds.record(own.value, own.labels)
+    exemplars.note(METRICS.overheadSeconds, own, id)
     const begun = attempts.find(({ firstTokenMs }) => firstTokenMs !== undefined)
     for (let i = 0; i < attempts.length; i += 1) {
       const attempt = attempts[i] as Attempt
@@ -131,6 +134,7 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
     const { request, caller, usage, costMicros, answeredBy, attempts } = trail
     const first = attempts.find((attempt) => attempt.firstTokenMs !== undefined)?.firstTokenMs
     const code = toCode(trail)
+    const outsideHours = attempts.flatMap((attempt) => attempt.outsideHours ?? [])
     const line = {
       id: arrival.id,
       trace: trail.trace?.id,
@@ -162,10 +166,12 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
       costUsd: costMicros === undefined ? undefined : toUsd(costMicros),
       unpriced: attempts.some((attempt) => attempt.costMicros === undefined) || undefined,
       address: arrival.address,
+      outsideHours: outsideHours.length === 0 ? undefined : [...new Set(outsideHours)],
     }
     // A defect of ours is told with its cause; everything else is the ordinary course of things.
     if (code === 'internal') log.error({ ...line, error: describe(trail.error) }, 'request')
-    else log.info(line, 'request')
+    // A key that is used when nobody should: whoever hears only of warnings is to hear who it was.
+    else log[outsideHours.length === 0 ? 'info' : 'warn'](line, 'request')
   }
 }
 

@@ -17,6 +17,11 @@ const CONNECTIONS = 50
 const ALLOWED: ReadonlySet<number> = new Set([200, 204, 400, 401, 404, 405, 413, 415, 417, 426, 431])
 /** After so long without a word the gateway waits for bytes that never come; then we go away. */
 const SILENCE_MS = 60
+/** OpenAI's, and that of Messages for who calls there. */
+const SHAPES = [
+  /^\{"error":\{"message":".+","type":"invalid_request_error","param":.+,"code":"\w+"\}\}$/s,
+  /^\{"type":"error","error":\{"type":"(?:invalid_request|authentication|permission|not_found)_error","message":".+"\},"request_id":"req_\w+"\}$/s,
+] as const
 const STATUS_LINE = 'HTTP/1.1 '
 
 let gateway: TestGateway
@@ -110,10 +115,7 @@ function breach(
     if (response.header('x-request-id') === undefined) return `a ${response.status} without x-request-id`
     if (response.status >= 400 && response.complete && response.body.length > 0) {
       const text = response.body.toString()
-      if (
-        !/^\{"error":\{"message":".+","type":"invalid_request_error","param":.+,"code":"\w+"\}\}$/s.test(text)
-      )
-        return `a ${response.status} in another shape: ${text}`
+      if (!SHAPES.some((shape) => shape.test(text))) return `a ${response.status} in another shape: ${text}`
     }
   }
   return undefined

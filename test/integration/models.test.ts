@@ -1,7 +1,10 @@
 // `/v1/models` of a real gateway: what the caller may use and nothing else, in the shapes that SDKs read.
 
+import Anthropic from '@anthropic-ai/sdk'
+import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { agentPolicy, makeBearer, simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { schemaFaults } from '../support/openai-schema.ts'
 import { createScriptedProvider, isRecord, type ScriptedProvider } from '../support/scripted-provider.ts'
 
 const bearers = {
@@ -87,6 +90,27 @@ describe('the list of models', () => {
       first_id: 'org/team/model',
       last_id: 'org/team/model',
     })
+  })
+
+  it('is as OpenAI describes it, and is read by the SDKs of both', async () => {
+    const body: unknown = await (await get('/v1/models', bearers.everything.bearer)).json()
+    expect(schemaFaults('ListModelsResponse', body)).toEqual([])
+    const one: unknown = await (await get('/v1/models/org/team/model', bearers.everything.bearer)).json()
+    expect(schemaFaults('Model', one)).toEqual([])
+    const names = ['gemini-3-flash', 'gemini-3-preview', 'gpt-oss-120b', 'org/team/model']
+    const apiKey = bearers.everything.bearer
+    const openai = new OpenAI({ apiKey, baseURL: `${gateway.url}/v1`, maxRetries: 0 })
+    const ids: string[] = []
+    for await (const { id } of openai.models.list()) ids.push(id)
+    expect(ids.toSorted()).toEqual(names)
+    expect(await openai.models.retrieve('gpt-oss-120b')).toMatchObject({
+      object: 'model',
+      owned_by: 'sluice',
+    })
+    const anthropic = new Anthropic({ apiKey, baseURL: gateway.url, maxRetries: 0 })
+    const shown: string[] = []
+    for await (const { id, display_name } of anthropic.models.list()) shown.push(`${id} ${display_name}`)
+    expect(shown.toSorted()).toEqual(names.map((name) => `${name} ${name}`))
   })
 
   it('is nothing for a stranger', async () => {

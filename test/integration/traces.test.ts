@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { createCaller } from '../support/caller.ts'
+import { createCaller, eventually } from '../support/caller.ts'
 import { type Collector, createCollector } from '../support/collector.ts'
 import { type GatewayOptions, simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
 import { readOpenMetrics } from '../support/openmetrics.ts'
@@ -169,6 +169,34 @@ describe('sampling', () => {
     expect(new Set(spans.map(({ traceId }) => traceId))).toEqual(new Set(['1'.repeat(32)]))
     const families = await openMetricsOf(scene)
     expect(JSON.stringify([...families.values()])).not.toContain(TRACE)
+  })
+})
+
+describe('traces and metrics', () => {
+  it('are written as the variables say, each in its own way; one that cannot be is told of', async () => {
+    const scene = await createScene({
+      env: {
+        OTEL_EXPORTER_OTLP_PROTOCOL: 'http/protobuf',
+        OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: 'grpc',
+        OTEL_METRIC_EXPORT_INTERVAL: '100',
+        OTEL_EXPORTER_OTLP_TIMEOUT: 'soon',
+        OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE: '/none/ca.pem',
+      },
+      config: { listen: { workers: 2 } },
+    })
+    await ask(scene)
+    const typesOf = () => scene.collector.heads.map((head) => head['content-type'])
+    // This one reads JSON alone; a real one takes both in test/system.
+    await eventually(() => new Set(typesOf()).size === 2, 'both were sent')
+    expect(new Set(typesOf())).toEqual(new Set(['application/x-protobuf', 'application/json']))
+    expect(scene.collector.points.length).toBeGreaterThan(0)
+    const warned = scene.gateway.logLines().filter(({ msg }) => /^(OTEL_|OpenTelemetry: )/.test(String(msg)))
+    // Once, not by each worker.
+    expect(warned.map(({ msg }) => msg)).toEqual([
+      'OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: gRPC is not spoken, and its port is another; metrics are sent as http/json',
+      "OpenTelemetry: Unknown value 'soon' for OTEL_EXPORTER_OTLP_TIMEOUT, expected a number, using defaults",
+      'OpenTelemetry: Failed to read root certificate file',
+    ])
   })
 })
 

@@ -37,6 +37,7 @@ export function proveCardinality(form: Form): void {
     })
     gateway = await startGateway({
       config: {
+        listen: { workers: 2 },
         providers: { p: { format: 'openai', baseUrl: provider.baseUrl } },
         tiers: { all: { deployments: ['p/*'], retries: 0 } },
         routes: { '*': ['all'] },
@@ -141,6 +142,8 @@ export function proveCardinality(form: Form): void {
 
     it(`tell ${MOST_AGENTS} agents apart, and the rest together`, { timeout: 120_000 }, async () => {
       const bearerOf = (n: number) => bearers[Math.floor(n / 11)]?.bearer ?? ''
+      // At first each worker sees other agents than the other one does, and of all the same number.
+      await send(0, AGENTS, (n) => bearers[n]?.bearer ?? '')
       await send(0, AGENTS * 11, bearerOf)
       const all = await series()
       const agents = new Set(all.map((one) => /agent="([^"]*)"/.exec(one)?.[1]))

@@ -137,7 +137,7 @@ const filePart: fc.Arbitrary<Part> = fc.record({
 export function seal(origins: readonly string[]): fc.Arbitrary<Seal> {
   return fc.record({
     origin: fc.constantFrom(...origins),
-    value: fc.base64String({ minLength: 4, maxLength: 12 }),
+    value: fc.base64String({ minLength: 16, maxLength: 24 }),
   })
 }
 

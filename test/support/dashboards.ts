@@ -420,8 +420,8 @@ export const DASHBOARDS: readonly Dashboard[] = [
             states: [[1, 'firing', 'red']],
             queries: [
               {
-                expr: 'max by (alertname, instance, tier, route, agent) (ALERTS{alertname=~"Sluice.+", alertstate="firing"})',
-                legend: '{{alertname}} {{instance}}{{tier}}{{route}}{{agent}}',
+                expr: 'max by (alertname, instance, tier, route, agent, secret) (ALERTS{alertname=~"Sluice.+", alertstate="firing"})',
+                legend: '{{alertname}} {{instance}}{{tier}}{{route}}{{agent}}{{secret}}',
               },
             ],
           },
@@ -459,18 +459,36 @@ export const DASHBOARDS: readonly Dashboard[] = [
         title: 'Secrets and bearers',
         panels: [
           {
-            title: 'Age of secrets, since a gateway learned the present value',
+            title: 'Age of secrets, and when they are to be replaced',
             kind: 'timeseries',
             unit: 's',
-            ...third,
-            queries: [{ expr: 'max by (secret) (sluice_secret_age_seconds)', legend: '{{secret}}' }],
+            ...half,
+            queries: [
+              { expr: 'max by (secret) (sluice_secret_age_seconds)', legend: '{{secret}}' },
+              { expr: 'max by (secret) (sluice_secret_rotate_seconds)', legend: '{{secret}} rotation' },
+            ],
           },
-          gauges('Loads of secrets since the start', [
-            ['sum by (secret, outcome) (sluice_secret_loads_total)', '{{secret}} {{outcome}}'],
-          ]),
-          gauges('Bearers revoked since the start', [
-            ['sum by (source) (sluice_revocations_total)', '{{source}}'],
-          ]),
+          {
+            ...gauges('Uses of keys outside their hours in five minutes', [
+              [
+                'sum by (provider, secret) (increase(sluice_key_uses_outside_hours_total[5m]))',
+                '{{provider}} {{secret}}',
+              ],
+            ]),
+            ...half,
+          },
+          {
+            ...gauges('Loads of secrets since the start', [
+              ['sum by (secret, outcome) (sluice_secret_loads_total)', '{{secret}} {{outcome}}'],
+            ]),
+            ...half,
+          },
+          {
+            ...gauges('Bearers revoked since the start', [
+              ['sum by (source) (sluice_revocations_total)', '{{source}}'],
+            ]),
+            ...half,
+          },
         ],
       },
     ],

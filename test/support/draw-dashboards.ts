@@ -324,7 +324,11 @@ function format(value: number, unit: string): string {
       ? `${short(value * 1000)} ms`
       : value < 120
         ? `${short(value)} s`
-        : `${short(value / 60)} min`
+        : value < 7200
+          ? `${short(value / 60)} min`
+          : value < 172_800
+            ? `${short(value / 3600)} h`
+            : `${short(value / 86_400)} days`
   }
   return unit === 'reqps' ? `${short(value)}/s` : short(value)
 }

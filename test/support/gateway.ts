@@ -55,6 +55,8 @@ export interface TestGateway {
     match: (line: Record<string, unknown>) => boolean,
     timeoutMs?: number,
   ): Promise<Record<string, unknown>>
+  /** Whoever reads its standard output goes away. */
+  closeOutput(): void
   /** POST /reload with the admin token. */
   reload(): Promise<Response>
   signal(name: NodeJS.Signals): void
@@ -275,6 +277,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
     stderr: () => stderr,
     logLines: () => [...lines],
     waitForLog: (match, timeoutMs = 5_000) => until(timeoutMs, 'no such log line', () => lines.find(match)),
+    closeOutput: () => void child.stdout?.destroy(),
     reload: () =>
       fetch(`http://127.0.0.1:${adminPort}/reload`, {
         method: 'POST',

@@ -157,6 +157,8 @@ function toTarget({ expr, legend, instant = false }: Query, kind: PanelKind, ref
     format: kind === 'heatmap' ? 'heatmap' : 'time_series',
     instant,
     range: !instant,
+    // Recording rules have none; these are of the metrics themselves.
+    ...(kind === 'heatmap' && { exemplar: true }),
   }
 }
 

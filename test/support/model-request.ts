@@ -28,6 +28,7 @@ export function toModelRequest(text: string, format: string): ModelRequest {
     letGo: () => {},
     spans: scan.members,
     restrictedFields: [],
+    forwarded: [],
   }
 }
 

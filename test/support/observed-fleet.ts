@@ -1,13 +1,17 @@
 // Two gateways (one of them of two workers), a Redis, providers that do what they are told, and agents who call all the
 // time, each in his own way; a real Prometheus looks at it each second.
 
+import { utimesSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Pool } from 'undici'
 import { makeAgents } from './agents.ts'
 import { startGateway, type TestGateway } from './gateway.ts'
+import { hoursFromNow } from './hours.ts'
 import { freePort } from './ports.ts'
 import { type Prometheus, startPrometheus } from './prometheus.ts'
 import { startRedis, type TestRedis } from './redis.ts'
+import { temporaryFolder } from './run-folder.ts'
 import { answer, createScriptedProvider, type ScriptedProvider, status } from './scripted-provider.ts'
 
 /** What the rules call five minutes. */
@@ -66,6 +70,10 @@ export interface ObservedFleet {
   restartRedis(): Promise<void>
   killSecond(): Promise<void>
   startSecond(): Promise<void>
+  /** What `SluiceSecretOld` is about. */
+  readonly spareKey: string
+  /** Another key of the spare, as old as that. */
+  writeSpareKey(value: string, daysAgo: number): void
   /** Takes the bearer of an agent away. */
   revoke(agent: AgentName): void
   stop(): Promise<void>
@@ -94,6 +102,12 @@ export async function startObservedFleet(): Promise<ObservedFleet> {
     }),
   ])
   let redis = await startRedis()
+  const spareKey = join(temporaryFolder('keys'), 'spare')
+  const writeSpareKey = (value: string, daysAgo: number): void => {
+    writeFileSync(spareKey, value, { mode: 0o600 })
+    utimesSync(spareKey, 0, Date.now() / 1000 - daysAgo * 86_400)
+  }
+  writeSpareKey('the-first-key-of-the-spare', 80)
   // Of each gateway that of agents and that of operators: one that is started again has the same ones.
   const ports = [await freePort(), await freePort(), await freePort(), await freePort()] as const
   const configOf = (port: number, adminPort: number, workers: number) => ({
@@ -101,9 +115,22 @@ export async function startObservedFleet(): Promise<ObservedFleet> {
     admin: { port: adminPort },
     redis: { url: redis.url },
     providers: {
-      frontier: { format: 'openai', baseUrl: frontier.baseUrl, apiKey: 'env:FRONTIER_KEY' },
+      frontier: {
+        format: 'openai',
+        baseUrl: frontier.baseUrl,
+        apiKey: { from: 'env:FRONTIER_KEY', hours: hoursFromNow(-1, 3) },
+      },
       local: { format: 'openai', baseUrl: local.baseUrl },
-      spare: { format: 'openai', baseUrl: spare.baseUrl },
+      spare: {
+        format: 'openai',
+        baseUrl: spare.baseUrl,
+        apiKey: { from: `file:${spareKey}`, rotate: '90d' },
+      },
+      night: {
+        format: 'openai',
+        baseUrl: spare.baseUrl,
+        apiKey: { from: 'env:NIGHT_KEY', hours: hoursFromNow(2, -2) },
+      },
       cold: { format: 'openai', baseUrl: cold.baseUrl },
     },
     tiers: {
@@ -112,12 +139,14 @@ export async function startObservedFleet(): Promise<ObservedFleet> {
       // Nobody says what it costs.
       fast: { deployments: ['spare/flash'], firstToken: '1s' },
       archive: { deployments: ['cold/archivist'], retries: 0 },
+      night: { deployments: ['night/owl'] },
     },
     routes: {
       auto: ['sovereign', 'execution', 'fast'],
       'gpt-oss-120b': ['execution', 'fast'],
       flash: ['fast'],
       archive: ['archive'],
+      night: ['night'],
     },
     failover: { grace: '500ms' },
   })
@@ -125,7 +154,7 @@ export async function startObservedFleet(): Promise<ObservedFleet> {
     startGateway({
       config: configOf(port, adminPort, workers),
       policies: agents.policies,
-      env: { FRONTIER_KEY: 'a-key-of-the-frontier' },
+      env: { FRONTIER_KEY: 'a-key-of-the-frontier', NIGHT_KEY: 'a-key-of-the-night' },
     })
   const gateways: [TestGateway, TestGateway] = [
     await start(ports[0], ports[1], 2),
@@ -215,6 +244,8 @@ export async function startObservedFleet(): Promise<ObservedFleet> {
       gateways[1] = await start(ports[2], ports[3], 1)
       live = pools
     },
+    spareKey,
+    writeSpareKey,
     revoke(agent) {
       for (const gateway of gateways) gateway.removePolicy(agent)
     },

@@ -29,6 +29,11 @@ export interface Prometheus {
   query(query: string, atSeconds?: number): Promise<readonly Series[]>
   range(query: string, over: { from: number; to: number; step: number }): Promise<readonly Series[]>
   alerts(): Promise<readonly Alert[]>
+  /** Labels of the exemplars that it keeps of a query's series. */
+  exemplars(
+    query: string,
+    over: { from: number; to: number },
+  ): Promise<readonly Readonly<Record<string, string>>[]>
   /** Values of a label over all series that match. */
   labelValues(label: string, match: string): Promise<readonly string[]>
   /** The addresses that were last scraped without an error. */
@@ -82,6 +87,7 @@ export async function startPrometheus({
       `--config.file=${join(folder, 'prometheus.yml')}`,
       `--storage.tsdb.path=${join(folder, 'series')}`,
       `--web.listen-address=127.0.0.1:${port}`,
+      '--enable-feature=exemplar-storage',
     ],
     { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...env } },
   )
@@ -130,6 +136,11 @@ export async function startPrometheus({
           state,
           labels,
         }),
+      ),
+    exemplars: async (query, { from, to }) =>
+      (await ask('query_exemplars', { query, start: String(from), end: String(to) })).flatMap(
+        ({ exemplars }: { exemplars: readonly { labels: Readonly<Record<string, string>> }[] }) =>
+          exemplars.map(({ labels }) => labels),
       ),
     labelValues: (label, match) => ask(`label/${label}/values`, { 'match[]': match }),
     healthyTargets: async () =>

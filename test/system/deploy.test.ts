@@ -126,6 +126,13 @@ it('the chart has everything when everything is switched on, and selects what it
     Object.entries(selector.matchLabels).every(([name, value]) => metadata.labels[name] === value),
   )
   expect(watched.map(({ spec }) => spec.ports[0].name)).toEqual([endpoints[0].port])
+  // Else it is the name of the Service, and no rule that asks for the job would find anything.
+  const { jobLabel } = one(objects, 'ServiceMonitor').spec
+  const jobs = watched.map(({ metadata }) => metadata.labels[jobLabel])
+  const rules = ['alerts', 'recording'].map((name) =>
+    readFileSync(join(DEPLOY, `prometheus/rules/${name}.yml`), 'utf8'),
+  )
+  expect([...new Set([...rules.join().matchAll(/job="([^"]*)"/g)].map(([, job]) => job))]).toEqual(jobs)
   const { metrics } = one(objects, 'HorizontalPodAutoscaler').spec
   expect(metrics.map(({ type }: { type: string }) => type)).toEqual(['Resource', 'Pods'])
 })

@@ -36,7 +36,9 @@ function watchAlerts({ prometheus }: ObservedFleet) {
     firing = alerts
       .filter(({ state }) => state === 'firing')
       .map(({ name, labels }) =>
-        [name, labels.tier ?? labels.route ?? labels.agent ?? labels.instance].join(' ').trim(),
+        [name, labels.tier ?? labels.route ?? labels.agent ?? labels.secret ?? labels.instance]
+          .join(' ')
+          .trim(),
       )
       .sort()
     for (const one of firing) if (!allowed.includes(one)) strays.add(`${one} beside ${allowed}`)
@@ -108,6 +110,25 @@ describe('alerts, each by its cause', () => {
     await watch.during('a queue', ['SluiceOverhead'], () =>
       fleet.burst('writer', 'gpt-oss-120b', { perSecond: 12, forMs: 8_000 }),
     )
+    await watch.quiet()
+  })
+
+  it('a key that is used outside its hours; within them it may be', async () => {
+    await watch.during('a key at night', ['SluiceKeyOutsideHours env:NIGHT_KEY'], async () =>
+      expect(await fleet.ask('planner', 'night')).toBe(200),
+    )
+    await watch.quiet()
+    const [within] = await fleet.prometheus.query(
+      'sum(sluice_key_uses_outside_hours_total{provider="frontier"})',
+    )
+    expect(within?.points[0]?.[1]).toBe(0)
+  })
+
+  it('a key that is older than its rotation; one that will be soon is none', async () => {
+    await watch.during('an old key', [`SluiceSecretOld file:${fleet.spareKey}`], () =>
+      fleet.writeSpareKey('the-second-key-of-the-spare', 91),
+    )
+    fleet.writeSpareKey('the-third-key-of-the-spare', 0)
     await watch.quiet()
   })
 
@@ -187,6 +208,18 @@ describe('dashboards', () => {
       'count(count_over_time(sluice_deployment_state{state="unavailable"}[10m]))',
     )
     expect(changed[0]?.points[0]?.[1]).toBeGreaterThan(0)
+  })
+
+  it('each heat map leads to requests', async () => {
+    const maps = DASHBOARDS.flatMap(({ rows }) => rows.flatMap(({ panels }) => panels)).filter(
+      ({ kind }) => kind === 'heatmap',
+    )
+    const over = { from: Math.floor(beganS), to: Math.ceil(Date.now() / 1000) }
+    for (const { title, queries } of maps) {
+      const expr = filledIn(queries[0]?.expr ?? '', { interval: '5s', range: '60s' })
+      const ids = (await fleet.prometheus.exemplars(expr, over)).map(({ request_id: id }) => id)
+      expect(ids, title).toEqual(expect.arrayContaining([expect.stringMatching(/^req_/)]))
+    }
   })
 
   it('each variable has its values', async () => {

@@ -2,12 +2,26 @@
 // a line here in front of `openai`, which takes every path.
 
 import { anthropic, countTokens } from './anthropic.ts'
+import { azure } from './azure.ts'
+import { bedrock } from './bedrock.ts'
 import { completions } from './completions.ts'
 import type { Dialect } from './dialect.ts'
+import { gemini, geminiEmbeddings } from './gemini.ts'
 import { embeddings, openai } from './openai.ts'
 import { responses } from './responses.ts'
 
-const DIALECTS: readonly Dialect[] = [countTokens, anthropic, responses, completions, embeddings, openai]
+const DIALECTS: readonly Dialect[] = [
+  gemini,
+  geminiEmbeddings,
+  bedrock,
+  azure,
+  countTokens,
+  anthropic,
+  responses,
+  completions,
+  embeddings,
+  openai,
+]
 
 export function dialectOf(path: string): Dialect {
   return DIALECTS.find((dialect) => dialect.speaks(path)) ?? openai

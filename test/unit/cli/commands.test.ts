@@ -139,7 +139,7 @@ test('check tells of secrets that cannot be read', async () => {
   const hands: Partial<Hands> = {
     verifySecrets: async (snapshot) => {
       verified.push(...[...snapshot.providers.values()].flatMap((provider) => provider.keys))
-      return [problem]
+      return { problems: [problem], warnings: [] }
     },
   }
   expect(await run(['check'], { cwd, hands })).toMatchObject({

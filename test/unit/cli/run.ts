@@ -44,7 +44,7 @@ export async function runCli(
         said.served = configPath ?? 'environment'
         return 0
       },
-      verifySecrets: async () => [],
+      verifySecrets: async () => ({ problems: [], warnings: [] }),
       randomBytes,
       now: () => Date.UTC(2027, 0, 1),
       fetch: () => Promise.reject(new Error('no network in this test')),

@@ -66,7 +66,8 @@ const STATUS = {
     }),
   ],
   secrets: [
-    { secret: 'env:ANTHROPIC_API_KEY', ageSeconds: 86_400 },
+    { secret: 'env:ANTHROPIC_API_KEY', ageSeconds: 86_400, rotateSeconds: 90 * 86_400 },
+    { secret: 'file:/run/secrets/a', ageSeconds: 91 * 86_400, rotateSeconds: 90 * 86_400 },
     { secret: 'file:/run/secrets/b', problem: 'is readable by others (0644)' },
   ],
   agents: [agent('planner', 3), agent('idle', 100)],
@@ -106,9 +107,10 @@ test('status shows what there is to know, plain when piped', async () => {
       'who            limit               left  in use  leased here  full in',
       'agent planner  100 requests, 50/s  3',
       '',
-      'secret                 age         last read',
-      'env:ANTHROPIC_API_KEY  24 h        good',
-      'file:/run/secrets/b    never read  is readable by others (0644)',
+      'secret                 age         rotation          last read',
+      'env:ANTHROPIC_API_KEY  24 h        due in 89 days    good',
+      'file:/run/secrets/a    91 days     overdue for 24 h  good',
+      'file:/run/secrets/b    never read                    is readable by others (0644)',
       '',
     ].join('\n'),
   )
@@ -120,7 +122,7 @@ test('status in parts, of all agents, and for a program', async () => {
   expect(agents.out).not.toContain('sovereign')
   expect(agents.out).not.toContain('env:')
   const secrets = await run(['--secrets'])
-  expect(secrets.out.split('\n')[0]).toMatch(/^secret +age +last read$/)
+  expect(secrets.out.split('\n')[0]).toMatch(/^secret +age +rotation +last read$/)
   expect(secrets.out).not.toContain('agent')
   const all = await run(['--all'])
   expect(all.out).toContain('agent idle')
@@ -140,6 +142,7 @@ test('status at a terminal has colours, and says when it is overloaded', async (
   const { out } = await run([], { isTty: true, told })
   expect(out).toContain('\u001b[31munavailable\u001b[0m')
   expect(out).toContain('\u001b[32mready\u001b[0m')
+  expect(out).toContain('\u001b[31moverdue for 24 h\u001b[0m')
   expect(out).toContain('overloaded: no more than 40 under way, the loop is 180 ms late; sheds batch, normal')
 })
 
@@ -149,6 +152,13 @@ test('status fails clearly: nobody there, or a gateway of another time', async (
     1,
     expect.stringContaining('nobody answers at http://127.0.0.1:7457'),
   ])
+  for (const SLUICE_ADMIN_URL of ['nonsense', '127.0.0.1:7457', 'ftp://127.0.0.1']) {
+    const wrong = await run([], { env: { SLUICE_ADMIN_TOKEN: 'operator-token', SLUICE_ADMIN_URL } })
+    expect([wrong.code, wrong.err]).toEqual([
+      1,
+      'error: SLUICE_ADMIN_URL is no http address, such as http://127.0.0.1:7457\n',
+    ])
+  }
   const old = await run([], { told: { version: '0.0.1' } })
   expect([old.code, old.err]).toEqual([1, expect.stringContaining('in a way that this version cannot read')])
 })

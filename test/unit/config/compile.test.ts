@@ -108,8 +108,8 @@ test('says what is legal but probably not meant', () => {
 test('a provider is called by the wire format of its vendor', () => {
   const snapshot = good(at(GOOD, ['providers', 'g'], { format: 'gemini', apiKey: 'env:G' }))
   expect(snapshot.providers.get('g')).toMatchObject({
-    format: 'openai',
-    baseUrl: 'https://generativelanguage.googleapis.com/v1beta/openai',
+    format: 'gemini',
+    baseUrl: 'https://generativelanguage.googleapis.com/v1beta',
   })
 })
 
@@ -129,7 +129,17 @@ test('what a vendor takes besides, and what its server needs, holds at its own a
     return [[...alsoSpeaks], options]
   }
   expect(seen('home')).toEqual([
-    ['responses', 'completions'],
+    [
+      'responses',
+      'completions',
+      'images',
+      'image-edits',
+      'image-variations',
+      'speech',
+      'transcriptions',
+      'translations',
+      'moderations',
+    ],
     { quirks: 'all-fields max-completion-tokens no-reasoning-content' },
   ])
   expect(seen('proxy')).toEqual([['responses'], {}])
@@ -293,4 +303,36 @@ test('a route that somebody priced answers, or that nobody with a budget may ask
   // A reply is no provider.
   const last = { ...at(GOOD, ['tiers', 'last'], { reply: 'Nobody.' }), routes: { r: ['execution', 'last'] } }
   expect(shut(last, [{ ...AGENT, ...budget }])).toHaveLength(1)
+})
+
+test('what is said of keys holds for all of their provider', () => {
+  const keyed = (apiKey: unknown) => {
+    const { providers, warnings } = good(at(GOOD, ['providers', 'local', 'apiKey'], apiKey))
+    const { keys, keyHours, rotateMs } = providers.get('local') ?? {}
+    return { keys, keyHours, rotateMs, warnings: warnings.filter((text) => text.includes('rotate')) }
+  }
+  expect(keyed({ from: ['file:/a', 'file:/b'], rotate: '90d', hours: '22-06' })).toEqual({
+    keys: ['file:/a', 'file:/b'],
+    keyHours: { from: 22, to: 6 },
+    rotateMs: 90 * 86_400_000,
+    warnings: [],
+  })
+  const plain = { keyHours: undefined, rotateMs: undefined, warnings: [] }
+  expect(keyed('env:A')).toEqual({ keys: ['env:A'], ...plain })
+  expect(keyed({ from: 'env:A' })).toEqual({ keys: ['env:A'], ...plain })
+  // An age that nobody knows is never too high.
+  expect(keyed({ from: ['file:/a', 'env:B'], rotate: '1m' }).warnings).toEqual([
+    'provider local has apiKey.rotate, and of env:B no age is known from before the start; that of a file: is',
+  ])
+})
+
+test.each([
+  [{ rotate: '0s' }, 'apiKey.rotate', 'at least 1m'],
+  [{ rotate: '90' }, 'apiKey.rotate', 'is not a duration'],
+  [{ hours: '8-20' }, 'apiKey.hours', 'is not a part of the day'],
+  [{ hours: '08-08' }, 'apiKey.hours', 'same hour'],
+  [{ rotates: '90d' }, 'apiKey', 'known are from, rotate, hours'],
+])('of a key %j is refused, with the place', (wrong, path, words) => {
+  const config = at(GOOD, ['providers', 'local', 'apiKey'], { from: 'env:A', ...wrong })
+  expect(said(read(config))).toEqual([expect.stringMatching(`providers.local.${path}: .*${words}`)])
 })

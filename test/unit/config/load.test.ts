@@ -59,7 +59,7 @@ test('problems name their file, line and column, in all files at once', async ()
   ).toEqual([
     '/etc/sluice/sluice.yaml:2:3 listen.prt: unknown key "prt"; did you mean "port"?',
     '/etc/sluice/sluice.yaml:4:13 routes["gpt-5.1"][0]: unknown tier "nobody"',
-    '/etc/sluice/policies/a.yaml:4:5 scopes[1]: names an unknown operation; operations are chat, embeddings',
+    '/etc/sluice/policies/a.yaml:4:5 scopes[1]: names an unknown operation; operations are chat, embeddings, images, audio, moderations',
     '/etc/sluice/policies/c.yaml:1:1 agent: is the name of an agent in /etc/sluice/policies/a.yaml too',
     '/etc/sluice/policies/b.yaml:2:1: something is missing: a closing quote or bracket, a comma, a colon or a space after one',
   ])

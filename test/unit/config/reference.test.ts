@@ -43,6 +43,7 @@ test('the JSON Schema and the loader agree on what is right', () => {
     at(GOOD, ['limits', 'requests'], { capacity: 1, refill: '1/s' }),
     at(GOOD, ['limits', 'requests'], { capacity: 0, refill: '1/s' }),
     at(GOOD, ['providers', 'local', 'format'], 'azure'),
+    at(GOOD, ['providers', 'local', 'format'], 'esperanto'),
     at(GOOD, ['providers', 'local', 'apiKey'], { from: ['env:A'] }),
     at(GOOD, ['failover', 'midStream'], 'resume'),
   ]

@@ -43,6 +43,8 @@ test('fills in every default of the contract', () => {
     tracedAs: 'openai',
     baseUrl: 'http://127.0.0.1:8080/v1',
     keys: [],
+    keyHours: undefined,
+    rotateMs: undefined,
     headers: {},
     allowFields: new Set(),
     limits: { strict: false },
@@ -149,11 +151,6 @@ test('a health check has a path below baseUrl and a time between a second and an
 
 const NOT_YET: readonly (readonly [path: string, value: unknown, sentence: string])[] = [
   ['providers.local.residency', 'eu', 'residency'],
-  ['providers.x', { format: 'azure' }, 'azure'],
-  ['providers.x', { format: 'vertex' }, 'vertex'],
-  ['providers.x', { format: 'bedrock' }, 'bedrock'],
-  ['providers.local.apiKey', { from: 'env:A', rotate: '90d' }, 'rotate'],
-  ['providers.local.apiKey', { from: 'env:A', hours: '08-20' }, 'hours'],
   ['providers.local.apiKey', 'vault:kv/a', 'vault:'],
   ['providers.local.apiKey', ['env:A', 'aws-sm:b'], 'aws-sm:'],
   ['admin.token', 'vault:kv/a', 'vault:'],
@@ -242,7 +239,7 @@ test('tells every problem at once, each with its path', () => {
         v: {},
       },
       routes: { r: ['tt', 'u', 't'], s: 'foo', q: { tiers: [], deadline: '0s' } },
-      operations: ['chat', 'images'],
+      operations: ['chat', 'completions'],
     },
     [
       { agent: 'a b', scopes: ['chat', 'image:*', 'chat:'], bearers: [{ id: 'x', sha256: 'short' }] },
@@ -254,7 +251,7 @@ test('tells every problem at once, each with its path', () => {
       'listen.prt: unknown key "prt"; did you mean "port"?',
       'listen.maxBody: is not a size; write a number and its unit, for example "32MiB", "64KiB" or "1GiB"',
       'providers.a.apikey: unknown key "apikey"; did you mean "apiKey"?',
-      'providers.local.format: must be one of openai, anthropic, gemini, simulated; did you mean "simulated"?',
+      'providers.local.format: must be one of openai, responses, anthropic, gemini, azure, vertex, bedrock, simulated; did you mean "simulated"?',
       'tiers.t.deployments[0]: unknown provider "loca"; did you mean "local"?',
       'tiers.t.deployments[1]: must be "provider/model", or "provider/*" for the model the caller named; the model is up to 200 characters of visible ASCII without commas',
       'tiers.t.deployments[3]: stands twice in this tier; give it a weight instead',
@@ -268,11 +265,11 @@ test('tells every problem at once, each with its path', () => {
       'routes.s: must be a list, or must be a mapping of keys to values',
       'routes.q.tiers: must name at least one tier',
       'routes.q.deadline: must be at least 1ms',
-      'operations[1]: must be one of chat, embeddings',
+      'operations[1]: must be one of chat, embeddings, images, audio, moderations',
       'agent: must be 1 to 64 letters, digits, dots, underscores or hyphens',
-      'scopes[0]: must be "operation:model", for example "chat:*"; operations are chat, embeddings',
-      'scopes[1]: names an unknown operation; operations are chat, embeddings',
-      'scopes[2]: must be "operation:model", for example "chat:*"; operations are chat, embeddings',
+      'scopes[0]: must be "operation:model", for example "chat:*"; operations are chat, embeddings, images, audio, moderations',
+      'scopes[1]: names an unknown operation; operations are chat, embeddings, images, audio, moderations',
+      'scopes[2]: must be "operation:model", for example "chat:*"; operations are chat, embeddings, images, audio, moderations',
       'bearers[0].sha256: must be 64 hex digits in quotes: the SHA-256 of the bearer, never the bearer itself',
       'agent: is missing',
       'scopes: must be a list',
@@ -634,4 +631,22 @@ test('words that JavaScript gives a meaning are refused or harmless', () => {
   expect(said(read(config)).toSorted()).toEqual(
     ['providers.__proto__: is a reserved word', 'routes.toString[0]: unknown tier "valueOf"'].toSorted(),
   )
+})
+
+test.each<[string, Record<string, unknown>, string[]]>([
+  [
+    'is missing where the address has it',
+    { format: 'bedrock' },
+    ['is missing; the address of format bedrock has it'],
+  ],
+  ['is not missing where the address is written', { format: 'bedrock', baseUrl: 'http://x' }, []],
+  ['has no meaning elsewhere', { format: 'openai', region: 'eu' }, ['has no meaning for format openai']],
+  [
+    'may be no part of an address',
+    { format: 'bedrock', region: 'eu/../x' },
+    ['must be a name of letters, digits, dots and hyphens'],
+  ],
+])('the region of an account %s', (_, provider, wanted) => {
+  const loaded = read(at(GOOD, ['providers', 'x'], { apiKey: 'env:A', ...provider }))
+  expect(loaded.ok ? [] : problemsOf(loaded).map(({ message }) => message)).toEqual(wanted)
 })

@@ -1,8 +1,16 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { parseDuration, parseMoney, parseRate, parseRefill, parseSize } from '../../../src/config/values.ts'
+import {
+  isWithin,
+  parseDuration,
+  parseHours,
+  parseMoney,
+  parseRate,
+  parseRefill,
+  parseSize,
+} from '../../../src/config/values.ts'
 
-const parsers = [parseDuration, parseSize, parseRate, parseRefill, parseMoney]
+const parsers = [parseDuration, parseSize, parseRate, parseRefill, parseMoney, parseHours]
 
 test('no parser throws, gives a number that is none, or repeats what was written', () => {
   fc.assert(
@@ -28,6 +36,22 @@ test('durations written in two units mean the same', () => {
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 1_000_000 }), (seconds) => {
       expect(parseDuration(`${seconds}s`)).toEqual(parseDuration(`${seconds * 1_000}ms`))
+    }),
+  )
+})
+
+test('a part of the day and the rest of it are the day, each hour in one of them', () => {
+  const hour = fc.integer({ min: 0, max: 23 })
+  fc.assert(
+    fc.property(hour, hour, fc.integer({ min: 0, max: 4e12 }), (from, to, wallMs) => {
+      fc.pre(from !== to)
+      const at = { from, to }
+      expect(isWithin(at, wallMs)).toBe(!isWithin({ from: to, to: from }, wallMs))
+      // Counted on, hour by hour, as a person would.
+      const now = Math.floor((wallMs % 86_400_000) / 3_600_000)
+      let counted = false
+      for (let h = from; h !== to; h = (h + 1) % 24) if (h === now) counted = true
+      expect(isWithin(at, wallMs)).toBe(counted)
     }),
   )
 })

@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest'
 import {
   duration,
+  isWithin,
   type Parsed,
   parseDuration,
+  parseHours,
   parseMoney,
   parseRate,
   parseRefill,
@@ -123,4 +125,38 @@ test('holds a duration within its bounds', () => {
   expect(schema.safeParse('61s').error?.issues[0]?.message).toBe('must be at most 1m')
   expect(schema.safeParse(0).success).toBe(false)
   expect(duration({ min: '0s', max: '1m' }).parse(0)).toBe(0)
+})
+
+test.each([
+  ['08-20', { from: 8, to: 20 }],
+  ['22-06', { from: 22, to: 6 }],
+  ['00-24', { from: 0, to: 24 }],
+  ['18-24', { from: 18, to: 24 }],
+])('reads the hours %s', (text, hours) => expect(value(parseHours(text))).toEqual(hours))
+
+test.each(['8-20', '08-25', '24-06', '08:00-20:00', '08–20', '08-', ' 08-20', 820, null, ['08', '20']])(
+  'refuses the hours %s with an example',
+  (text) => expect(message(parseHours(text))).toContain('"08-20"'),
+)
+
+test('refuses hours that could mean the whole day or nothing, and says how midnight is written', () => {
+  expect(message(parseHours('08-08'))).toContain('same hour')
+  expect(message(parseHours('00-00'))).toContain('same hour')
+  expect(message(parseHours('18-00'))).toContain('"18-24"')
+})
+
+test('knows which times are within: the first hour is, the last one is not', () => {
+  const at = (text: string) => Date.parse(`2027-03-01T${text}Z`)
+  const within = (hours: string, text: string) =>
+    isWithin(value(parseHours(hours)) ?? { from: 0, to: 0 }, at(text))
+  expect(['07:59:59.999', '08:00:00', '19:59:59.999', '20:00:00'].map((t) => within('08-20', t))).toEqual([
+    false,
+    true,
+    true,
+    false,
+  ])
+  expect(
+    ['21:59:59.999', '22:00:00', '00:00:00', '05:59:59.999', '06:00:00'].map((t) => within('22-06', t)),
+  ).toEqual([false, true, true, true, false])
+  expect(['00:00:00', '23:59:59.999'].map((t) => within('00-24', t))).toEqual([true, true])
 })

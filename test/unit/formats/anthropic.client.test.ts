@@ -145,6 +145,27 @@ describe('a request', () => {
     expect(read({ ...HELLO, tool_choice: { type: 'any' } }).request.toolChoice).toBeUndefined()
   })
 
+  it('asks for a strict schema where all of it can be held to', () => {
+    const of = (schema: object) => {
+      const { responseFormat } = read({
+        ...HELLO,
+        output_config: { format: { type: 'json_schema', schema } },
+      }).request
+      return responseFormat.type === 'json_schema' ? responseFormat.strict : undefined
+    }
+    const closed = {
+      type: 'object',
+      properties: { a: { type: 'string' } },
+      required: ['a'],
+      additionalProperties: false,
+    }
+    expect(of(closed)).toBe(true)
+    expect(of({ ...closed, required: [] })).toBe(false)
+    expect(of({ ...closed, properties: { a: { anyOf: [{ ...closed, additionalProperties: true }] } } })).toBe(
+      false,
+    )
+  })
+
   it('names a user, unless that is a record of device and session', () => {
     const of = (user_id: string) => read({ ...HELLO, metadata: { user_id } }).request
     expect(of('user-7').user).toBe('user-7')

@@ -183,6 +183,13 @@ const STREAMS: Readonly<Record<string, Golden>> = {
     finish: 'tool_calls',
     model: 'qwen3',
   },
+  'without-block-stop.compatible': {
+    frames: '-cccccd',
+    usage: usage(),
+    content: [thought('Hm.', SIGNATURE), call('call_0', 'get_weather', '{"location":"Paris"}')],
+    finish: 'tool_calls',
+    model: 'glm',
+  },
   'usage-only-at-the-end.compatible': {
     frames: '-cc-cd',
     usage: usage(),
@@ -329,6 +336,13 @@ describe('a recorded reply', () => {
     expect(choice).toMatchObject({ finish: golden.finish, stopSequence: golden.stopSequence })
   })
 
+  it('calls with what the model wrote, digit by digit', () => {
+    const input = '{ "id" : 12345678901234567890, "at": 1.0 }'
+    const body = `{"type":"message","content":[{"type":"tool_use","id":"t","name":"get","input":${input}}],"stop_reason":"tool_use"}`
+    const [choice] = translation.read(Buffer.from(body), written('plain')).choices
+    expect(choice?.content).toEqual([call('t', 'get', input)])
+  })
+
   it('that is an error is none, and says which', () => {
     const body = readFileSync(join(FOLDER, 'error-in-200.reply.json'))
     expect(provider.whole('chat', body)).toMatchObject({ failure: 'in_band', error: 'Overloaded' })
@@ -353,7 +367,10 @@ function joined(content: readonly Part[]): Part[] {
     : [...content]
 }
 
+/** An answer in JSON stands in a whole reply as the provider laid it out. */
 function normal(part: Part): Part {
+  if (part.type === 'text' && part.text.startsWith('{'))
+    return { ...part, text: JSON.stringify(JSON.parse(part.text)) }
   return part.type === 'call'
     ? { ...part, arguments: JSON.stringify(JSON.parse(part.arguments || '{}')) }
     : part

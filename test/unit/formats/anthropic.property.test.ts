@@ -4,6 +4,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { createFrameSplitter } from '../../../src/bytes/sse.ts'
+import { GatewayError } from '../../../src/errors.ts'
 import { anthropic } from '../../../src/formats/anthropic.ts'
 import type { ChatEvent, ChatReply, ChatRequest, Message, Part } from '../../../src/formats/canonical.ts'
 import type { AnswerTo, WrittenRequest } from '../../../src/formats/format.ts'
@@ -41,7 +42,12 @@ const MODELS = [
   'kimi-k2',
 ]
 const asked = (model: string, maxOutputTokens?: number) => ({ model, maxOutputTokens, options: {} })
-const NOTHING_WRITTEN: WrittenRequest = { body: {}, headers: [], dropped: [], names: new Map() }
+const NOTHING_WRITTEN: WrittenRequest = {
+  body: { model: 'claude-opus-4-5' },
+  headers: [],
+  dropped: [],
+  names: new Map(),
+}
 
 function answerTo(request: ChatRequest = chatRequest()): AnswerTo {
   let ids = 0
@@ -109,6 +115,23 @@ describe('a request', () => {
         },
       ),
       { numRuns: 3_000 },
+    )
+  })
+
+  it('leaves out no word of the conversation', () => {
+    fc.assert(
+      fc.property(requests(ORIGINS), fc.constantFrom(...MODELS), (request, model) => {
+        const sent = JSON.stringify(write(request, asked(model)).body)
+        for (const message of request.messages) {
+          // Of two results of one call the last one counts.
+          if (message.role === 'tool') continue
+          for (const part of message.content) {
+            if (part.type !== 'text' || part.text.trim() === '') continue
+            expect(sent).toContain(JSON.stringify(part.text.trimEnd()).slice(1, -1))
+          }
+        }
+      }),
+      { numRuns: 500 },
     )
   })
 
@@ -267,6 +290,123 @@ describe('a stream', () => {
     )
   })
 
+  it('is in order whatever a provider says, in whatever order', () => {
+    const number = fc.nat({ max: 3 })
+    const words = fc.constantFrom('', 'a', '{"a":', '1}', '"', '{}')
+    const event: fc.Arbitrary<ChatEvent> = fc.oneof(
+      fc.record({
+        type: fc.constantFrom('text' as const, 'thinking' as const, 'refusal' as const),
+        choice: fc.nat({ max: 1 }),
+        text: words,
+      }),
+      fc.record({
+        type: fc.constant('seal' as const),
+        choice: fc.constant(0),
+        sealed: fc.constant({ origin: 'gemini', value: 'x' }),
+        isRedacted: fc.boolean(),
+      }),
+      fc.record({
+        type: fc.constant('call' as const),
+        choice: fc.constant(0),
+        call: number,
+        kind: fc.constantFrom('function' as const, 'custom' as const),
+        id: fc.constantFrom('', 'a', 'b:1', 'b_1'),
+        name: fc.constant('n'),
+        namespace: fc.constant(undefined),
+        sealed: fc.constantFrom(undefined, { origin: 'gemini', value: 'y' }),
+      }),
+      fc.record({
+        type: fc.constant('arguments' as const),
+        choice: fc.constant(0),
+        call: number,
+        text: words,
+      }),
+      fc.constant<ChatEvent>(USAGE),
+      fc.constant<ChatEvent>(FINISH),
+      fc.constant<ChatEvent>(START),
+    )
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 25 }), (events) => {
+        const { faults, message } = readStream(wire(events))
+        // What a model writes as arguments may be no object; that is for its reader to see.
+        expect(faults.filter((fault) => !fault.startsWith('content: {"type":"tool_use"'))).toEqual([])
+        const ids = (Array.isArray(message.content) ? message.content : []).flatMap(({ type, id }) =>
+          type === 'tool_use' ? [id] : [],
+        )
+        expect(new Set(ids).size).toBe(ids.length)
+      }),
+      { numRuns: 2_000 },
+    )
+  })
+
+  it('is read without a fault whatever a provider sends, and as one that is in order', () => {
+    const index = fc.nat({ max: 2 })
+    const junk = fc.oneof(
+      fc.constant(null),
+      fc.constant(7),
+      fc.constant('x'),
+      fc.constant({}),
+      fc.constant([]),
+    )
+    const block = fc.oneof(
+      junk,
+      fc.record({
+        type: fc.constantFrom('text', 'thinking', 'redacted_thinking', 'tool_use', 'image'),
+        text: fc.oneof(junk, fc.string()),
+        thinking: fc.string(),
+        data: fc.string(),
+        id: fc.string(),
+        name: fc.string(),
+        input: junk,
+      }),
+    )
+    const delta = fc.oneof(
+      junk,
+      fc.record({
+        type: fc.constantFrom('text_delta', 'thinking_delta', 'signature_delta', 'input_json_delta', 'x'),
+        text: fc.oneof(junk, fc.string()),
+        thinking: fc.string(),
+        signature: fc.base64String(),
+        partial_json: fc.constantFrom('{', '}', '"a":1', ''),
+      }),
+    )
+    const event = fc.oneof(
+      fc.record({
+        type: fc.constant('message_start'),
+        message: fc.oneof(junk, fc.record({ id: junk, usage: junk })),
+      }),
+      fc.record({
+        type: fc.constant('content_block_start'),
+        index: fc.oneof(index, junk),
+        content_block: block,
+      }),
+      fc.record({ type: fc.constant('content_block_delta'), index, delta }),
+      fc.record({ type: fc.constant('content_block_stop'), index }),
+      fc.record({
+        type: fc.constant('message_delta'),
+        delta: fc.oneof(junk, fc.record({ stop_reason: junk })),
+        usage: junk,
+      }),
+      junk,
+    )
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 20 }), (sent) => {
+        const watch = provider.watch()
+        const reader = createReader(NOTHING_WRITTEN)
+        const events = sent.flatMap((one) => {
+          const data = JSON.stringify(one)
+          watch.look(data)
+          return reader.read({ bytes: Buffer.alloc(0), event: undefined, data })
+        })
+        expect(events.filter(({ type }) => type === 'start').length).toBeLessThanOrEqual(1)
+        if (events.length > 0) expect(events[0]?.type).toBe('start')
+        const { faults } = readStream(wire(events))
+        expect(faults.filter((fault) => !fault.startsWith('content: {"type":"tool_use"'))).toEqual([])
+      }),
+      { numRuns: 1_000 },
+    )
+  })
+
   it('is the same wherever its bytes were cut', () => {
     fc.assert(
       fc.property(said(ORIGINS), fc.array(fc.nat(), { maxLength: 30 }), (things, cuts) => {
@@ -307,6 +447,114 @@ describe('a stream', () => {
         expect(message).toEqual(JSON.parse(JSON.stringify(whole)))
       }),
     )
+  })
+})
+
+describe('a request of Messages', () => {
+  it('is read, or refused by the name of a field, whatever is in it', () => {
+    const junk = fc.oneof(
+      fc.constant(null),
+      fc.constant(7),
+      fc.constant('x'),
+      fc.constant({}),
+      fc.constant([]),
+      fc.constant(true),
+    )
+    const or = <T>(one: fc.Arbitrary<T>) =>
+      fc.oneof({ weight: 40, arbitrary: one }, { weight: 1, arbitrary: junk })
+    const source = or(
+      fc.record({
+        type: fc.constantFrom('base64', 'url'),
+        media_type: or(fc.constant('image/png')),
+        data: or(fc.constant('aGk=')),
+        url: or(fc.constant('https://example.com')),
+        file_id: or(fc.constant('f')),
+        content: or(fc.string()),
+      }),
+    )
+    const types = [
+      'text',
+      'image',
+      'document',
+      'tool_use',
+      'tool_result',
+      'thinking',
+      'redacted_thinking',
+      'search_result',
+      'server_tool_use',
+    ]
+    const block = or(
+      fc.record({
+        type: or(fc.constantFrom(...types)),
+        text: or(fc.string()),
+        source,
+        id: or(fc.constant('t')),
+        name: or(fc.constant('n')),
+        input: or(fc.constant({})),
+        tool_use_id: or(fc.constant('t')),
+        content: or(fc.string()),
+        thinking: or(fc.string()),
+        signature: or(fc.base64String()),
+        data: or(fc.base64String()),
+        cache_control: or(fc.constant({ type: 'ephemeral' })),
+        title: junk,
+      }),
+    )
+    const message = or(
+      fc.record({
+        role: or(fc.constantFrom('user', 'assistant', 'system')),
+        content: or(fc.oneof(fc.string(), fc.array(block, { maxLength: 3 }))),
+      }),
+    )
+    const sent = fc.record({
+      model: fc.constant('m'),
+      max_tokens: or(fc.nat()),
+      messages: or(fc.array(message, { maxLength: 4 })),
+      system: or(
+        fc.array(or(fc.record({ type: or(fc.constant('text')), text: or(fc.string()) })), { maxLength: 2 }),
+      ),
+      tools: or(
+        fc.array(
+          or(
+            fc.record({
+              name: or(fc.constant('n')),
+              type: or(fc.constant('custom')),
+              input_schema: or(fc.constant({})),
+            }),
+          ),
+          { maxLength: 1 },
+        ),
+      ),
+      tool_choice: or(
+        fc.record({ type: or(fc.constantFrom('auto', 'any', 'tool', 'none')), name: or(fc.constant('n')) }),
+      ),
+      thinking: or(
+        fc.record({
+          type: or(fc.constantFrom('enabled', 'adaptive', 'disabled')),
+          budget_tokens: or(fc.nat()),
+        }),
+      ),
+      output_config: or(fc.record({ effort: or(fc.constant('low')), format: or(fc.constant(null)) })),
+      metadata: or(fc.record({ user_id: or(fc.string()) })),
+      stop_sequences: or(fc.constant(['END'])),
+      stream: or(fc.boolean()),
+    })
+    let refused = 0
+    fc.assert(
+      fc.property(sent, (body) => {
+        try {
+          const { request } = client.chat.read(body)
+          const { body: written } = write(request, asked('claude-opus-4-5'))
+          expect(requestFaults(JSON.parse(JSON.stringify(written)))).toEqual([])
+        } catch (error) {
+          if (!(error instanceof GatewayError)) throw error
+          expect(error).toMatchObject({ code: 'invalid_request', param: expect.any(String) })
+          refused += 1
+        }
+      }),
+      { numRuns: 3_000 },
+    )
+    expect(refused).toBeLessThan(2_900)
   })
 })
 

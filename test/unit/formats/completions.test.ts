@@ -11,6 +11,7 @@ import type { ChatReply, Part } from '../../../src/formats/canonical.ts'
 import { completions } from '../../../src/formats/completions.ts'
 import { contents, createAnswerTo, toEvents, toReply, USED } from '../../support/answers.ts'
 import { toModelRequest, toSentBytes } from '../../support/model-request.ts'
+import { mutate, mutations } from '../../support/mutations.ts'
 import { schemaFaults } from '../../support/openai-schema.ts'
 import { parseSse } from '../../support/sse.ts'
 
@@ -180,6 +181,29 @@ describe('a prompt', () => {
     if (!(error instanceof GatewayError)) throw new Error('it was not refused')
     expect(error).toMatchObject({ code: 'invalid_request', param })
     expect(error.message).toContain(param)
+  })
+})
+
+describe('whatever a stranger sends', () => {
+  it('is read, or refused by the name of a field', () => {
+    const sent = golden('everything.request.json')
+    fc.assert(
+      fc.property(fc.array(mutations, { minLength: 1, maxLength: 3 }), (changes) => {
+        const changed = changes.reduce(
+          (value: unknown, { place, other }) => mutate(value, place, other),
+          sent,
+        )
+        if (typeof changed !== 'object' || changed === null || Array.isArray(changed)) return
+        try {
+          const { request } = client.chat.read({ ...changed })
+          expect(request.messages).toHaveLength(1)
+        } catch (error) {
+          if (!(error instanceof GatewayError)) throw error
+          expect(error).toMatchObject({ code: 'invalid_request', param: expect.any(String) })
+        }
+      }),
+      { numRuns: 1000 },
+    )
   })
 })
 

@@ -1,13 +1,18 @@
 // Laws of the Responses API as we write and read it, over answers that nobody would think of.
 
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { createFrameSplitter } from '../../../src/bytes/sse.ts'
+import { GatewayError } from '../../../src/errors.ts'
 import type { ChatEvent, Finish, Part } from '../../../src/formats/canonical.ts'
 import type { WrittenRequest } from '../../../src/formats/format.ts'
+import { openai } from '../../../src/formats/openai.ts'
 import { responses } from '../../../src/formats/responses.ts'
 import { contents, createAnswerTo, toEvents, toReply } from '../../support/answers.ts'
 import { foldEvents } from '../../support/chat-events.ts'
+import { mutate, mutations } from '../../support/mutations.ts'
 import { schemaFaults } from '../../support/openai-schema.ts'
 import { assembleResponse } from '../../support/responses-stream.ts'
 
@@ -117,3 +122,79 @@ function merged(content: readonly Part[]): readonly Part[] {
   }
   return parts
 }
+
+const GOLDEN = join(import.meta.dirname, '../../golden/responses')
+
+function goldens(ending: string): string[] {
+  return readdirSync(GOLDEN)
+    .filter((name) => name.endsWith(ending))
+    .map((name) => readFileSync(join(GOLDEN, name), 'utf8'))
+}
+
+describe('whatever a stranger sends', () => {
+  const requests = goldens('.request.json').map((text): unknown => JSON.parse(text))
+  const streams = goldens('.stream.sse').map((text) => createFrameSplitter().push(Buffer.from(text)))
+
+  it('is read, or refused by the name of a field, and can be asked of a provider, or refused as well', () => {
+    let refused = 0
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...requests),
+        fc.array(mutations, { minLength: 1, maxLength: 3 }),
+        (sent, changes) => {
+          const changed = changes.reduce((value, { place, other }) => mutate(value, place, other), sent)
+          if (typeof changed !== 'object' || changed === null || Array.isArray(changed)) return
+          try {
+            const { request: read } = client.chat.read({ ...changed })
+            const asked = { model: 'm', maxOutputTokens: undefined, options: {} }
+            for (const { chat } of [provider, openai.provider]) JSON.stringify(chat?.write(read, asked).body)
+          } catch (error) {
+            if (!(error instanceof GatewayError)) throw error
+            expect(error).toMatchObject({ code: 'invalid_request', param: expect.any(String) })
+            refused += 1
+          }
+        },
+      ),
+      { numRuns: 2000 },
+    )
+    expect(refused).toBeGreaterThan(100)
+  })
+
+  it('as an event is read as what it is, and never twice', () => {
+    fc.assert(
+      fc.property(fc.constantFrom(...streams), fc.nat(), mutations, (frames, at, { place, other }) => {
+        const reader = provider.chat?.events(WRITTEN)
+        const watch = provider.watch()
+        const events: ChatEvent[] = []
+        for (const [i, frame] of frames.entries()) {
+          const isJson = frame.data?.startsWith('{') === true
+          const data =
+            isJson && i === at % frames.length
+              ? JSON.stringify(mutate(JSON.parse(frame.data ?? ''), place, other))
+              : frame.data
+          watch.look(data ?? '')
+          events.push(...(reader?.read({ ...frame, data }) ?? []))
+        }
+        const finishes = events.filter(({ type }) => type === 'finish').length
+        expect(finishes).toBeLessThanOrEqual(1)
+        // The rules of canonical events hold: folding throws where they do not.
+        if (finishes === 1) foldEvents(events)
+      }),
+      { numRuns: 3000 },
+    )
+  })
+
+  it('as a whole reply is read wherever it is taken for an answer', () => {
+    const replies = goldens('.reply.json').map((text): unknown => JSON.parse(text))
+    fc.assert(
+      fc.property(fc.constantFrom(...replies), mutations, (reply, { place, other }) => {
+        const body = Buffer.from(JSON.stringify(mutate(reply, place, other)))
+        if (provider.whole('chat', body).failure !== undefined) return
+        const read = provider.chat?.read(body, WRITTEN)
+        if (read === undefined) throw new Error('nothing was read')
+        expect(schemaFaults('Response', client.chat.write(read, answerTo()))).toEqual([])
+      }),
+      { numRuns: 1000 },
+    )
+  })
+})

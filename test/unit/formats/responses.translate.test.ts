@@ -58,7 +58,7 @@ const NAMES = readdirSync(FOLDER).flatMap((file) => /^(.*)\.request\.json$/.exec
 
 describe('a recorded request', () => {
   it('is there for each kind', () => {
-    expect(NAMES).toHaveLength(11)
+    expect(NAMES).toHaveLength(12)
   })
 
   it.each(NAMES)('%s is read as it is meant', (name) => {
@@ -173,6 +173,25 @@ describe('a request that cannot be served', () => {
     expect(refused.message).toContain(param)
   })
 
+  it('is not one for references that can be missed: to a thought, and to what was said before a call', () => {
+    const reference = (id: string) => ({ type: 'item_reference', id })
+    const call = { type: 'function_call', call_id: 'call_1', name: 'a', arguments: '{}' }
+    const result = { type: 'function_call_output', call_id: 'call_1', output: 'x' }
+    const user = { role: 'user', content: 'Hi' }
+    const asked = (...input: object[]) => read({ model: 'm', input })
+    const { request, dropped } = asked(user, reference('rs_1'), reference('msg_1'), call, result)
+    expect(dropped).toEqual(['input.item_reference'])
+    expect(request.messages.map(({ role }) => role)).toEqual(['user', 'assistant', 'tool'])
+    expect(asked(user, reference('rs_1'), { role: 'assistant', content: 'Hi' }, user).dropped).toEqual([
+      'input.item_reference',
+    ])
+    // An answer that a later question stands on cannot be missed.
+    for (const rest of [[user], [result, user], []]) {
+      const refused = refusal(() => asked(user, reference('msg_1'), ...rest))
+      expect(refused).toMatchObject({ param: 'input[1].type', message: /"store": false/ })
+    }
+  })
+
   it('is not one for what is null, or says what is so anyway', () => {
     const sent = {
       model: 'm',
@@ -194,7 +213,7 @@ describe('a request that cannot be served', () => {
 
   it('is told by the fields that the gateway looks at without reading the body', () => {
     const refused = client.fields.refused ?? []
-    expect(refused.map(([name]) => name)).toEqual(['background', 'prompt'])
+    expect(refused.map(([name]) => name)).toEqual(['background'])
     const [background] = refused
     expect(background?.[1].test('false')).toBe(true)
     expect(background?.[1].test('true')).toBe(false)
@@ -493,6 +512,32 @@ describe('the events of an answer', () => {
     ).toEqual(['function_call_arguments.done', 'output_item.done'])
     expect(writer.write({ type: 'usage', usage: USED })).toBe('')
     expect(types(writer.end())).toEqual(['completed'])
+  })
+
+  it('end a call whose arguments are whole when another begins, and no other', () => {
+    const writer = client.chat.events(answerTo())
+    const { type: _, ...called } = call()
+    const begin = (n: number): ChatEvent => ({
+      ...called,
+      type: 'call',
+      choice: 0,
+      call: n,
+      id: `call_A${n}`,
+    })
+    const argue = (n: number, text: string): ChatEvent => ({ type: 'arguments', choice: 0, call: n, text })
+    const done = (event: ChatEvent) =>
+      parseSse(writer.write(event)).flatMap(({ event: name, data }) =>
+        name === 'response.output_item.done' ? JSON.parse(data).item.call_id : [],
+      )
+    expect(done(begin(0))).toEqual([])
+    expect(done(argue(0, '{"a":'))).toEqual([])
+    expect(done(begin(1))).toEqual([])
+    expect(done(argue(0, '1}'))).toEqual([])
+    expect(done(argue(1, '{}'))).toEqual([])
+    expect(done(begin(2))).toEqual(['call_A0', 'call_A1'])
+    expect(done({ type: 'finish', choice: 0, finish: 'tool_calls', stopSequence: undefined })).toEqual([
+      'call_A2',
+    ])
   })
 
   it('keep a text whole into which thoughts fall (cc-switch#5692)', () => {

@@ -88,6 +88,14 @@ describe('what is left of a quota', () => {
     ).toEqual({ share: 0.05, resetMs: 57_000 })
   })
 
+  it('is that of the one which is empty for longer, where both are', () => {
+    const requests = { 'remaining-requests': '0', 'reset-requests': '1s' }
+    const tokens = { 'remaining-tokens': '0', 'reset-tokens': '6m0s' }
+    expect(read({ ...requests, ...tokens })).toEqual({ share: 0, resetMs: 360_000 })
+    const swapped = { 'reset-requests': '6m0s', 'reset-tokens': '1s' }
+    expect(read({ ...requests, ...tokens, ...swapped })).toEqual({ share: 0, resetMs: 360_000 })
+  })
+
   it('is nothing where nothing remains, whatever the limit, and a minute where no reset is told', () => {
     expect(read({ 'remaining-requests': '0' })).toEqual({ share: 0, resetMs: 60_000 })
     expect(read({ 'remaining-requests': '7' })).toEqual({ share: 1, resetMs: 60_000 })

@@ -223,3 +223,67 @@ describe('what a body holds', () => {
     expect(read(body)).toMatchObject({ images: 0, textBytes: body.length })
   })
 })
+
+describe('a body of Messages', () => {
+  const MESSAGES = ENDPOINTS.find(({ path }) => path === '/messages')
+  const PAYLOAD = 'QUFB'.repeat(250)
+  const source = { type: 'base64', media_type: 'image/png', data: PAYLOAD }
+
+  function readMessages(members: object): ModelRequest {
+    if (MESSAGES === undefined) throw new Error('no endpoint')
+    return readRequest(MESSAGES, Buffer.from(JSON.stringify({ model: 'm', ...members })), new Set())
+  }
+
+  function measured(block: unknown): { images: number; left: number } {
+    const members = { messages: [{ role: 'user', content: [block] }] }
+    const { images, textBytes } = readMessages(members)
+    return { images, left: JSON.stringify({ model: 'm', ...members }).length - textBytes }
+  }
+
+  it.each([
+    ['as the vendor writes it', { type: 'image', source }],
+    ['with its type behind it', { source, type: 'image' }],
+    [
+      'with the payload in front',
+      { type: 'image', source: { data: PAYLOAD, media_type: 'image/png', type: 'base64' } },
+    ],
+    ['with a mark of the cache', { type: 'image', cache_control: { type: 'ephemeral' }, source }],
+    [
+      'in the result of a tool',
+      { type: 'tool_result', tool_use_id: 't', content: [{ type: 'image', source }] },
+    ],
+  ])('has an image %s counted as one, without its bytes', (_, block) => {
+    expect(measured(block)).toEqual({ images: 1, left: PAYLOAD.length })
+  })
+
+  it('has an image counted by its address too', () => {
+    const block = { type: 'image', source: { type: 'url', url: 'https://example.com/cat.png' } }
+    expect(measured(block)).toEqual({ images: 1, left: 0 })
+  })
+
+  it.each([
+    ['a document', { type: 'document', source: { ...source, media_type: 'application/pdf' } }],
+    ['a text that tells of an image', { type: 'text', text: JSON.stringify({ type: 'image', source }) }],
+    ['what a tool is called with', { type: 'tool_use', id: 't', name: 'n', input: { source } }],
+    ['a search result', { type: 'search_result', source: 'https://example.com', content: [] }],
+  ])('has %s counted as the text that it is', (_, block) => {
+    expect(measured(block)).toEqual({ images: 0, left: 0 })
+  })
+
+  it('is sent where the prompts of its session are cached', () => {
+    const metadata = { user_id: '{"session_id":"s1"}' }
+    expect(readMessages({ metadata }).cacheKey).toBe(JSON.stringify(metadata))
+    expect(readMessages({ metadata: 'x' }).cacheKey).toBeUndefined()
+    expect(readMessages({ prompt_cache_key: 'x' }).cacheKey).toBeUndefined()
+  })
+
+  it('names no state in an account that many agents share', () => {
+    const refused = (members: object) => () => readMessages(members)
+    expect(refused({ container: 'container_1' })).toThrow(expect.objectContaining({ param: 'container' }))
+    expect(refused({ container: { id: 'container_1', skills: [] } })).toThrow(GatewayError)
+    expect(refused({ container: { skills: [{ type: 'anthropic', skill_id: 'pptx' }] } })).not.toThrow()
+    expect(refused({ thread: { type: 'continue', id: 'x' } })).toThrow(
+      expect.objectContaining({ param: 'thread' }),
+    )
+  })
+})

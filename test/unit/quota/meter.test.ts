@@ -55,6 +55,8 @@ function deployment(own: Partial<Limits>, provider: Partial<Limits>): Deployment
       tracedAs: 'openai',
       baseUrl: 'http://127.0.0.1:1',
       keys: [],
+      keyHours: undefined,
+      rotateMs: undefined,
       headers: {},
       alsoSpeaks: new Set(),
       options: {},

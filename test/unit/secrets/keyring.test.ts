@@ -1,4 +1,4 @@
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { format, inspect } from 'node:util'
@@ -13,6 +13,8 @@ import {
 import { Secret } from '../../../src/secrets/secret.ts'
 import type { Provider } from '../../../src/types.ts'
 
+const DAY_MS = 86_400_000
+const ALL = { ADMIN: 'value-of-admin', REDIS: 'redis://127.0.0.1' }
 const uid = process.getuid?.() ?? 0
 let folder: string
 let path: string
@@ -97,6 +99,35 @@ describe('a keyring', () => {
     expect(outcomes).toEqual(['loaded', 'loaded', 'failed', 'failed', 'failed', 'unchanged'])
   })
 
+  it('knows how old a value is: a file since it was written, a variable since it was seen', async () => {
+    const reference = `file:${path}`
+    const env: Record<string, string> = { A: 'value-of-a' }
+    let now = 1_000_000
+    const keyring = keyringOf({ a: 'env:A', k: reference }, { env, clock: { wall: () => now } })
+    const since = () => keyring.states().map(({ sinceMs }) => sinceMs)
+    utimesSync(path, 0, 400)
+    await keyring.reload()
+    expect(since()).toEqual([1_000_000, 400_000])
+    // Written again with the same value, as a new mount is: no younger. Written earlier than was thought: older.
+    now = 2_000_000
+    utimesSync(path, 0, 1_500)
+    await keyring.reload()
+    expect(since()).toEqual([1_000_000, 400_000])
+    utimesSync(path, 0, 300)
+    await keyring.reload()
+    expect(since()).toEqual([1_000_000, 300_000])
+    put('second-value')
+    utimesSync(path, 0, 1_900)
+    env.A = 'another-value'
+    await keyring.reload()
+    expect(since()).toEqual([2_000_000, 1_900_000])
+    // A file of the future is from now.
+    put('third-value')
+    utimesSync(path, 0, 9_000)
+    await keyring.reload()
+    expect(since()).toEqual([2_000_000, 2_000_000])
+  })
+
   it('takes other references on a reload and keeps the values of those that went, which requests may still use', async () => {
     const env = { A: 'value-of-a', B: 'value-of-b' }
     const keyring = keyringOf({ a: 'env:A' }, { env })
@@ -165,11 +196,13 @@ describe('a keyring', () => {
   })
 })
 
-function provider(name: string, keys: string[]): [string, Provider] {
+function provider(name: string, keys: string[], over: Partial<Provider> = {}): [string, Provider] {
   const limits = { strict: false }
   const rest = {
     tracedAs: 'openai',
     baseUrl: '',
+    keyHours: undefined,
+    rotateMs: undefined,
     headers: {},
     alsoSpeaks: new Set<string>(),
     options: {},
@@ -178,7 +211,7 @@ function provider(name: string, keys: string[]): [string, Provider] {
     health: undefined,
     simulate: undefined,
   }
-  return [name, { name, format: 'openai', kind: 'http', keys, ...rest }]
+  return [name, { name, format: 'openai', kind: 'http', keys, ...rest, ...over }]
 }
 
 describe('the references of a configuration', () => {
@@ -216,11 +249,38 @@ describe('the references of a configuration', () => {
 
   it('are verified for `sluice check`', async () => {
     const env = { ONE: 'value-one', TWO: 'value-two', ADMIN: '' }
-    expect(await verifySecrets(snapshot, { env, uid })).toEqual([
-      { path: 'providers.two.apiKey[1]', message: 'file:/none/two: there is no such file' },
-      { path: 'admin.token', message: 'env:ADMIN: is empty' },
-      { path: 'redis.url', message: 'env:REDIS: the environment variable is not set' },
+    expect(await verifySecrets(snapshot, { env, uid }, 0)).toEqual({
+      problems: [
+        { path: 'providers.two.apiKey[1]', message: 'file:/none/two: there is no such file' },
+        { path: 'admin.token', message: 'env:ADMIN: is empty' },
+        { path: 'redis.url', message: 'env:REDIS: the environment variable is not set' },
+      ],
+      warnings: [],
+    })
+  })
+
+  it('are told of by `sluice check` when their file is older than their rotation, and when they are too short to be scrubbed', async () => {
+    const reference = `file:${path}`
+    const young = join(folder, 'young')
+    writeFileSync(young, 'a-value', { mode: 0o600 })
+    const nowMs = Date.UTC(2027, 3, 10)
+    utimesSync(path, 0, (nowMs - 100 * DAY_MS) / 1000)
+    utimesSync(young, 0, (nowMs - 90 * DAY_MS) / 1000)
+    const rotateMs = 90 * DAY_MS
+    const providers = new Map([
+      provider('one', [reference, 'env:ONE', `file:${young}`], { rotateMs }),
+      // One that somebody else takes without a rotation is looked at once.
+      provider('two', [reference]),
     ])
+    expect(
+      await verifySecrets({ ...snapshot, providers }, { env: { ...ALL, ONE: 'value-one' }, uid }, nowMs),
+    ).toEqual({
+      problems: [],
+      warnings: [
+        `file:${young}: is shorter than 8 characters and cannot be scrubbed from text by its value`,
+        `${reference}: is 100 days old and should have been replaced at 90 days (apiKey.rotate)`,
+      ],
+    })
   })
 })
 

@@ -134,6 +134,24 @@ describe('the walk along a plan', () => {
     },
   )
 
+  it('keeps no call for tiers that are away', async () => {
+    const again = makeTier('again', [one], { retries: 1 })
+    for (const [retryAfterMs, calls] of [
+      [99_000, ['a/one', 'a/one']],
+      // One that is only slow is asked when nobody else has answered.
+      [undefined, ['a/one', 'b/two']],
+    ] as const) {
+      const world = createWorld()
+      for (const name of ['b/two', 'c/three'])
+        world.health.failed(name, 'go', { reason: 'first_token', retryAfterMs })
+      const stage = createCallStage({ plan: makePlan([again, second, third]), world })
+      await play(stage, {
+        'a/one': (call) => (stage.calls.length === 1 ? says(500)(call) : answerWell(call)),
+      })
+      expect(who(stage)).toEqual(calls)
+    }
+  })
+
   it('makes no more calls than it may when everything is worth a second one', async () => {
     const tiers = [first, second].map((tier) => ({ ...tier, retries: 10 }))
     const stage = createCallStage({ plan: makePlan(tiers, { attempts: 4 }) })
@@ -246,6 +264,23 @@ describe('a second call to the same deployment', () => {
     expect(await stage.over()).toMatchObject({ answeredBy: { deployment: one } })
   })
 
+  it('waits for it although others of the tier are well that have failed at this very request', async () => {
+    const wide = makeTier('wide', [one, two], { retries: 1, patienceMs: 3000 })
+    const stage = createCallStage({ plan: makePlan([wide, third], { attempts: 4 }) })
+    answerStatus(await stage.nth(0), 503)
+    answerStatus(await stage.nth(1), 429, '', { 'retry-after-ms': '1500' })
+    await stage.time.advanceAsync(1502)
+    answerWell(await stage.nth(2))
+    await stage.over()
+    expect(who(stage)).toEqual(['a/one', 'b/two', 'b/two'])
+
+    const other = createCallStage({ plan: makePlan([wide, third], { attempts: 4 }) })
+    answerStatus(await other.nth(0), 429, '', { 'retry-after-ms': '1500' })
+    answerWell(await other.nth(1))
+    await other.over()
+    expect(who(other)).toEqual(['a/one', 'b/two'])
+  })
+
   it('goes on at once when the wait is too long, or the deadline too near', async () => {
     const long = createCallStage({ plan: makePlan([patient, second]) })
     answerStatus(await long.nth(0), 429, '', { 'retry-after': '4' })
@@ -254,6 +289,28 @@ describe('a second call to the same deployment', () => {
     const late = createCallStage({ plan: makePlan([patient, second], { deadlineAt: START_MS + 1000 }) })
     answerStatus(await late.nth(0), 429, '', { 'retry-after': '2' })
     expect((await late.nth(1)).deployment).toBe('b/two')
+  })
+
+  it('leaves half of the time to whoever stands behind', async () => {
+    const deadlineAt = START_MS + 3_000
+    for (const [ms, next] of [
+      ['1400', undefined],
+      ['1501', 'b/two'],
+    ] as const) {
+      const world = createWorld()
+      const stage = createCallStage({ plan: makePlan([patient, second], { deadlineAt }), world })
+      answerStatus(await stage.nth(0), 429, '', { 'retry-after-ms': ms })
+      await stage.over()
+      expect(stage.calls[1]?.deployment).toBe(next)
+      // The same for the next one, who finds it held back.
+      const after = createCallStage({ plan: makePlan([patient, second], { deadlineAt }), world })
+      await after.over()
+      expect(after.calls[0]?.deployment).toBe(next)
+    }
+    const alone = createCallStage({ plan: makePlan([patient], { deadlineAt }) })
+    answerStatus(await alone.nth(0), 429, '', { 'retry-after-ms': '2500' })
+    await alone.time.advanceAsync(2_502)
+    expect(who(alone)).toHaveLength(2)
   })
 
   it('is not made for a caller who leaves in the pause', async () => {
@@ -286,6 +343,48 @@ describe('the last candidate', () => {
     await stage.over()
   })
 
+  it('is whoever nobody can follow when his time is over, though somebody could when he began', async () => {
+    const world = createWorld()
+    const stage = createCallStage({ plan: makePlan([first, second]), world })
+    await stage.nth(0)
+    world.health.failed('b/two', 'go', { reason: '429', retryAfterMs: 99_000 })
+    expect(await silence(stage, 0)).toBe(false)
+    stage.leave()
+    await stage.over()
+  })
+
+  it('is the one behind whom stands only his own provider, which may not be called a second time', async () => {
+    const world = createWorld()
+    for (let i = 0; i < 10; i += 1) world.retries.again('a')
+    const small = makeTier('small', [makeDeployment('a/small')])
+    const stage = createCallStage({ plan: makePlan([first, small]), world })
+    expect(await silence(stage, 0)).toBe(false)
+    stage.leave()
+    await stage.over()
+  })
+
+  it('is the one behind whom nobody could begin before the deadline', async () => {
+    const world = createWorld()
+    for (let i = 0; i < 20; i += 1) world.pace.answered('b/two', 5_000)
+    const deadlineAt = START_MS + FIRST_TOKEN_MS + 3_000
+    const stage = createCallStage({ plan: makePlan([first, second], { deadlineAt }), world })
+    expect(await silence(stage, 0)).toBe(false)
+    stage.leave()
+    await stage.over()
+  })
+
+  it('is the one who goes on with an answer where only a fixed reply stands behind: that is no end of it', async () => {
+    const resort = makeTier('last', [makeReplyDeployment('last', 'Nobody.')])
+    const stage = createCallStage({ plan: makePlan([first, second, resort], { resumes: true }) })
+    const call = await stage.nth(0)
+    beginAnswer(call)
+    call.failed()
+    await stage.over()
+    expect(await silence(stage, 1)).toBe(false)
+    stage.leave()
+    await stage.over()
+  })
+
   it.each([
     [
       'all behind it are held back',
@@ -303,9 +402,9 @@ describe('the last candidate', () => {
   })
 
   it('is the one whose neighbour may not be called any more', async () => {
-    // One attempt is kept for each tier behind, so the neighbour has none, and the tier behind is held back.
+    // One attempt is kept for each tier behind, so the neighbour has none, and the tier behind is slow.
     const world = createWorld()
-    world.health.failed('c/three', 'go', { reason: '429', retryAfterMs: 99_000 })
+    world.health.failed('c/three', 'go', { reason: 'first_token', retryAfterMs: undefined })
     const wide = makeTier('wide', [one, two])
     const stage = createCallStage({ plan: makePlan([wide, third], { attempts: 2 }), world })
     expect(await silence(stage, 0)).toBe(false)
@@ -450,6 +549,22 @@ describe('health', () => {
     expect(stage.reply.headers['x-sluice-degraded']).toBeUndefined()
   })
 
+  it('asks who is slow at once where he is all there is, however patient the tier', async () => {
+    const world = createWorld()
+    makeSlow(world, 'a/one')
+    const patient = makeTier('first', [one], { patienceMs: 10_000 })
+    const sole = createCallStage({ plan: makePlan([patient]), world })
+    await sole.nth(0)
+    // Where somebody stands behind, the better one is still worth the wait.
+    const both = createCallStage({ plan: makePlan([patient, second]), world })
+    await both.over()
+    expect(both.calls).toHaveLength(0)
+    await world.time.advanceAsync(6_100)
+    expect((await both.nth(0)).deployment).toBe('a/one')
+    for (const stage of [sole, both]) stage.leave()
+    await Promise.all([sole.over(), both.over()])
+  })
+
   it('asks who is slow before a fixed reply is given', async () => {
     const world = createWorld()
     makeSlow(world, 'a/one')
@@ -476,6 +591,43 @@ describe('health', () => {
     const sole = createCallStage({ plan: makePlan([first]), world: alone, hints })
     await play(sole, {})
     expect(reasons(sole)).toEqual(['a/one=200'])
+  })
+
+  it('gives who comes back its share and no more, however patient its callers are', async () => {
+    const world = createWorld()
+    world.health.failed('a/one', 'go', { reason: '503', retryAfterMs: 1_000 })
+    world.time.advance(1_000)
+    for (let i = 0; i < 3; i += 1) world.health.succeeded('a/one', world.health.enter('a/one'))
+    expect(world.health.look('a/one')).toMatchObject({ phase: 'recovering', share: 0.1 })
+    const patient = makeTier('first', [one], { patienceMs: 3_000 })
+    const stages = Array.from({ length: 20 }, () =>
+      createCallStage({ plan: makePlan([patient, second]), world }),
+    )
+    await world.time.advanceAsync(1_000)
+    // The first one behind the probes, and then a tenth.
+    expect(stages.flatMap(who).filter((name) => name === 'a/one')).toHaveLength(2)
+    expect(stages.flatMap(who)).toHaveLength(20)
+    for (const stage of stages) stage.leave()
+    await Promise.all(stages.map((stage) => stage.over()))
+  })
+
+  it('waits out of patience for the probe of another replica as for one of its own', async () => {
+    const world = createWorld()
+    world.health.failed('a/one', 'go', { reason: '429', retryAfterMs: 1_000 })
+    const patient = makeTier('first', [one], { patienceMs: 3_000 })
+    const hints = { mayProbe: async () => false }
+    const plan = makePlan([patient, second])
+    const waiting = createCallStage({ plan, world, hints })
+    await world.time.advanceAsync(1_000)
+    const late = createCallStage({ plan, world, hints })
+    await world.time.advanceAsync(500)
+    expect([...who(waiting), ...who(late)]).toEqual([])
+    world.health.learn({ kind: 'back', deployment: 'a/one' })
+    await world.time.advanceAsync(25)
+    // The first one behind the probe of the other is of the ramp's share.
+    expect([who(waiting), who(late)].sort()).toEqual([['a/one'], ['b/two']])
+    for (const stage of [waiting, late]) stage.leave()
+    await Promise.all([waiting.over(), late.over()])
   })
 
   it('calls a provider a second time only while its budget lasts', async () => {
@@ -595,6 +747,20 @@ describe('keys', () => {
     expect(world.health.isAvailable('k/m')).toBe(true)
   })
 
+  it('is another for the second call, whoever comes in between and wherever the prompt is cached', async () => {
+    const world = createWorld(secrets)
+    for (const body of [{}, ...[1, 2, 3, 4].map((n) => ({ prompt_cache_key: `conversation ${n}` }))]) {
+      const stage = createCallStage({ plan: makePlan([tier]), world, body: { stream: true, ...body } })
+      const call = await stage.nth(0)
+      await play(createCallStage({ plan: makePlan([tier]), world }), {})
+      // About what was asked, so that the key is not parked.
+      answerStatus(call, 403, { error: { message: 'Flagged by moderation.' } })
+      answerWell(await stage.nth(1))
+      await stage.over()
+      expect(new Set(used(stage)).size).toBe(2)
+    }
+  })
+
   it('never shows a key fault to the caller as his own', async () => {
     const stage = createCallStage({ plan: makePlan([tier]), secrets })
     const { error } = await play(stage, { 'k/m': says(401, { error: { message: 'Incorrect API key' } }) })
@@ -632,6 +798,40 @@ describe('keys', () => {
     expect(world.keys.next(keyed.provider ?? never())).toMatchObject({ value: 'value-2' })
     world.time.advance(1)
     expect(world.keys.next(keyed.provider ?? never())).toMatchObject({ value: 'value-1' })
+  })
+
+  it.each([
+    ['no wait is named', {}],
+    ['the wait is named as none', { 'retry-after': '0' }],
+  ])('over its rate like all others is the failure of the provider, where %s', async (_, headers) => {
+    const world = createWorld(secrets)
+    let calls = 0
+    for (let i = 0; i < 100; i += 1) {
+      const stage = createCallStage({ plan: makePlan([tier, second]), world })
+      await play(stage, { 'k/m': says(429, '', headers) })
+      calls += who(stage).filter((name) => name === 'k/m').length
+      await world.time.advanceAsync(100)
+    }
+    // Two keys until the fifth failure, then one probe.
+    expect(calls).toBeLessThanOrEqual(12)
+    expect(world.health.view()[0]).toMatchObject({ deployment: 'k/m', state: 'unavailable', reason: '429' })
+  })
+
+  it('over its rate like all others leaves the provider alone until the first of them can be used', async () => {
+    const world = createWorld(secrets)
+    const stage = createCallStage({ plan: makePlan([tier, second]), world })
+    answerStatus(await stage.nth(0), 429, '', { 'retry-after': '7' })
+    answerStatus(await stage.nth(1), 429, '', { 'retry-after': '90' })
+    answerWell(await stage.nth(2))
+    await stage.over()
+    expect(world.health.look('k/m')).toMatchObject({ phase: 'held', holdMs: 7_000, reason: '429' })
+    // Then one call goes to see, and no crowd.
+    await world.time.advanceAsync(7_000)
+    const crowd = [0, 1, 2].map(() => createCallStage({ plan: makePlan([tier, second]), world }))
+    for (const one of crowd) await one.over()
+    expect(crowd.flatMap(who)).toEqual(['k/m', 'b/two', 'b/two'])
+    for (const one of crowd) one.leave()
+    await Promise.all(crowd.map((one) => one.over()))
   })
 
   it('is not parked because a caller made up a model that it may not use', async () => {
@@ -678,6 +878,17 @@ describe('the gate of a deployment', () => {
   it("that is shut everywhere is a 503, not the caller's 429", async () => {
     const stage = createCallStage({ plan: makePlan([first]), admit: async () => full })
     expect((await play(stage, {})).error).toMatchObject({ code: 'upstream_failed' })
+  })
+
+  it('names its wait to the caller also where it was asked for want of anybody else', async () => {
+    const world = createWorld()
+    world.health.failed('a/one', 'go', { reason: 'first_token', retryAfterMs: undefined })
+    const stage = createCallStage({
+      plan: makePlan([first]),
+      world,
+      admit: async () => ({ ...full, waitMs: 2_000 }),
+    })
+    expect((await play(stage, {})).error).toMatchObject({ code: 'upstream_failed', retryAfterMs: 2_000 })
   })
 
   it('is waited for no longer than leaves half of the time to whoever stands behind', async () => {
@@ -755,7 +966,66 @@ describe('the gate of a deployment', () => {
     stage.leave()
     open(undefined)
     expect(await stage.over()).toMatchObject({ error: { code: 'client_closed' } })
-    expect(stage.calls.every(({ aborted }) => aborted)).toBe(true)
+    expect(stage.calls).toHaveLength(0)
+  })
+
+  /** A gate that `name` waits at, from its `nth` time on, until it is opened. */
+  function createDoor(name: string, nth = 0) {
+    let opened: () => void = () => {}
+    let times = 0
+    return {
+      open: () => opened(),
+      admit: async (deployment: { readonly name: string }) => {
+        if (deployment.name === name && times++ >= nth)
+          await new Promise<void>((resolve) => (opened = resolve))
+        return { id: deployment.name }
+      },
+    }
+  }
+
+  it('lets nobody through to one who has asked to be left alone while it was waited for', async () => {
+    const world = createWorld()
+    const { admit, open } = createDoor('a/one')
+    const stage = createCallStage({ plan: makePlan([first, second]), world, admit })
+    await stage.over()
+    world.health.failed('a/one', 'go', { reason: '429', retryAfterMs: 30_000 })
+    open()
+    answerWell(await stage.nth(0))
+    await stage.over()
+    expect(reasons(stage)).toEqual(['a/one=skipped:unavailable', 'b/two=200'])
+    expect(stage.gate.slice(0, 2)).toEqual([{ enter: 'a/one' }, { leave: 'a/one', usage: undefined }])
+  })
+
+  it('lets nobody through for whom the rest of the time is too short', async () => {
+    const { admit, open } = createDoor('a/one')
+    const stage = createCallStage({ plan: makePlan([first], { deadlineAt: START_MS + 1_000 }), admit })
+    await stage.over()
+    await stage.time.advanceAsync(998)
+    open()
+    expect(await stage.over()).toMatchObject({ error: { code: 'deadline_exceeded' } })
+    expect(stage.calls).toHaveLength(0)
+    expect(stage.gate).toEqual([{ enter: 'a/one' }, { leave: 'a/one', usage: undefined }])
+  })
+
+  it('lets no more second calls through than the budget has, though all were asked for at once', async () => {
+    const world = createWorld()
+    const again = makeTier('again', [one], { retries: 1 })
+    const doors = Array.from({ length: 40 }, () => createDoor('a/one', 1))
+    const stages: CallStage[] = []
+    for (const { admit } of doors) {
+      const stage = createCallStage({ plan: makePlan([again]), world, admit })
+      answerStatus(await stage.nth(0), 500)
+      stages.push(stage)
+      // The breaker stays out of it.
+      for (let j = 0; j < 4; j += 1) world.health.succeeded('a/one', 'go')
+    }
+    await world.time.advanceAsync(100)
+    for (const door of doors) door.open()
+    await stages[0]?.over()
+    expect(stages.flatMap(who)).toHaveLength(40 + 10)
+    for (const stage of stages) stage.leave()
+    await Promise.all(stages.map((stage) => stage.over()))
+    expect(stages.flatMap(({ gate }) => gate).length).toBe(2 * 80)
   })
 })
 

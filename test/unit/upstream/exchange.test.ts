@@ -49,6 +49,7 @@ function exchangeOf(
     key: key === undefined ? undefined : { reference: 'env:KEY', value: key },
     maxOutputTokens: undefined,
     userAgent: 'sluice/1.2.3',
+    nowMs: 0,
   })
 }
 

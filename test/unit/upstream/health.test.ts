@@ -368,6 +368,25 @@ describe('what operators see', () => {
         expect((at[i] as number) - (at[i - 1] as number)).toBeGreaterThanOrEqual(30_000)
     },
   )
+
+  it.each([500, 5_000, 20_000])(
+    'stays the same under a primary that refuses every fifth call for %d ms: it is not well in between',
+    (retryAfterMs) => {
+      const { health, time, changes } = create()
+      let seed = 1
+      for (let i = 0; i < 10 * 60 * 20; i += 1) {
+        const entry = health.enter(NAME)
+        if (entry !== 'held') {
+          // Chance has runs, and after a long one without a refusal all traffic is back.
+          seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31
+          if (seed >= 0.2 * 2 ** 31) health.succeeded(NAME, entry)
+          else health.failed(NAME, entry, { reason: '429', retryAfterMs })
+        }
+        time.advance(50)
+      }
+      expect(changes).toHaveLength(1)
+    },
+  )
 })
 
 describe('half of the calls', () => {

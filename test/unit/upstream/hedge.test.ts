@@ -12,6 +12,7 @@ import {
   type CallStage,
   createCallStage,
   createWorld,
+  FIRST_TOKEN_MS,
   HELLO,
   makeDeployment,
   makePlan,
@@ -117,6 +118,18 @@ describe('a hedged call', () => {
     expect(who(stage)).toEqual(['a/one', 'b/two', 'c/three'])
   })
 
+  it('leaves a silent first its time where the second has failed and nobody else is left', async () => {
+    const stage = stageIn([one, two])
+    ;(await stage.nth(0)).started()
+    await stage.time.advanceAsync(AFTER_MS)
+    answerStatus(await stage.nth(1), 503)
+    await stage.time.advanceAsync(FIRST_TOKEN_MS)
+    const first = await stage.nth(0)
+    expect(first.aborted).toBe(false)
+    answerWell(first)
+    expect(await stage.over()).toMatchObject({ answeredBy: { deployment: one }, error: undefined })
+  })
+
   it('asks whoever is left of the tier before one that has failed beside another', async () => {
     const stage = stageIn([one, two, three])
     await stage.nth(0)
@@ -162,6 +175,23 @@ describe('a hedged call', () => {
     await stage.nth(1)
     await stage.time.advanceAsync(AFTER_MS)
     expect(who(stage)).toEqual(['a/small', 'b/large'])
+  })
+
+  it('is what the caller has, where the other is refused in the same moment', async () => {
+    for (const refused of [0, 1]) {
+      const stage = stageOf()
+      await stage.nth(0)
+      await stage.time.advanceAsync(AFTER_MS)
+      await stage.nth(1)
+      const [no, yes] = refused === 0 ? stage.calls : [...stage.calls].reverse()
+      if (no === undefined || yes === undefined) throw new Error('there are two')
+      answerStatus(no, 400, { error: { message: 'no' } })
+      answerWell(yes)
+      const outcome = await stage.over()
+      expect(stage.reply).toMatchObject({ ended: true, status: 200 })
+      expect(outcome).toMatchObject({ error: undefined, usage: { inputTokens: 7, outputTokens: 2 } })
+      expect(outcome?.answeredBy?.deployment.name).toBe(yes.deployment)
+    }
   })
 
   it('passes on what is wrong with the request, and asks nobody on', async () => {

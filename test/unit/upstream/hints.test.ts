@@ -133,6 +133,21 @@ describe('the probe of the fleet', () => {
     expect(await may).toBe(true)
   })
 
+  it('gives back a place that it gets when it waits for it no more: nobody else would', async () => {
+    let answer: (isTaken: boolean) => void = () => {}
+    for (const isTaken of [true, false]) {
+      const { hints, given, time } = create({ take: () => new Promise((resolve) => (answer = resolve)) })
+      const may = hints.mayProbe('p/m')
+      await time.advanceAsync(100)
+      expect(await may).toBe(true)
+      answer(isTaken)
+      await time.advanceAsync(0)
+      hints.probed('p/m')
+      await time.advanceAsync(0)
+      expect(given).toEqual(isTaken ? ['p/m'] : [])
+    }
+  })
+
   it('and a check have places of their own', async () => {
     const taken: unknown[] = []
     let answer: () => Promise<boolean> = async () => true

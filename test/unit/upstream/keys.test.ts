@@ -148,3 +148,39 @@ describe('the keys of a provider', () => {
     expect([0, 1, 256].map((i) => keys.next(provider, undefined, `m${i}`))).toEqual([ONE, 'parked', 'parked'])
   })
 })
+
+describe('the hours of keys', () => {
+  const NIGHT = makeProvider('n', { keys: ['env:ONE', 'env:TWO'], keyHours: { from: 22, to: 6 } })
+  const atHour = (hour: number) => {
+    const time = createManualClock({ wallMs: Date.UTC(2027, 0, 1, hour) })
+    return { time, keys: createKeys({ clock: time.clock, reveal: () => 'value' }) }
+  }
+
+  it('have each use outside of them counted, key by key, and none within', () => {
+    const { keys, time } = atHour(21)
+    expect(keys.used(NIGHT, ONE)).toBe('env:ONE')
+    expect(keys.used(NIGHT, ONE)).toBe('env:ONE')
+    // A local server without a key, and a provider whose keys have no hours.
+    expect(keys.used(NIGHT, undefined)).toBeUndefined()
+    expect(keys.used(PROVIDER, ONE)).toBeUndefined()
+    time.advance(3_600_000)
+    expect(keys.used(NIGHT, TWO)).toBeUndefined()
+    expect(keys.usesOutsideHours([PROVIDER, NIGHT])).toEqual([
+      { provider: 'n', secret: 'env:ONE', uses: 2 },
+      { provider: 'n', secret: 'env:TWO', uses: 0 },
+    ])
+  })
+
+  it('are counted for those that have them still, and for others from nothing', () => {
+    const { keys } = atHour(12)
+    keys.used(NIGHT, ONE)
+    expect(keys.usesOutsideHours([PROVIDER])).toEqual([])
+    expect(keys.usesOutsideHours([NIGHT]).map(({ uses }) => uses)).toEqual([0, 0])
+  })
+
+  it('refuse nothing', () => {
+    const { keys } = atHour(12)
+    expect(keys.next(NIGHT)).toEqual({ reference: 'env:ONE', value: 'value' })
+    expect([keys.parkedMs(NIGHT), keys.hasAnother(NIGHT)]).toEqual([0, true])
+  })
+})

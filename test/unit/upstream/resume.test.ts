@@ -17,6 +17,7 @@ import {
   IDLE_MS,
   makeDeployment,
   makePlan,
+  makeProvider,
   makeTier,
   ROLE,
   STOP,
@@ -87,6 +88,16 @@ describe('a stream that broke off', () => {
     expect((await asked(stage)).messages).toEqual(MESSAGES)
     expect(stage.gate).toHaveLength(4)
     expect(stage.time.pending).toBe(0)
+  })
+
+  it('is not gone on with by a provider that speaks another format', async () => {
+    const provider = makeProvider('b', { format: 'anthropic' })
+    const stage = stageOf({ provider, prefill: true })
+    await breakOff(stage)
+    const outcome = await stage.over()
+    expect(outcome?.error).toMatchObject({ code: 'upstream_incomplete' })
+    expect(stage.attempts.map(({ reason }) => reason)).toEqual(['idle'])
+    expect(stage.reply.text).toBe([ROLE, HELLO].join(''))
   })
 
   it.each([

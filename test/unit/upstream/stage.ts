@@ -36,7 +36,7 @@ import type { Exchange, Kind, Receiver } from '../../../src/upstream/kind.ts'
 import { createPace, type Pace } from '../../../src/upstream/pace.ts'
 import { createRetryBudget, type RetryBudget } from '../../../src/upstream/retry-budget.ts'
 import { type Resume, runAttempt } from '../../../src/upstream/run.ts'
-import { nativeWire } from '../../../src/upstream/wire.ts'
+import { createWires, nativeWire } from '../../../src/upstream/wire.ts'
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts'
 
 // --- values ------------------------------------------------------------------------------------------------
@@ -53,6 +53,8 @@ export function makeProvider(name: string, over: Partial<Provider> = {}): Provid
     tracedAs: 'openai',
     baseUrl: `http://${name}.invalid/v1`,
     keys: [],
+    keyHours: undefined,
+    rotateMs: undefined,
     headers: {},
     allowFields: new Set(),
     limits: NO_LIMITS,
@@ -352,6 +354,8 @@ export interface RunOptions {
   readonly plan?: Partial<Plan>
   readonly secret?: string
   readonly format?: Format
+  /** Format of the provider, where it is another than the caller's chat. */
+  readonly speaks?: string
   readonly resume?: Resume
 }
 
@@ -373,7 +377,11 @@ export function createRun(options: RunOptions = {}): RunStage {
   const time = createManualClock({ nowMs: START_MS })
   const reply = createReply()
   const { kind, calls } = createScriptedKind()
-  const deployment = makeDeployment('p/m1')
+  const deployment = makeDeployment(
+    'p/m1',
+    {},
+    options.speaks === undefined ? {} : { format: options.speaks },
+  )
   const tier = makeTier('t', [deployment], options.tier)
   const request = makeRequest(options.body ?? { stream: true }, options.operation)
   const plan = makePlan([tier], { stages: stagesFor(request), ...options.plan })
@@ -381,7 +389,13 @@ export function createRun(options: RunOptions = {}): RunStage {
   const commits: number[] = []
   const format = (options.format ?? openai).provider
   if (format === undefined) throw new Error('no such provider')
-  const wire = nativeWire(format, format)
+  const wire =
+    options.speaks === undefined
+      ? nativeWire(format, format)
+      : createWires({ formats, request, nowSeconds: () => 5, nextId: (prefix) => `${prefix}1` }).of(
+          deployment,
+          plan.maxOutputTokens,
+        )
   const result = runAttempt({
     kind,
     exchange: createExchange({
@@ -391,11 +405,12 @@ export function createRun(options: RunOptions = {}): RunStage {
       key: undefined,
       maxOutputTokens: undefined,
       userAgent: 'sluice/test',
+      nowMs: 0,
     }),
     wire,
     plan,
     firstTokenMs: tier.firstTokenMs,
-    last: options.last ?? false,
+    isLast: () => options.last ?? false,
     resume: options.resume,
     reply,
     signal: left.signal,

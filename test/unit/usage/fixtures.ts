@@ -15,4 +15,6 @@ export const IDLE_GAUGES: Gauges = {
   waiting: () => 0,
   deployments: () => [],
   secrets: () => [],
+  rotations: () => [],
+  keyUses: () => [],
 }

@@ -1,7 +1,14 @@
 import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
 import { MeterProvider } from '@opentelemetry/sdk-metrics'
 import { describe, expect, it } from 'vitest'
-import { addUp, isMetrics, joinWorkers, lastingOf, metricsOf } from '../../../src/usage/merge.ts'
+import {
+  addUp,
+  isMetrics,
+  joinWorkers,
+  lastingOf,
+  metricsOf,
+  relabelAgents,
+} from '../../../src/usage/merge.ts'
 import { createInstruments, type Gauges } from '../../../src/usage/metrics.ts'
 import { IDLE_GAUGES } from './fixtures.ts'
 
@@ -88,6 +95,33 @@ describe('the metrics of several processes', () => {
     expect(text.match(/sluice_deployment_state\{.*/g)).toEqual([
       'sluice_deployment_state{deployment="p/m",state="unavailable"} 1',
     ])
+  })
+
+  it('have labels for as many agents as one process has, whoever each of them saw first', async () => {
+    const [primary, one, two] = [createProcess(), createProcess(), createProcess()]
+    const of = (agent: string) => ({ ...served('200'), agent })
+    for (const agent of ['a', 'b', '', 'other']) one.instruments.requests.add(1, of(agent))
+    for (const agent of ['c', 'd', 'a']) two.instruments.requests.add(10, of(agent))
+    one.instruments.overheadSeconds.record(1, { operation: 'chat' })
+    const labels = new Set<string>()
+    const labelOf = (agent: string) => {
+      if (labels.size < 2) labels.add(agent)
+      return labels.has(agent) ? agent : 'other'
+    }
+    const text = serializer.serialize(
+      joinWorkers(await primary.collect(), [
+        relabelAgents(await one.sent(), labelOf),
+        relabelAgents(await two.sent(), labelOf),
+      ]),
+    )
+    const counted = [...text.matchAll(/^sluice_requests_total\{agent="(\w*)".* (\d+)$/gm)]
+    expect(counted.map(([, agent, count]) => `${agent} ${count}`).sort()).toEqual([
+      ' 1',
+      'a 11',
+      'b 1',
+      'other 21',
+    ])
+    expect(text).toContain('sluice_overhead_seconds_count{operation="chat"} 1')
   })
 
   it('keep the counts of one that is gone, and not its gauges', async () => {

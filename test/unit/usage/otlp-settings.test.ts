@@ -92,9 +92,29 @@ describe('the variables of the specification', () => {
     })
   })
 
+  it('choose how it is written, for both or for one', () => {
+    const [json, protobuf] = ['http/json', 'http/protobuf']
+    expect(read(AT).protocols).toEqual({ traces: json, metrics: json })
+    const both = { ...AT, OTEL_EXPORTER_OTLP_PROTOCOL: protobuf }
+    expect(read(both)).toMatchObject({ protocols: { traces: protobuf, metrics: protobuf }, warnings: [] })
+    const one = { ...both, OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: json }
+    expect(read(one)).toMatchObject({ protocols: { traces: protobuf, metrics: json }, warnings: [] })
+  })
+
   it('are told of where they ask for what is not done', () => {
-    expect(read({ ...AT, OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }).warnings[0]).toContain('gRPC is not spoken')
+    const { protocols, warnings } = read({ ...AT, OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' })
+    expect(protocols.traces).toBe('http/json')
+    expect(warnings).toEqual([
+      'OTEL_EXPORTER_OTLP_PROTOCOL: gRPC is not spoken, and its port is another; traces are sent as http/json',
+      'OTEL_EXPORTER_OTLP_PROTOCOL: gRPC is not spoken, and its port is another; metrics are sent as http/json',
+    ])
+    expect(read({ ...AT, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'protobuf' }).warnings).toEqual([
+      'OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: must be one of http/json, http/protobuf; traces are sent as http/json',
+    ])
+    // Nothing is said of what is not sent.
     expect(read({ OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }).warnings).toEqual([])
+    const untraced = { ...AT, OTEL_TRACES_EXPORTER: 'none', OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'grpc' }
+    expect(read(untraced).warnings).toEqual([])
     expect(read({ ...AT, OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: 'delta' }).warnings).toHaveLength(
       1,
     )

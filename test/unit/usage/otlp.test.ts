@@ -1,3 +1,4 @@
+import { diag } from '@opentelemetry/api'
 import { resourceFromAttributes } from '@opentelemetry/resources'
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { InMemorySpanExporter, type ReadableSpan, type SpanExporter } from '@opentelemetry/sdk-trace'
@@ -17,6 +18,7 @@ function createStage(exporters: OtlpDeps['exporters'], environment: Record<strin
   const otlp = createOtlp(readOtlpSettings({ ...ON, ...environment }, '1.2.3'), {
     version: '1.2.3',
     instance: 'one',
+    isFirst: true,
     randomHex: (bytes) => (drawn += 1).toString(16).padStart(bytes * 2, '0'),
     scrub: (text) => text,
     describe: (error) => `described: ${error instanceof Error ? error.message : 'none'}`,
@@ -97,6 +99,43 @@ describe('what is sent to a collector', () => {
     await new Promise((resolve) => setImmediate(resolve))
     // Ten are under way, ten wait.
     expect(spans.seen.length).toBeLessThanOrEqual(20)
+  })
+
+  it('is told of when it was dropped, or taken in part alone, once a minute', async () => {
+    const seen: ReadableSpan[] = []
+    let whenDone: (() => void) | undefined
+    const slow: SpanExporter = {
+      export(spans, done) {
+        seen.push(...spans)
+        whenDone = () => done({ code: 0 })
+      },
+      shutdown: async () => {},
+    }
+    const { told, time, request, otlp } = createStage(
+      { spans: slow },
+      { OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '10' },
+    )
+    const overflow = async () => {
+      for (let i = 0; i < 100; i += 1) request()
+      await new Promise((resolve) => setImmediate(resolve))
+      whenDone?.()
+      await new Promise((resolve) => setImmediate(resolve))
+      request()
+    }
+    await overflow()
+    expect(told.map(({ message }) => message)).toEqual([
+      expect.stringMatching(/^OpenTelemetry: Dropped \d+ spans because maxQueueSize reached$/),
+    ])
+    await overflow()
+    expect(told).toHaveLength(1)
+    time.advance(60_000)
+    await overflow()
+    expect(told).toHaveLength(2)
+    // What its parts say, they say by way of this.
+    diag.warn('Received Partial Success response:', '{"rejectedSpans":3}')
+    diag.error('a failure, which is told of by itself')
+    expect(told.at(-1)?.message).toBe('OpenTelemetry: Received Partial Success response: {"rejectedSpans":3}')
+    void otlp.close(1)
   })
 
   it('is waited for at the end for so long and no longer', async () => {

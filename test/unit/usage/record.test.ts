@@ -52,6 +52,7 @@ function createStage(over: { instruments?: Instruments; log?: RequestLog; traces
   const lines: { level: string; fields: Readonly<Record<string, unknown>>; message: string }[] = []
   const log: RequestLog = over.log ?? {
     info: (fields, message) => void lines.push({ level: 'info', fields, message }),
+    warn: (fields, message) => void lines.push({ level: 'warn', fields, message }),
     error: (fields, message) => void lines.push({ level: 'error', fields, message }),
   }
   const recorder = createRecorder({
@@ -169,6 +170,18 @@ function makeTrail(over: Partial<Trail> = {}): Trail {
 }
 
 describe('the record of a request', () => {
+  it('names the keys that were used outside their hours, and is a warning then', () => {
+    const { recorder, lines } = createStage()
+    const [one, two] = makeTrail().attempts.map((attempt) => ({ ...attempt, outsideHours: 'env:K' }))
+    const plain = makeAttempt({ tier: 'second', deployment: 'b/*' })
+    recorder.record(makeArrival(), makeTrail({ attempts: [one, two, plain].flatMap((a) => a ?? []) }))
+    recorder.record(makeArrival(), makeTrail())
+    expect(lines.map(({ level, message, fields }) => [level, message, fields.outsideHours])).toEqual([
+      ['warn', 'request', ['env:K']],
+      ['info', 'request', undefined],
+    ])
+  })
+
   it('is one line, with ids, names and numbers', () => {
     const { recorder, lines, time } = createStage()
     time.advance(1000)
@@ -283,6 +296,7 @@ describe('the record of a request', () => {
     const all = exemplars.all()
     expect(all.map(({ metric, value }) => `${metric} ${value}`)).toEqual([
       'sluice_request_duration_seconds 0',
+      'sluice_overhead_seconds 0',
       'sluice_attempts_total 1',
       'sluice_failovers_total 1',
       'sluice_attempts_total 1',
@@ -292,7 +306,7 @@ describe('the record of a request', () => {
     expect(JSON.stringify(all)).not.toContain(CHOSEN)
     // Again and again is no more.
     recorder.record({ ...makeArrival(), id: 'req_2' }, makeTrail())
-    expect(exemplars.all().map(({ requestId }) => requestId)).toEqual(Array(5).fill('req_2'))
+    expect(exemplars.all().map(({ requestId }) => requestId)).toEqual(Array(6).fill('req_2'))
   })
 
   it('names the trace in the log, and as an exemplar where it is recorded', () => {
@@ -478,7 +492,7 @@ describe('the record of a request', () => {
     const fails = () => {
       throw new Error('disk full')
     }
-    const { recorder, book } = createStage({ log: { info: fails, error: fails } })
+    const { recorder, book } = createStage({ log: { info: fails, warn: fails, error: fails } })
     expect(() => recorder.record(makeArrival(), makeTrail())).not.toThrow()
     expect(book.requests).toHaveLength(1)
   })

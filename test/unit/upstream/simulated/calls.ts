@@ -150,6 +150,8 @@ function toDeployment(
     tracedAs: 'simulated',
     baseUrl: '',
     keys: [],
+    keyHours: undefined,
+    rotateMs: undefined,
     headers: {},
     alsoSpeaks: new Set(),
     options: {},
