@@ -85,6 +85,7 @@ import { withoutPast } from './usage/merge.ts'
 import { createInstruments, VIEWS } from './usage/metrics.ts'
 import { readOtlpSettings } from './usage/otlp-settings.ts'
 import { createRecorder } from './usage/record.ts'
+import { createRequestLines } from './usage/request-lines.ts'
 import { createFleet, type Fleet } from './workers/fleet.ts'
 import { isWorker, openLink } from './workers/link.ts'
 
@@ -204,6 +205,13 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     createScrubbedWritable((line) => lines.write(line.toString()), scrubber),
   )
   const scrub = (text: string) => scrubber.text(text)
+  const requestLines = createRequestLines({
+    log,
+    write: lines.write,
+    scrub,
+    wall: clock.wall,
+    worker: link?.id,
+  })
   const describe = (error: unknown) => describeError(error, scrubber)
   const onError = (error: unknown, id: string) => log.error({ id, error: describe(error) }, 'internal error')
   process.on('uncaughtException', (error) => {
@@ -446,7 +454,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     },
     quota,
     revocations,
-    usage: createRecorder({ log, instruments, exemplars, clock, traces: otlp?.traces, describe }),
+    usage: createRecorder({
+      log: requestLines,
+      instruments,
+      exemplars,
+      clock,
+      traces: otlp?.traces,
+      describe,
+    }),
     scrub,
     userAgent: `sluice/${VERSION}`,
   }
@@ -491,6 +506,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     use(next) {
       current.gateway = buildGateway(next, stores)
       revocations.use(next)
+      requestLines.forget()
       trusted = toBlockList(next.listen.trustedProxies)
       checks?.use(next)
       front.maxConnections = next.listen.maxConnections
@@ -656,6 +672,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     const kept = keyring.values()
     const parts = kept.flatMap(secretPartsOf)
     scrubber.setSecrets([...kept, ...parts, ...literals, ...telemetry.secrets, ...own])
+    requestLines.forget()
   }
 
   function warn(warnings: readonly string[]): void {

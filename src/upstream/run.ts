@@ -109,6 +109,9 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
   let upstreamEnded = false
   let control: Control | undefined
   let timer: unknown
+  /** When the timer looks; never where there is none. */
+  let looksAt = Number.POSITIVE_INFINITY
+  const look = guarded(onTimer)
   let tail: unknown
 
   // --- time ------------------------------------------------------------------------------------------------
@@ -144,12 +147,17 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     return { at, reason, blameless: phase === 'relay' && reason === 'attempt' }
   }
 
+  /** A timer that looks too early looks again by itself, so that most attempts make one and end before it. */
   function arm(): void {
+    const { at } = due()
+    if (looksAt <= at) return
     timers.clear(timer)
-    timer = timers.set(Math.max(1, Math.ceil(due().at - clock.now())), guarded(onTimer))
+    looksAt = at
+    timer = timers.set(Math.max(1, Math.ceil(at - clock.now())), look)
   }
 
   function onTimer(): void {
+    looksAt = Number.POSITIVE_INFINITY
     if (phase === 'over') return
     // Whoever stood behind it may have gone meanwhile.
     isLast ||= run.isLast()

@@ -3,6 +3,7 @@
 // answers like any other: nobody is sent to where a provider points.
 
 import { type Dispatcher, Pool } from 'undici'
+import type { Provider } from '../types.ts'
 import type { Control, Kind, Receiver } from './kind.ts'
 
 /** A connection that takes longer than this is given up, whatever a tier says. */
@@ -18,6 +19,7 @@ export interface Transport {
 
 export function createTransport(): Transport {
   const pools = new Map<string, Pool>()
+  const places = new WeakMap<Provider, Place>()
 
   function poolOf(origin: string): Pool {
     let pool = pools.get(origin)
@@ -50,9 +52,13 @@ export function createTransport(): Transport {
 
   return {
     call({ candidate, path, headers, body }, receiver) {
-      const { origin, pathname } = new URL(candidate.deployment.provider?.baseUrl ?? '')
-      const base = pathname === '/' ? '' : pathname
-      return send(origin, { method: 'POST', path: `${base}${path}`, headers, body }, receiver)
+      const { provider } = candidate.deployment
+      let place = provider && places.get(provider)
+      if (place === undefined) {
+        place = toPlace(provider?.baseUrl ?? '')
+        if (provider !== undefined) places.set(provider, place)
+      }
+      return send(place.origin, { method: 'POST', path: `${place.base}${path}`, headers, body }, receiver)
     },
     get: ({ origin, pathname }, headers, receiver) =>
       send(origin, { method: 'GET', path: pathname, headers }, receiver),
@@ -60,6 +66,18 @@ export function createTransport(): Transport {
       await Promise.all([...pools.values()].map((pool) => pool.destroy()))
     },
   }
+}
+
+/** Where a provider is. */
+interface Place {
+  readonly origin: string
+  /** Path before that of an operation; '' for none. */
+  readonly base: string
+}
+
+function toPlace(baseUrl: string): Place {
+  const { origin, pathname } = new URL(baseUrl)
+  return { origin, base: pathname === '/' ? '' : pathname }
 }
 
 /** Why a call was ended by us: never shown, undici wants an Error. */

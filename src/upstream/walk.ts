@@ -52,12 +52,11 @@ export type Broken = Ended & {
 
 export function createWalk(plan: Plan): Walk {
   const candidates = plan.tiers.flatMap((place) => place.candidates).filter(isAllowed)
-  const tiers = new Set<string>()
-  const tried = new Set<Candidate>()
-  const providers = new Set<string>()
-  const uncounted = new Set<Candidate>()
-  const uncarried = new Map<Candidate, GatewayError>()
-  const beside = new Map<Candidate, Failure>()
+  // A few calls at most, and mostly one: a list is looked through sooner than a table is made.
+  const tried: Candidate[] = []
+  const uncounted: Candidate[] = []
+  let uncarried: Map<Candidate, GatewayError> | undefined
+  let beside: Map<Candidate, Failure> | undefined
   let calls = 0
   return {
     candidates,
@@ -66,25 +65,28 @@ export function createWalk(plan: Plan): Walk {
     },
     called(candidate) {
       calls += 1
-      tried.add(candidate)
-      tiers.add(candidate.tier.name)
-      const { provider } = candidate.deployment
-      if (provider !== undefined) providers.add(provider.name)
+      tried.push(candidate)
     },
-    hasTried: (candidate) => tried.has(candidate),
-    failedBeside: (candidate, failure) => void beside.set(candidate, failure),
-    besideOf: (candidate) => beside.get(candidate),
+    hasTried: (candidate) => tried.includes(candidate),
+    failedBeside(candidate, failure) {
+      beside ??= new Map()
+      beside.set(candidate, failure)
+    },
+    besideOf: (candidate) => beside?.get(candidate),
     lastKeys: new Map(),
-    hasCalled: (provider) => providers.has(provider),
-    calledIn: (tier) => tiers.has(tier),
-    uncounted: (candidate) => void uncounted.add(candidate),
-    isUncounted: (candidate) => uncounted.has(candidate) && !tried.has(candidate),
+    hasCalled: (provider) => tried.some(({ deployment }) => deployment.provider?.name === provider),
+    calledIn: (name) => tried.some(({ tier }) => tier.name === name),
+    uncounted: (candidate) => void uncounted.push(candidate),
+    isUncounted: (candidate) => uncounted.includes(candidate) && !tried.includes(candidate),
     uncarried(candidate, why) {
+      uncarried ??= new Map()
       if (!uncarried.has(candidate)) uncarried.set(candidate, why)
     },
     get whyUncarried() {
-      const [first] = uncarried.values()
-      return candidates.every((candidate) => uncarried.has(candidate)) ? first : undefined
+      const known = uncarried
+      if (known === undefined) return undefined
+      const [first] = known.values()
+      return candidates.every((candidate) => known.has(candidate)) ? first : undefined
     },
     tiersBehind({ tier }, mayAnswer) {
       const at = plan.tiers.findIndex((place) => place.tier === tier)

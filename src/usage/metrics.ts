@@ -262,7 +262,21 @@ export interface Gauges {
 }
 
 export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
-  const counter = ({ name, description }: Metric) => meter.createCounter(name, { description })
+  /** Summed here and read when somebody looks: the SDK's own sorts and joins all labels with each request. */
+  const counter = <M extends Metric>({ name, description, labels: names }: M): Counter<M> => {
+    const series = new Map<string, { readonly labels: Labels<M>; value: number }>()
+    meter.createObservableCounter(name, { description }).addCallback((result) => {
+      for (const { labels, value } of series.values()) result.observe(value, labels)
+    })
+    return {
+      add(value, labels) {
+        const key = toPlace(names, labels)
+        const known = series.get(key)
+        if (known === undefined) series.set(key, { labels: { ...labels }, value })
+        else known.value += value
+      },
+    }
+  }
   const histogram = ({ name, description }: Metric) =>
     meter.createHistogram(name, { description, advice: { explicitBucketBoundaries: SECONDS } })
   const gauge = ({ name, description }: Metric) => meter.createObservableGauge(name, { description })
@@ -354,6 +368,13 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
     isOfNow: (metric, labels) => ofNow.get(metric)?.has(toKey(labels)) ?? true,
     agentLabel,
   }
+}
+
+/** The values of labels in the order of their names; no value holds what parts them. */
+function toPlace(names: readonly string[], labels: Readonly<Record<string, string>>): string {
+  let place = ''
+  for (const name of names) place += `${labels[name]}\0`
+  return place
 }
 
 /** Always in the order of the catalogue, for all that is compared is made here. */

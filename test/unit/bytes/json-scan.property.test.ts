@@ -155,4 +155,41 @@ describe('laws of the scan', () => {
         expect(scanObject(bytes.subarray(0, end)).ok).toBe(false)
     }
   })
+
+  it('agrees with JSON.parse on long strings, whatever stands in them, wherever they lie in memory', () => {
+    // Such are searched in another way than short ones, unless a control character stands anywhere.
+    const piece = fc.oneof(
+      { weight: 8, arbitrary: fc.string({ maxLength: 90 }) },
+      fc.constantFrom(
+        '\\"',
+        '\\\\',
+        '\\n',
+        '\\u00e9',
+        '\\x',
+        '\\',
+        '"',
+        'é€😀',
+        '\n',
+        '\u0000',
+        '\u001f',
+        '\u007f',
+        ' ',
+      ),
+    )
+    const long = fc.array(piece, { minLength: 1, maxLength: 6 }).map((pieces) => pieces.join(''))
+    const document = fc
+      .tuple(long, long, fc.constantFrom('', ' ', '\n\t'))
+      .map(([one, two, space]) => `{"a":${space}"${one}","${two}":[${space}"${two}","${one}"]}`)
+    const taken = { accepted: 0, refused: 0 }
+    fc.assert(
+      fc.property(document, fc.nat(7), (text, offset) => {
+        const bytes = Buffer.alloc(Buffer.byteLength(text) + offset).subarray(offset)
+        bytes.write(text)
+        taken[scanObject(bytes).ok ? 'accepted' : 'refused'] += 1
+        expect(breach(bytes, SCAN_BOUNDS)).toBeUndefined()
+      }),
+      { numRuns: 20_000, seed },
+    )
+    expect(Math.min(taken.accepted, taken.refused)).toBeGreaterThan(1000)
+  })
 })
