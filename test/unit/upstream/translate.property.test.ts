@@ -9,6 +9,7 @@ import { readRequest } from '../../../src/http/request.ts'
 import { createRelay } from '../../../src/upstream/relay.ts'
 import { createWires } from '../../../src/upstream/wire.ts'
 import { anthropic } from '../../support/dialects/anthropic.ts'
+import { bedrock } from '../../support/dialects/bedrock.ts'
 import type { AnswerOptions, Dialect } from '../../support/dialects/dialect.ts'
 import { gemini } from '../../support/dialects/gemini.ts'
 import { openai } from '../../support/dialects/openai.ts'
@@ -17,7 +18,13 @@ import { parseSse } from '../../support/sse.ts'
 import { type Heard, SURFACES, type Surface } from '../../support/surfaces.ts'
 import { makeDeployment } from './stage.ts'
 
-const DIALECTS: Readonly<Record<string, Dialect>> = { openai, anthropic, gemini, responses }
+const DIALECTS: Readonly<Record<string, Dialect>> = {
+  openai,
+  anthropic,
+  gemini,
+  bedrock,
+  responses,
+}
 const ASKED = {
   fields: {},
   model: 'm1',
