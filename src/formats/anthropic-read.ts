@@ -106,6 +106,8 @@ function toParts(
       const wire = textOf(block.name)
       const json = isObject(block.input) && input !== undefined ? input : JSON.stringify(block.input ?? {})
       if (wire === answerTool) return [{ type: 'text', text: json }]
+      // Nobody can be called.
+      if (wire === '') return []
       const tool = toToolName(names, wire)
       return [
         {
@@ -196,6 +198,10 @@ export function createReader(written: WrittenRequest): EventReader {
         const wire = textOf(block.name)
         if (wire === answerTool) {
           open.set(index, { type: 'answer', input: block.input, said: false })
+          break
+        }
+        if (wire === '') {
+          open.set(index, { type: 'other' })
           break
         }
         const tool = toToolName(written.names, wire)

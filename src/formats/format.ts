@@ -205,10 +205,9 @@ export interface ClientSide {
   status?(error: ToldError): number
   /** The body of an error. */
   error(error: ToldError): unknown
-  /**
-   * The frame that ends a stream which broke. `last` is the last event that the caller was sent, as its frame or its
-   * data: some formats number their events.
-   */
+  /** What `errorEvent` must know of the frames sent so far, where there is any: the last that was said of these counts. */
+  remember?(frames: Buffer): string | undefined
+  /** The frame that ends a stream which broke. `last` is what was remembered of the events before it. */
   errorEvent(error: ToldError, last?: string): string
 }
 

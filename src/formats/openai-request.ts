@@ -18,8 +18,10 @@ import type {
   ToolChoice,
 } from './canonical.ts'
 import type { Asked, ReadRequest, WrittenRequest } from './format.ts'
+import { flagAt, numberAt, textAt, wrongType } from './members.ts'
 import { ownDetails, readCallSeal, readThoughts, writeCallSeal } from './openai-reasoning.ts'
 import type { Quirk } from './quirks.ts'
+import { toSource, toUrl } from './sources.ts'
 import {
   CUSTOM_PARAMETERS,
   createWireNames,
@@ -68,7 +70,7 @@ const KNOWN: ReadonlySet<string> = new Set([
 /** @throws GatewayError invalid_request */
 export function readChatRequest(sent: Members): ReadRequest {
   const { messages } = sent
-  if (!Array.isArray(messages) || messages.length === 0) throw wrong('messages', 'a list of messages')
+  if (!Array.isArray(messages) || messages.length === 0) throw wrongType('messages', 'a list of messages')
   refuseSound(sent)
   const tools = readTools(sent)
   const choice = readToolChoice(sent)
@@ -81,25 +83,25 @@ export function readChatRequest(sent: Members): ReadRequest {
       messages: readMessages(messages),
       tools: choice.allowed === undefined ? tools : tools.filter(({ name }) => choice.allowed?.has(name)),
       toolChoice: choice.choice,
-      parallelToolCalls: flag(sent.parallel_tool_calls, 'parallel_tool_calls'),
+      parallelToolCalls: flagAt(sent.parallel_tool_calls, 'parallel_tool_calls'),
       maxOutputTokens: least(
-        number(sent.max_completion_tokens, 'max_completion_tokens'),
-        number(sent.max_tokens, 'max_tokens'),
+        numberAt(sent.max_completion_tokens, 'max_completion_tokens'),
+        numberAt(sent.max_tokens, 'max_tokens'),
       ),
-      temperature: number(sent.temperature, 'temperature'),
-      topP: number(sent.top_p, 'top_p'),
-      topK: number(sent.top_k, 'top_k'),
+      temperature: numberAt(sent.temperature, 'temperature'),
+      topP: numberAt(sent.top_p, 'top_p'),
+      topK: numberAt(sent.top_k, 'top_k'),
       stop: readStop(sent.stop),
-      choices: number(sent.n, 'n') ?? 1,
-      seed: number(sent.seed, 'seed'),
-      presencePenalty: number(sent.presence_penalty, 'presence_penalty'),
-      frequencyPenalty: number(sent.frequency_penalty, 'frequency_penalty'),
+      choices: numberAt(sent.n, 'n') ?? 1,
+      seed: numberAt(sent.seed, 'seed'),
+      presencePenalty: numberAt(sent.presence_penalty, 'presence_penalty'),
+      frequencyPenalty: numberAt(sent.frequency_penalty, 'frequency_penalty'),
       responseFormat: readResponseFormat(sent.response_format),
       reasoning: readReasoning(sent),
-      verbosity: text(sent.verbosity, 'verbosity'),
-      user: text(sent.user, 'user') ?? text(sent.safety_identifier, 'safety_identifier'),
-      cacheKey: text(sent.prompt_cache_key, 'prompt_cache_key'),
-      serviceTier: text(sent.service_tier, 'service_tier'),
+      verbosity: textAt(sent.verbosity, 'verbosity'),
+      user: textAt(sent.user, 'user') ?? textAt(sent.safety_identifier, 'safety_identifier'),
+      cacheKey: textAt(sent.prompt_cache_key, 'prompt_cache_key'),
+      serviceTier: textAt(sent.service_tier, 'service_tier'),
       metadata: readMetadata(sent.metadata),
       stream: sent.stream === true,
       includeUsage: isObject(options) && options.include_usage === true,
@@ -121,7 +123,7 @@ function readMessages(list: readonly unknown[]): Message[] {
   const legacy = new Map<string, string>()
   return list.map((message, index) => {
     const at = `messages[${index}]`
-    if (!isObject(message)) throw wrong(at, 'an object')
+    if (!isObject(message)) throw wrongType(at, 'an object')
     switch (message.role) {
       case 'system':
       case 'developer':
@@ -130,7 +132,7 @@ function readMessages(list: readonly unknown[]): Message[] {
         return {
           role: 'user',
           content: readContent(message.content, at),
-          name: text(message.name, `${at}.name`),
+          name: textAt(message.name, `${at}.name`),
         }
       case 'assistant':
         return { role: 'assistant', content: readAssistant(message, at, legacy) }
@@ -151,7 +153,7 @@ function readMessages(list: readonly unknown[]): Message[] {
           cache: undefined,
         }
       default:
-        throw wrong(`${at}.role`, 'one of system, developer, user, assistant, tool')
+        throw wrongType(`${at}.role`, 'one of system, developer, user, assistant, tool')
     }
   })
 }
@@ -159,10 +161,10 @@ function readMessages(list: readonly unknown[]): Message[] {
 function readAssistant(message: Members, at: string, legacy: Map<string, string>): Part[] {
   if (isObject(message.audio)) throw cannot(`${at}.audio`, 'sound that was said before')
   const parts: Part[] = [...readThoughts(message), ...readContent(message.content, at)]
-  const refusal = text(message.refusal, `${at}.refusal`)
+  const refusal = textAt(message.refusal, `${at}.refusal`)
   if (refusal !== undefined && refusal !== '') parts.push({ type: 'refusal', text: refusal })
   const calls = message.tool_calls ?? []
-  if (!Array.isArray(calls)) throw wrong(`${at}.tool_calls`, 'a list')
+  if (!Array.isArray(calls)) throw wrongType(`${at}.tool_calls`, 'a list')
   for (const [index, call] of calls.entries()) parts.push(readCall(call, `${at}.tool_calls[${index}]`))
   const { function_call: old } = message
   if (isObject(old)) {
@@ -175,14 +177,14 @@ function readAssistant(message: Members, at: string, legacy: Map<string, string>
 }
 
 function readCall(call: unknown, at: string): CallPart {
-  if (!isObject(call)) throw wrong(at, 'an object')
+  if (!isObject(call)) throw wrongType(at, 'an object')
   const id = required(call.id, `${at}.id`)
   const sealed = readCallSeal(call)
   if (isObject(call.custom)) {
     const { name, input } = call.custom
     return { ...toCall('custom', id, required(name, `${at}.custom.name`), argumentsText(input)), sealed }
   }
-  if (!isObject(call.function)) throw wrong(`${at}.function`, 'an object')
+  if (!isObject(call.function)) throw wrongType(`${at}.function`, 'an object')
   const { name, arguments: args } = call.function
   return { ...toCall('function', id, required(name, `${at}.function.name`), argumentsText(args)), sealed }
 }
@@ -202,13 +204,13 @@ function readContent(content: unknown, message: string): Part[] {
   const at = `${message}.content`
   if (content === null || content === undefined || content === '') return []
   if (typeof content === 'string') return [{ type: 'text', text: content }]
-  if (!Array.isArray(content)) throw wrong(at, 'text or a list of parts')
+  if (!Array.isArray(content)) throw wrongType(at, 'text or a list of parts')
   return content.flatMap((part, index) => readPart(part, `${at}[${index}]`))
 }
 
 function readPart(part: unknown, at: string): Part[] {
   if (typeof part === 'string') return [{ type: 'text', text: part }]
-  if (!isObject(part)) throw wrong(at, 'an object')
+  if (!isObject(part)) throw wrongType(at, 'an object')
   const cache = readCache(part)
   switch (part.type) {
     case 'text':
@@ -218,21 +220,21 @@ function readPart(part: unknown, at: string): Part[] {
     case 'image_url': {
       const inner = isObject(part.image_url) ? part.image_url : { url: part.image_url }
       const source = toSource(required(inner.url, `${at}.image_url.url`))
-      const detail = text(inner.detail, `${at}.image_url.detail`)
+      const detail = textAt(inner.detail, `${at}.image_url.detail`)
       return [{ type: 'image', source, detail, ...(cache && { cache }) }]
     }
     case 'input_audio': {
       const inner = isObject(part.input_audio) ? part.input_audio : {}
       const base64 = required(inner.data, `${at}.input_audio.data`)
-      return [{ type: 'audio', base64, format: text(inner.format, `${at}.input_audio.format`) ?? 'wav' }]
+      return [{ type: 'audio', base64, format: textAt(inner.format, `${at}.input_audio.format`) ?? 'wav' }]
     }
     case 'file': {
       const inner = isObject(part.file) ? part.file : {}
-      const name = text(inner.filename, `${at}.file.filename`)
+      const name = textAt(inner.filename, `${at}.file.filename`)
       const source: Source =
         typeof inner.file_id === 'string'
           ? { kind: 'file', id: inner.file_id }
-          : toSource(required(inner.file_data, `${at}.file.file_data`), 'application/pdf')
+          : toFile(required(inner.file_data, `${at}.file.file_data`))
       return [{ type: 'file', source, name, ...(cache && { cache }) }]
     }
     // Mistral's, which its callers hand back.
@@ -244,24 +246,17 @@ function readPart(part: unknown, at: string): Part[] {
       return said === '' ? [] : [{ type: 'thinking', text: said, sealed: undefined, isRedacted: false }]
     }
     default:
-      throw wrong(`${at}.type`, 'one of text, image_url, input_audio, file, refusal')
+      throw wrongType(`${at}.type`, 'one of text, image_url, input_audio, file, refusal')
   }
 }
 
-const DATA_URL = /^data:([^;,]*)(?:;[^;,]*)*;base64,/i
-
-/** A data URL's own bytes, else where they are. `bare`: what base64 without a data URL is taken for. */
-function toSource(url: string, bare?: string): Source {
-  const head = DATA_URL.exec(url)
-  if (head !== null)
-    return {
-      kind: 'base64',
-      mediaType: (head[1] || 'application/octet-stream').toLowerCase(),
-      base64: url.slice(head[0].length),
-    }
-  if (bare !== undefined && !/^[a-z]+:/i.test(url)) return { kind: 'base64', mediaType: bare, base64: url }
-  return { kind: 'url', url, mediaType: undefined }
+/** A file as a data URL, or its bytes in base64 as they are. */
+function toFile(data: string): Source {
+  if (/^[a-z]+:/i.test(data)) return toSource(data, PDF)
+  return { kind: 'base64', mediaType: PDF, base64: data }
 }
+
+const PDF = 'application/pdf'
 
 /** `cache_control`, as callers of several vendors write it into parts and tools. */
 function readCache({ cache_control: mark }: Members): CacheMark | undefined {
@@ -274,7 +269,7 @@ function readCache({ cache_control: mark }: Members): CacheMark | undefined {
 function readTools({ tools, functions }: Members): Tool[] {
   const read: Tool[] = []
   if (tools !== undefined && tools !== null) {
-    if (!Array.isArray(tools)) throw wrong('tools', 'a list')
+    if (!Array.isArray(tools)) throw wrongType('tools', 'a list')
     for (const [index, tool] of tools.entries()) read.push(readTool(tool, `tools[${index}]`))
   }
   if (Array.isArray(functions)) {
@@ -285,7 +280,7 @@ function readTools({ tools, functions }: Members): Tool[] {
 }
 
 function readTool(tool: unknown, at: string): Tool {
-  if (!isObject(tool)) throw wrong(at, 'an object')
+  if (!isObject(tool)) throw wrongType(at, 'an object')
   if (tool.type === 'function' || (tool.type === undefined && isObject(tool.function)))
     return readFunction(tool.function, `${at}.function`, readCache(tool))
   if (tool.type !== 'custom' || !isObject(tool.custom)) throw cannot(`${at}.type`, 'a tool of this type')
@@ -294,7 +289,7 @@ function readTool(tool: unknown, at: string): Tool {
     kind: 'custom',
     name: required(name, `${at}.custom.name`),
     namespace: undefined,
-    description: text(description, `${at}.custom.description`),
+    description: textAt(description, `${at}.custom.description`),
     parameters: undefined,
     strict: undefined,
     grammar: format,
@@ -303,14 +298,14 @@ function readTool(tool: unknown, at: string): Tool {
 }
 
 function readFunction(one: unknown, at: string, cache: CacheMark | undefined): Tool {
-  if (!isObject(one)) throw wrong(at, 'an object')
+  if (!isObject(one)) throw wrongType(at, 'an object')
   return {
     kind: 'function',
     name: required(one.name, `${at}.name`),
     namespace: undefined,
-    description: text(one.description, `${at}.description`),
+    description: textAt(one.description, `${at}.description`),
     parameters: one.parameters ?? undefined,
-    strict: flag(one.strict, `${at}.strict`),
+    strict: flagAt(one.strict, `${at}.strict`),
     grammar: undefined,
     cache,
   }
@@ -328,14 +323,14 @@ function readToolChoice({ tool_choice: current, function_call: old }: Members): 
   if (choice === 'auto' || choice === 'none' || choice === 'required') return { choice: { type: choice } }
   if (choice === 'any') return { choice: { type: 'required' } }
   const at = current === undefined ? 'function_call' : 'tool_choice'
-  if (!isObject(choice)) throw wrong(at, 'auto, none, required or an object')
+  if (!isObject(choice)) throw wrongType(at, 'auto, none, required or an object')
   if (isObject(choice.allowed_tools)) {
     const { mode, tools } = choice.allowed_tools
     const names = (Array.isArray(tools) ? tools : []).map(nameOf).filter((name) => name !== undefined)
     return { choice: { type: mode === 'required' ? 'required' : 'auto' }, allowed: new Set(names) }
   }
   const name = nameOf(choice)
-  if (name === undefined) throw wrong(at, 'auto, none, required or an object that names a tool')
+  if (name === undefined) throw wrongType(at, 'auto, none, required or an object that names a tool')
   return { choice: { type: 'tool', name } }
 }
 
@@ -355,7 +350,7 @@ function readStop(stop: unknown): string[] {
 
 function readResponseFormat(format: unknown): ResponseFormat {
   if (format === undefined || format === null) return { type: 'text' }
-  if (!isObject(format)) throw wrong('response_format', 'an object')
+  if (!isObject(format)) throw wrongType('response_format', 'an object')
   switch (format.type) {
     case 'text':
       return { type: 'text' }
@@ -363,31 +358,31 @@ function readResponseFormat(format: unknown): ResponseFormat {
       return { type: 'json_object' }
     case 'json_schema': {
       const inner = format.json_schema
-      if (!isObject(inner)) throw wrong('response_format.json_schema', 'an object')
+      if (!isObject(inner)) throw wrongType('response_format.json_schema', 'an object')
       return {
         type: 'json_schema',
-        name: text(inner.name, 'response_format.json_schema.name') ?? 'answer',
-        description: text(inner.description, 'response_format.json_schema.description'),
+        name: textAt(inner.name, 'response_format.json_schema.name') ?? 'answer',
+        description: textAt(inner.description, 'response_format.json_schema.description'),
         schema: inner.schema ?? {},
-        strict: flag(inner.strict, 'response_format.json_schema.strict'),
+        strict: flagAt(inner.strict, 'response_format.json_schema.strict'),
       }
     }
     default:
-      throw wrong('response_format.type', 'one of text, json_object, json_schema')
+      throw wrongType('response_format.type', 'one of text, json_object, json_schema')
   }
 }
 
 /** OpenAI's effort, OpenRouter's object, and the switch that Anthropic's and others' models have beside chat. */
 function readReasoning({ reasoning_effort, reasoning, thinking }: Members): Reasoning | undefined {
-  const effort = text(reasoning_effort, 'reasoning_effort')
+  const effort = textAt(reasoning_effort, 'reasoning_effort')
   const inner = isObject(reasoning) ? reasoning : {}
   const found: Reasoning = {
-    effort: effort ?? text(inner.effort, 'reasoning.effort'),
-    budgetTokens: number(inner.max_tokens, 'reasoning.max_tokens'),
-    summary: text(inner.summary, 'reasoning.summary'),
+    effort: effort ?? textAt(inner.effort, 'reasoning.effort'),
+    budgetTokens: numberAt(inner.max_tokens, 'reasoning.max_tokens'),
+    summary: textAt(inner.summary, 'reasoning.summary'),
   }
   if (isObject(thinking)) {
-    const budgetTokens = number(thinking.budget_tokens, 'thinking.budget_tokens') ?? found.budgetTokens
+    const budgetTokens = numberAt(thinking.budget_tokens, 'thinking.budget_tokens') ?? found.budgetTokens
     if (thinking.type === 'disabled') return { ...found, effort: found.effort ?? 'none' }
     if (budgetTokens !== undefined) return { ...found, budgetTokens }
     return { ...found, effort: found.effort ?? 'medium' }
@@ -407,35 +402,13 @@ function readMetadata(metadata: unknown): Readonly<Record<string, string>> | und
   return Object.fromEntries(texts)
 }
 
-function text(value: unknown, at: string): string | undefined {
-  if (value === undefined || value === null) return undefined
-  if (typeof value !== 'string') throw wrong(at, 'text')
-  return value
-}
-
 function required(value: unknown, at: string, mayBeEmpty = false): string {
-  if (typeof value !== 'string' || (value === '' && !mayBeEmpty)) throw wrong(at, 'text')
-  return value
-}
-
-function number(value: unknown, at: string): number | undefined {
-  if (value === undefined || value === null) return undefined
-  if (typeof value !== 'number') throw wrong(at, 'a number')
-  return value
-}
-
-function flag(value: unknown, at: string): boolean | undefined {
-  if (value === undefined || value === null) return undefined
-  if (typeof value !== 'boolean') throw wrong(at, 'true or false')
+  if (typeof value !== 'string' || (value === '' && !mayBeEmpty)) throw wrongType(at, 'text')
   return value
 }
 
 function least(a: number | undefined, b: number | undefined): number | undefined {
   return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b)
-}
-
-function wrong(param: string, wanted: string): GatewayError {
-  return new GatewayError('invalid_request', `The field "${param}" must be ${wanted}.`, { param })
 }
 
 function cannot(param: string, what: string): GatewayError {
@@ -638,10 +611,6 @@ function writePart(part: Part, at: string): unknown {
     case 'call':
       throw cannot(at, 'a call of a tool by a user')
   }
-}
-
-function toUrl(source: Exclude<Source, { kind: 'file' }>): string {
-  return source.kind === 'url' ? source.url : `data:${source.mediaType};base64,${source.base64}`
 }
 
 function writeAssistant(content: readonly Part[], names: WireNames, hasReasoning: boolean): unknown {

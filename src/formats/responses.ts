@@ -42,6 +42,7 @@ export const responses: Format & { readonly client: ChatClientSide; readonly pro
     forwards: ['openai-beta'],
     chat: { read: readResponsesRequest, write: writeResponse, events: createResponsesEvents },
     error: toError,
+    remember: readNumber,
     errorEvent: toErrorFrame,
   },
   provider: {
@@ -55,6 +56,16 @@ export const responses: Format & { readonly client: ChatClientSide; readonly pro
     fault: faults.fault,
     inBand: readInBand,
   },
+}
+
+const NUMBER = '"sequence_number":'
+
+/** The number of the last of these events, as an event that has nothing else. Inside a text the name would be escaped. */
+function readNumber(frames: Buffer): string | undefined {
+  const at = frames.lastIndexOf(NUMBER)
+  if (at < 0) return undefined
+  const number = Number.parseInt(frames.toString('latin1', at + NUMBER.length, at + NUMBER.length + 17), 10)
+  return Number.isNaN(number) ? undefined : JSON.stringify({ sequence_number: number })
 }
 
 // --- requests ------------------------------------------------------------------------------------------------------

@@ -51,8 +51,9 @@ export function createReply(res: ServerResponse, deps: Deps): OwnReply {
   let isLast = false
   /** A body that was given up for its slowness is not going to be here soon. */
   let isLate = false
-  /** What a stream was sent last: some formats number their events, an error among them. */
-  let last: Buffer | undefined
+  /** What an error event must know of those before it: some formats number them. */
+  let last: string | undefined
+  let remember: ClientSide['remember']
 
   function head(code: number): void {
     status = code
@@ -119,6 +120,7 @@ export function createReply(res: ServerResponse, deps: Deps): OwnReply {
     begin(code, contentType) {
       if (status !== 0 || res.destroyed) return
       streaming = true
+      remember = deps.client().remember
       headers.push('content-type', contentType, ...EVENT_STREAM_HEADERS)
       head(code)
       res.on('drain', () => reply.onDrain?.())
@@ -129,7 +131,7 @@ export function createReply(res: ServerResponse, deps: Deps): OwnReply {
     },
     write(frames) {
       if (over || res.destroyed) return true
-      last = frames
+      last = remember?.(frames) ?? last
       return res.write(frames)
     },
     end() {
@@ -138,9 +140,7 @@ export function createReply(res: ServerResponse, deps: Deps): OwnReply {
     fail(error) {
       if (over || res.destroyed) return
       if (streaming) {
-        res.write(
-          toErrorEvent(error, deps.requestId, scrub, { client: deps.client(), last: lastEvent(last) }),
-        )
+        res.write(toErrorEvent(error, deps.requestId, scrub, { client: deps.client(), last }))
         finish()
         return
       }
@@ -184,14 +184,6 @@ function linger(res: ServerResponse): void {
   req.on('end', close)
   res.on('close', close)
   if (req.readableEnded) close()
-}
-
-/** The last of the events that these bytes are, comments left out. */
-function lastEvent(frames: Buffer | undefined): string | undefined {
-  return frames
-    ?.toString('utf8')
-    .split(/\r\n\r\n|\n\n|\r\r/)
-    .findLast((frame) => frame !== '' && !frame.startsWith(':'))
 }
 
 /** Header values are visible ASCII: anything else (a model's name) is percent-encoded, so that no line can be broken. */

@@ -371,3 +371,30 @@ describe('money that is spent', () => {
     expect(provider.calls).toBe(1)
   })
 })
+
+describe('what is counted', () => {
+  it.each(CASES)(`is the same at ${title}`, async ({ surface, route, stream }) => {
+    const deployment = `deployment="${route}/m"`
+    const look = async (): Promise<readonly number[]> => {
+      const all = [
+        metricOf(
+          gateway,
+          'sluice_requests_total',
+          `agent="tester",route="${route}",operation="chat",status="200",code="ok"`,
+        ),
+        metricOf(gateway, 'sluice_tokens_total', `agent="tester",${deployment},kind="input"`),
+        metricOf(gateway, 'sluice_tokens_total', `agent="tester",${deployment},kind="output"`),
+        metricOf(gateway, 'sluice_attempts_total', `tier="${route}",${deployment},outcome="answered"`),
+        metricOf(gateway, 'sluice_cost_usd_total', `agent="tester",${deployment}`),
+      ]
+      return (await Promise.all(all)).map((value) => value || 0)
+    }
+    const before = await look()
+    provider.script(answer({ pieces: PIECES }))
+    const answered = await ask(gateway.baseUrl, surface, { model: route, stream, bearer: tester.bearer })
+    expect(answered.heard.tokens).toEqual({ input: 11, output: PIECES.length })
+    await eventually(async () => (await look())[0] !== before[0], 'it is counted')
+    const grown = (await look()).map((value, i) => Math.round((value - (before[i] ?? 0)) * 1e6) / 1e6)
+    expect(grown).toEqual([1, 11, PIECES.length, 1, (11 + PIECES.length) / 1e6])
+  })
+})

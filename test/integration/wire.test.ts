@@ -324,3 +324,68 @@ describe('bytes that pass', () => {
     expect(parseSse(text).at(-1)?.event).toBe('message_stop')
   })
 })
+
+describe('a prompt that is too long', () => {
+  const OPENAI = status(400, {
+    error: {
+      message:
+        "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.",
+      type: 'invalid_request_error',
+      param: 'messages',
+      code: 'context_length_exceeded',
+    },
+  })
+  const ANTHROPIC = status(400, {
+    type: 'error',
+    error: { type: 'invalid_request_error', message: 'prompt is too long: 9000 tokens > 8192 maximum' },
+  })
+  const GEMINI = status(400, {
+    error: {
+      code: 400,
+      status: 'INVALID_ARGUMENT',
+      message: 'The input token count (9000) exceeds the maximum number of tokens allowed (8192).',
+    },
+  })
+  const BEDROCK = status(
+    400,
+    { message: 'Input is too long for requested model.' },
+    {
+      'x-amzn-errortype': 'ValidationException',
+    },
+  )
+
+  // What agents look for in the words of an error before they compact their history.
+  const ENDPOINTS = [
+    [
+      '/chat/completions',
+      { messages: [USER] },
+      /maximum context length is \d+ tokens.*resulted in \d+ tokens/,
+    ],
+    ['/responses', { input: 'x' }, /maximum context length is \d+ tokens.*resulted in \d+ tokens/],
+    ['/completions', { prompt: 'x' }, /maximum context length is \d+ tokens.*resulted in \d+ tokens/],
+    ['/messages', { max_tokens: 9, messages: [USER] }, /prompt is too long: \d+ tokens > \d+ maximum/],
+  ] as const
+  const PROVIDERS = [
+    ['chat', OPENAI],
+    ['claude', ANTHROPIC],
+    ['gemini', GEMINI],
+    ['bedrock', BEDROCK],
+  ] as const
+
+  const CASES = ENDPOINTS.flatMap(([path, body, words]) =>
+    PROVIDERS.map(([model, behaviour]) => ({ path, body, words, model, behaviour })),
+  )
+  it.each(CASES)(
+    'is told at $path in words that agents know, over $model',
+    async ({ path, body, words, model, behaviour }) => {
+      provider.script(behaviour)
+      const response = await post(path, { model, ...body })
+      expect(response.status).toBe(400)
+      const { error } = await jsonOf(response)
+      expect(error.message).toMatch(words)
+      expect(error.type).toBe('invalid_request_error')
+      if (path !== '/messages') expect(error.code).toBe('context_length_exceeded')
+      expect(response.headers.get('x-should-retry')).toBe('false')
+    },
+  )
+})
