@@ -12,7 +12,7 @@ import { losses, type Ratios, toRatios } from './loss.ts'
 import { putFirst } from './machine.ts'
 import { type Context, saturated, streams } from './measures.ts'
 import { build } from './native.ts'
-import { nginx, plainProxy, sluice } from './targets.ts'
+import { buildSluice, nginx, plainProxy, sluice } from './targets.ts'
 
 const FILE = join(import.meta.dirname, 'results/gate.json')
 const ROUNDS = 3
@@ -23,6 +23,7 @@ const say = (line: string): void => void process.stderr.write(isTTY ? `\r\u001b[
 
 putFirst()
 ensureBinary(REDIS, say)
+buildSluice()
 const redis = await startRedis()
 const context: Context = {
   programs: { mock: build('mock', say), load: build('load', say) },

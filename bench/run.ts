@@ -21,7 +21,7 @@ import {
 } from './measures.ts'
 import { build } from './native.ts'
 import { readResults, showTable, showVerdicts, type Table, writeResults } from './results.ts'
-import { haproxy, litellm, nginx, plainProxy, portkey, sluice, type Target } from './targets.ts'
+import { buildSluice, haproxy, litellm, nginx, plainProxy, portkey, sluice, type Target } from './targets.ts'
 
 interface Measure {
   readonly title: string
@@ -49,6 +49,7 @@ if (process.platform !== 'linux')
   throw new Error('The bench reads /proc and uses epoll: it runs on Linux only.')
 putFirst()
 ensureBinary(REDIS, say)
+buildSluice()
 const programs = { mock: build('mock', say), load: build('load', say) }
 const redis = await startRedis()
 const context: Context = {

@@ -199,7 +199,14 @@ export function plainProxy(): Target {
   }
 }
 
-/** Sluice as it is run: `npm start` and its flags, with everything on. */
+/** Makes `dist/`, which is what the package and the image run. */
+export function buildSluice(): void {
+  const root = resolve(import.meta.dirname, '..')
+  const done = spawnSync('npm', ['run', '-s', 'build'], { cwd: root, encoding: 'utf8' })
+  if (done.status !== 0) throw new Error(`npm run build failed: ${done.stdout}${done.stderr}`)
+}
+
+/** Sluice as it is deployed: built, with the flags of `npm start`, and everything on. */
 export function sluice({ workers = 1, name = 'Sluice' }: { workers?: number; name?: string } = {}): Target {
   return {
     name,
@@ -238,7 +245,7 @@ routes: { bench-model: [first, second] }
       )
       return run({
         command: process.execPath,
-        args: [...startFlags(), resolve(import.meta.dirname, '../src/main.ts'), 'serve', '--config', path],
+        args: [...startFlags(), resolve(import.meta.dirname, '../dist/main.js'), 'serve', '--config', path],
         env: { BENCH_KEY: 'a-key-of-the-mock', NODE_COMPILE_CACHE: join(CACHE, 'compile') },
         cores: workers === 1 || !IS_PINNED ? targetCores : [LOAD_CORE, TARGET_CORE],
         output: join(folder, 'log'),
