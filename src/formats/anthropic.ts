@@ -359,7 +359,8 @@ function toError(told: ToldError): unknown {
 }
 
 function toType(told: ToldError): string {
-  if (told.code === 'overloaded') return 'overloaded_error'
+  // Of what breaks off in a stream clients come again for this type alone; `api_error` ends the task of OpenCode.
+  if (told.code === 'overloaded' || told.code === 'upstream_incomplete') return 'overloaded_error'
   const byStatus = TYPES.get(toStatus(told))
   if (byStatus !== undefined) return byStatus
   if (STATUSES.has(told.type)) return told.type

@@ -17,8 +17,8 @@ export async function installAgents(say: (line: string) => void): Promise<string
   say(`installing ${wanted.join(', ')} (about 2 GB, some minutes)`)
   mkdirSync(FOLDER, { recursive: true })
   writeFileSync(join(FOLDER, 'package.json'), '{"private":true}')
-  // Some of them run a program at installation; the tasks need none of those.
-  const args = ['install', '--no-audit', '--no-fund', '--ignore-scripts', ...wanted]
+  // Two of them put their program in its place by a script of the package.
+  const args = ['install', '--no-audit', '--no-fund', ...wanted]
   const npm = spawnTracked('npm', args, { cwd: FOLDER, stdio: ['ignore', 'ignore', 'pipe'] })
   let said = ''
   npm.stderr?.on('data', (bytes: Buffer) => {

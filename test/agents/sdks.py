@@ -90,7 +90,8 @@ def anthropic_sdk():
     ask = [{"role": "user", "content": "How warm is Oslo?"}]
 
     whole = client.messages.create(model=MODEL, max_tokens=100, messages=ask)
-    say("messages", [whole.content[0].text, whole.stop_reason, whole.usage.output_tokens > 0])
+    said = "".join(block.text for block in whole.content)
+    say("messages", [said, whole.stop_reason, whole.usage.output_tokens > 0])
     with client.messages.stream(model=MODEL, max_tokens=100, messages=ask) as stream:
         text = "".join(stream.text_stream)
         say("messages stream", [text, stream.get_final_message().stop_reason])
@@ -102,7 +103,7 @@ def anthropic_sdk():
     result = [{"type": "tool_result", "tool_use_id": use.id, "content": "minus four"}]
     history = [*ask, {"role": "assistant", "content": call.content}, {"role": "user", "content": result}]
     done = client.messages.create(model="tool-model", max_tokens=100, messages=history, tools=tools)
-    say("messages tool result", done.content[0].text)
+    say("messages tool result", "".join(block.text for block in done.content))
     counted = client.messages.count_tokens(model=MODEL, messages=ask)
     say("count tokens", counted.input_tokens > 0)
 

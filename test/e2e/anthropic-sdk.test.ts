@@ -192,7 +192,7 @@ describe.each(['claude', 'gpt'])('the SDK over %s', (model) => {
     provider().script(cutAfter({ frames: 5, text: 'one two three four five six' }))
     const error = await rejection(anthropic().messages.stream(ask(model)).finalMessage())
     expect(error).toBeInstanceOf(APIError)
-    expect(error).toMatchObject({ error: { type: 'error', error: { type: 'api_error' } } })
+    expect(error).toMatchObject({ error: { type: 'error', error: { type: 'overloaded_error' } } })
   })
 
   it('is let go at once when its caller leaves', async () => {

@@ -292,7 +292,7 @@ describe.each(BREAKS)('a stream that %s behind its first words', (_, row, broken
     const heard = judge(surface, answered)
     expect(heard.text).toMatch(/^one /)
     expect(heard).toMatchObject({
-      error: codeFor(surface, 'upstream_incomplete', 'api_error'),
+      error: codeFor(surface, 'upstream_incomplete', 'overloaded_error'),
       finish: undefined,
       ended: false,
     })
@@ -310,7 +310,7 @@ describe('a stream without a reason why it ended', () => {
       bearer: tester.bearer,
     })
     expect(judge(surface, answered)).toMatchObject({
-      error: codeFor(surface, 'upstream_incomplete', 'api_error'),
+      error: codeFor(surface, 'upstream_incomplete', 'overloaded_error'),
       ended: false,
     })
   })
@@ -328,7 +328,7 @@ describe('an event that cannot be read', () => {
     })
     expect(judge(surface, answered)).toMatchObject({
       text: expect.stringMatching(/^one /),
-      error: codeFor(surface, 'upstream_incomplete', 'api_error'),
+      error: codeFor(surface, 'upstream_incomplete', 'overloaded_error'),
       ended: false,
     })
   })

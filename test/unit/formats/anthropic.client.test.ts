@@ -257,7 +257,7 @@ describe('an error', () => {
     [{ status: 429, code: 'rate_limit_exceeded' }, 429, 'rate_limit_error'],
     [{ status: 429, code: 'insufficient_quota', type: 'insufficient_quota' }, 402, 'billing_error'],
     [{ status: 500, code: 'internal' }, 500, 'api_error'],
-    [{ status: 502, code: 'upstream_incomplete' }, 502, 'api_error'],
+    [{ status: 502, code: 'upstream_incomplete' }, 502, 'overloaded_error'],
     [{ status: 503, code: 'upstream_failed' }, 503, 'api_error'],
     [{ status: 503, code: 'overloaded' }, 503, 'overloaded_error'],
     [{ status: 504, code: 'deadline_exceeded' }, 504, 'timeout_error'],
@@ -291,7 +291,7 @@ describe('an error', () => {
 
   it('in a stream is an event of its own', () => {
     expect(client.errorEvent(told({ status: 502, code: 'upstream_incomplete' }))).toBe(
-      'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"No."},"request_id":"req_1"}\n\n',
+      'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"No."},"request_id":"req_1"}\n\n',
     )
   })
 })
@@ -409,7 +409,7 @@ describe('the vendor’s SDK', () => {
           texts.push(event.delta.text)
     }
     await expect(reading()).rejects.toMatchObject({
-      error: { error: { type: 'api_error', message: 'It broke off.' } },
+      error: { error: { type: 'overloaded_error', message: 'It broke off.' } },
     })
     expect(texts).toEqual(['Looking'])
   })
