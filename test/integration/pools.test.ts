@@ -1,6 +1,7 @@
 // What the connections to providers and the bodies of callers must bear: as many calls as there are at once, connections
 // that have gone stale, and bodies that are too many together. The provider and the callers' sockets are the witnesses.
 
+import { readFileSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { createCaller, eventually } from '../support/caller.ts'
@@ -128,7 +129,22 @@ describe('bodies that are too many together', () => {
     ]
     socket.write(`${head.join('\r\n')}\r\n\r\n`)
     await new Promise<void>((done) => socket.write(Buffer.alloc(bytes, ' '), () => done()))
+    // Whoever comes before it has been read may be held in its place.
+    await eventually(() => queued(socket.localPort ?? 0, Number(port)) === 0, 'the gateway has read it')
     return { socket, seen: () => seen }
+  }
+
+  /** Bytes of a connection that the kernel holds, on its way and unread, both ends of which are here. */
+  function queued(from: number, to: number): number {
+    const port = (address = ''): number => Number.parseInt(address.split(':')[1] ?? '', 16)
+    let bytes = 0
+    for (const line of readFileSync('/proc/net/tcp', 'latin1').split('\n')) {
+      const [, local, remote, , queues = ''] = line.trim().split(/\s+/)
+      const [sending = '', unread = ''] = queues.split(':')
+      if (port(local) === from && port(remote) === to) bytes += Number.parseInt(sending, 16)
+      if (port(local) === to && port(remote) === from) bytes += Number.parseInt(unread, 16)
+    }
+    return bytes
   }
 
   it('are refused with 503 overloaded beyond bodyBudget, and held again when others have gone', async () => {
