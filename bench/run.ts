@@ -62,7 +62,7 @@ const context: Context = {
 
 const [front, tcp, own, plain] = [nginx(say), haproxy(say), sluice(), plainProxy()]
 const [peer, python] = [await tried(portkey(say)), await tried(litellm(say))]
-const plan = (targets: readonly Target[]) => ({ targets, rounds, measureMs, warmMs: isQuick ? 4000 : 8000 })
+const plan = (targets: readonly Target[]) => ({ targets, rounds, measureMs, warmMs: isQuick ? 4000 : 7000 })
 const medians = `medians of ${rounds} interleaved rounds of ${measureMs / 1000} s, each with fresh processes`
 
 const measures: Readonly<Record<string, Measure>> = {

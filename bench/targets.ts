@@ -230,7 +230,7 @@ limits: { requests: 1000000/s, tokens: 100000000000/min, concurrency: 100000 }
       const path = join(folder, 'sluice.yaml')
       writeFileSync(
         path,
-        `listen: { host: 127.0.0.1, port: ${port}, workers: ${workers}, maxConnections: 8000 }
+        `listen: { host: 127.0.0.1, port: ${port}, workers: ${workers}, maxConnections: 8000, drain: 1s, drainNotice: 0s }
 admin: { host: 127.0.0.1, port: ${adminPort} }
 redis: { url: "${redis.url}" }
 policies: ./policies
