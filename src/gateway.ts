@@ -216,7 +216,7 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
         ...(refusal && { message: refusal.message }),
         route: target.name,
         limits,
-        plan: upstream.foresee(plan, full),
+        plan: upstream.foresee(plan, request, full),
       }
     } catch (error) {
       if (!(error instanceof GatewayError)) throw error

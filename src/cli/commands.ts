@@ -112,7 +112,7 @@ function createProgram(io: Io, hands: Hands, ended: (code: number) => void): Com
     )
     .argument('<agent>', 'whose request')
     .argument('<model>', 'model name as it would be sent')
-    .option('--operation <name>', 'what is asked of it', 'chat')
+    .option('--operation <name>', 'what is asked of it: an operation, or the path of an endpoint', 'chat')
     .option('--bearer <id>', 'by which of its bearers (else the first)')
     .option('--body <file>', 'the body of the request, JSON')
     .option('--json', 'for a program')

@@ -61,10 +61,7 @@ async function readBody(
   { model, operation }: { readonly model: string; readonly operation: string },
   io: Io,
 ): Promise<Readonly<Record<string, unknown>> | string> {
-  if (file === undefined)
-    return operation === 'chat'
-      ? { model, messages: [{ role: 'user', content: 'Hello.' }] }
-      : { model, input: 'Hello.' }
+  if (file === undefined) return { model, ...leastOf(operation) }
   const path = shortPath(io, file)
   try {
     const parsed: unknown = JSON.parse(
@@ -76,6 +73,15 @@ async function readBody(
   } catch (error) {
     return error instanceof SyntaxError ? `${path} is no JSON` : `${path} cannot be read`
   }
+}
+
+/** The least request of an operation, or of an endpoint by its path. */
+function leastOf(operation: string): Readonly<Record<string, unknown>> {
+  const messages = [{ role: 'user', content: 'Hello.' }]
+  const name = operation.replace(/^(?:\/v1)?\//, '')
+  if (name === 'chat' || name === 'chat/completions') return { messages }
+  if (name.startsWith('messages')) return { messages, max_tokens: 1024 }
+  return name === 'completions' || name.startsWith('images') ? { prompt: 'Hello.' } : { input: 'Hello.' }
 }
 
 const COLOURS: Readonly<Record<string, Colour>> = {

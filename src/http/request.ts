@@ -117,6 +117,29 @@ export function readRequest(
   return request
 }
 
+/**
+ * The same of a body that nobody sent and that is JSON, also where the endpoint takes a form: its members are the fields.
+ *
+ * @throws GatewayError as `readRequest`
+ */
+export function readImagined(
+  endpoint: Endpoint,
+  body: Buffer,
+  allowFields: ReadonlySet<string>,
+): ModelRequest {
+  if (JUDGED.get(endpoint.format)?.fields.isForm !== true) return readRequest(endpoint, body, allowFields)
+  const parts = [...members(scanObject(body))].map(([name, span]) => {
+    const value: unknown = JSON.parse(text(body, span))
+    const content = typeof value === 'string' ? value : text(body, span)
+    return `--${IMAGINED}\r\nContent-Disposition: form-data; name="${name}"\r\n\r\n${content}\r\n`
+  })
+  return readRequest(endpoint, Buffer.from(`${parts.join('')}--${IMAGINED}--\r\n`), allowFields, {
+    contentType: `multipart/form-data; boundary=${IMAGINED}`,
+  })
+}
+
+const IMAGINED = 'imagined'
+
 interface Around {
   /** Called when the body is let go. */
   readonly release?: () => void

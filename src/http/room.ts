@@ -3,8 +3,8 @@
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
 import type { Arrival, ModelRequest } from '../types.ts'
-import { ENDPOINTS } from './operations.ts'
-import { readRequest } from './request.ts'
+import { ENDPOINTS, findEndpoint, toRoutePath } from './operations.ts'
+import { readImagined, readRequest } from './request.ts'
 
 export interface Http {
   /**
@@ -14,7 +14,10 @@ export interface Http {
   readBody(arrival: Arrival): Promise<Buffer>
   /** What is asked of which model. @throws GatewayError invalid_json, ambiguous_field, invalid_request */
   readRequest(arrival: Arrival, body: Buffer): ModelRequest
-  /** The same of a body that nobody sent. @throws GatewayError invalid_json, ambiguous_field, invalid_request */
+  /**
+   * The same of a body, as JSON, that nobody sent: by its operation, whose first endpoint is meant, or by the path of an
+   * endpoint. @throws GatewayError invalid_json, ambiguous_field, invalid_request
+   */
   imagine(operation: string, body: Buffer): ModelRequest
 }
 
@@ -27,10 +30,11 @@ export function createHttp({ snapshot }: { snapshot: Snapshot }): Http {
   return {
     readBody: (arrival) => arrival.body.read(bounds),
     imagine(operation, body) {
-      const endpoint = ENDPOINTS.find((one) => one.operation === operation)
+      const endpoint =
+        ENDPOINTS.find((one) => one.operation === operation) ?? findEndpoint(toRoutePath(operation))
       if (endpoint === undefined)
         throw new GatewayError('invalid_request', 'There is no such operation here.', { param: 'operation' })
-      return readRequest(endpoint, body, allowFields)
+      return readImagined(endpoint, body, allowFields)
     },
     readRequest(arrival, body) {
       if (Number.isNaN(arrival.timeoutMs)) {

@@ -65,7 +65,7 @@ export interface Upstream {
    * How each place of a plan would be judged now, in its order; nothing is called and nothing taken. `full` is what the
    * gate would say of each.
    */
-  foresee(plan: Plan, full: ReadonlyMap<Deployment, Refusal>): readonly PlaceSeen[]
+  foresee(plan: Plan, request: ModelRequest, full: ReadonlyMap<Deployment, Refusal>): readonly PlaceSeen[]
   /** Why a request may go nowhere along its plan, however well everybody is; undefined where it may. */
   refusal(plan: Plan, request: ModelRequest): GatewayError | undefined
   /** What went wrong is in the outcome; rejects only for a defect of ours. */
@@ -119,14 +119,23 @@ const LEAST_TIME_MS = 5
 export function createUpstream(deps: UpstreamDeps): Upstream {
   const { health, hints, keys, pace, retries, hedges, clock, timers } = deps
   return {
-    foresee: (plan, full) =>
-      plan.tiers.flatMap(({ candidates }) =>
-        candidates.map((one) => seePlace(one, plan, full.get(one.deployment))),
-      ),
-    refusal: toUnpriced,
+    foresee(plan, request, full) {
+      const wires = wiresOf(request)
+      return plan.tiers.flatMap(({ candidates }) =>
+        candidates.map((one) =>
+          seePlace(one, plan, { full: full.get(one.deployment), uncarried: whyNot(one, plan, wires) }),
+        ),
+      )
+    },
+    refusal(plan, request) {
+      const wires = wiresOf(request)
+      const { candidates } = createWalk(plan)
+      const reasons = candidates.map((one) => whyNot(one, plan, wires))
+      return toUnpriced(plan, request) ?? (reasons.includes(undefined) ? undefined : reasons[0])
+    },
 
     async call(plan, request, reply, hands) {
-      const wires = createWires({ formats: deps.formats, request, nowSeconds, nextId })
+      const wires = wiresOf(request)
       const outcome = await walkPlan({ plan, request, reply, hands, wires }).catch((error: unknown) =>
         failed(toGatewayError(error)),
       )
@@ -136,6 +145,21 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       }
       return { ...outcome, costMicros: sum(hands.attempts) }
     },
+  }
+
+  function wiresOf(request: ModelRequest): Wires {
+    return createWires({ formats: deps.formats, request, nowSeconds, nextId })
+  }
+
+  /** Why a candidate cannot be asked in any format that its provider takes. */
+  function whyNot({ deployment }: Candidate, plan: Plan, wires: Wires): GatewayError | undefined {
+    try {
+      wires.of(deployment, plan.maxOutputTokens)
+      return undefined
+    } catch (error) {
+      if (!(error instanceof GatewayError)) throw error
+      return error
+    }
   }
 
   function nowSeconds(): number {
@@ -151,7 +175,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   function seePlace(
     { tier, deployment, callee, barred, doubt }: Candidate,
     plan: Plan,
-    full: Refusal | undefined,
+    { full, uncarried }: { readonly full: Refusal | undefined; readonly uncarried: GatewayError | undefined },
   ): PlaceSeen {
     const { name, provider, kind } = deployment
     const known = health.look(callee)
@@ -159,6 +183,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const seen = { tier: tier.name, deployment: name, state: known?.state ?? 'available' }
     const why = (): string => {
       if (barred !== undefined) return barred
+      if (uncarried !== undefined) return `skipped:format: ${uncarried.message}`
       if (kind === 'reply') return 'a fixed reply, when nobody else has answered'
       if (doubt !== undefined) return 'context: the prompt is probably longer than its window'
       if (parkedMs > 0) return `every key is left alone for ${seconds(parkedMs)}`

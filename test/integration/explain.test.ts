@@ -52,6 +52,12 @@ async function explain(at: TestGateway, question: unknown, token = at.adminToken
 }
 
 const body = (more: object = {}) => ({ model: 'm', messages: [{ role: 'user', content: 'Hello.' }], ...more })
+function aForm(): FormData {
+  const form = new FormData()
+  form.append('model', 'm')
+  return form
+}
+
 const ask = { agent: 'planner', operation: 'chat', body: body() }
 
 describe('POST /explain', () => {
@@ -76,6 +82,59 @@ describe('POST /explain', () => {
     }
     expect(stage.one.calls + stage.two.calls).toBe(0)
     expect(await redis.command('EXISTS', 'slc:1:{planner}:b:agent:planner')).toBe(0)
+  })
+
+  it('says who has no such endpoint, of a path too and of a form, and refuses as the request would be', async () => {
+    const operations = ['chat', 'images', 'audio', 'moderations']
+    const gateway = await open({ operations, providers: { p2: { alsoSpeaks: ['speech', 'image-edits'] } } })
+    const policy = agentPolicy('nobody', planner, {
+      scopes: ['chat:*', 'images:*', 'audio:*', 'moderations:*'],
+    })
+    gateway.removePolicy('planner')
+    gateway.writePolicy('nobody', policy)
+    expect((await gateway.reload()).status).toBe(200)
+    const of = async (operation: string, more: object = {}) =>
+      (await explain(gateway, { agent: 'nobody', operation, body: { model: 'm', ...more } })).told
+    const why = 'no provider of it has that.'
+    for (const operation of ['audio', '/v1/audio/speech', '/images/edits']) {
+      const told = await of(operation, { prompt: 'Hello.', n: 2 })
+      expect(told, operation).toMatchObject({ allow: true, status: 200 })
+      expect(told.plan, operation).toMatchObject([
+        {
+          deployment: 'p1/m1',
+          reason: expect.stringMatching(/^skipped:format: .*no provider of it has that/),
+        },
+        { deployment: 'p2/m2', reason: 'available' },
+        { tier: 'last' },
+      ])
+    }
+    for (const [operation, path] of [
+      ['moderations', '/moderations'],
+      ['/v1/audio/translations', '/audio/translations'],
+    ] as const) {
+      const told = await of(operation)
+      const response = await fetch(`${gateway.baseUrl}${path}`, {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${planner.bearer}`,
+          ...(path === '/moderations' && { 'content-type': 'application/json' }),
+        },
+        body: path === '/moderations' ? JSON.stringify({ model: 'm' }) : aForm(),
+      })
+      const { error } = (await response.json()) as { error: { code: string; message: string } }
+      expect(error.message, operation).toContain(why)
+      expect(told, operation).toMatchObject({
+        status: response.status,
+        code: error.code,
+        message: error.message,
+      })
+    }
+    expect(await of('/v1/responses', { input: 'Hi', previous_response_id: 'resp_1' })).toMatchObject({
+      status: 400,
+      message: expect.stringContaining('previous_response_id'),
+    })
+    expect(await of('/v1/messages', { max_tokens: 9, messages: [] })).toMatchObject({ allow: true })
+    expect(stage.one.calls + stage.two.calls).toBe(0)
   })
 
   it('says which limit is full, as the next request would hear it', async () => {
