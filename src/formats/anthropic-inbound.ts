@@ -111,7 +111,7 @@ type TextPart = Extract<Part, { readonly type: 'text' }>
 /** A text, or blocks of text. */
 function readTexts(content: unknown, path: string): TextPart[] {
   if (typeof content === 'string') return [{ type: 'text', text: content }]
-  return readList(content, path).map((block, at) => {
+  return readBlocks(content, path).map((block, at) => {
     if (!isObject(block) || block.type !== 'text' || typeof block.text !== 'string')
       throw wrong(`${path}.${at}`, 'a block of text')
     return withCache({ type: 'text' as const, text: block.text }, block)
@@ -143,7 +143,7 @@ function readUser(content: unknown, { path, dropped }: Place): Message[] {
     return [{ role: 'user', content: [{ type: 'text', text: content }], name: undefined }]
   const results: Message[] = []
   const parts: Part[] = []
-  for (const [at, block] of readList(content, path).entries()) {
+  for (const [at, block] of readBlocks(content, path).entries()) {
     const place = { path: `${path}.${at}`, dropped }
     if (!isObject(block)) throw wrong(place.path, 'an object')
     if (block.type === 'tool_result') results.push(readResult(block, place))
@@ -158,7 +158,7 @@ function readResult(block: Sent, { path, dropped }: Place): Message {
   const parts: Part[] =
     typeof content === 'string'
       ? [{ type: 'text', text: content }]
-      : readList(content, `${path}.content`).flatMap((inner, at) => {
+      : readBlocks(content, `${path}.content`).flatMap((inner, at) => {
           const place = { path: `${path}.content.${at}`, dropped }
           if (!isObject(inner)) throw wrong(place.path, 'an object')
           return readBlock(inner, place)
@@ -190,10 +190,7 @@ function readBlock(block: Sent, { path, dropped }: Place): Part[] {
       return [withCache({ type: 'text', text: searchText(block, path) }, block)]
     default:
       if (typeof block.type !== 'string') throw wrong(`${path}.type`, 'a text')
-      if (!SERVER_BLOCKS.test(block.type))
-        throw new GatewayError('invalid_request', `A block of type "${block.type}" is not known here.`, {
-          param: `${path}.type`,
-        })
+      if (!SERVER_BLOCKS.test(block.type)) throw wrong(`${path}.type`, 'a type of block that is known here')
       dropped.add(block.type)
       return []
   }
@@ -221,7 +218,7 @@ function readDocument(block: Sent, path: string): Part[] {
       ? [{ type: 'text', text: source.data }]
       : typeof source.content === 'string'
         ? [{ type: 'text', text: source.content }]
-        : readList(source.content, `${path}.source.content`).flatMap((inner, at) => {
+        : readBlocks(source.content, `${path}.source.content`).flatMap((inner, at) => {
             const place = { path: `${path}.source.content.${at}`, dropped: new Set<string>() }
             if (!isObject(inner)) throw wrong(place.path, 'an object')
             return readBlock(inner, place)
@@ -248,7 +245,7 @@ function readAssistant(content: unknown, { path, dropped }: Place): Part[] {
   const parts: Part[] = []
   /** A call's own seal stands in a thought of ours before it (outbound). */
   let callSeal: Seal | undefined
-  for (const [at, block] of readList(content, path).entries()) {
+  for (const [at, block] of readBlocks(content, path).entries()) {
     const place = { path: `${path}.${at}`, dropped }
     if (!isObject(block)) throw wrong(place.path, 'an object')
     if (block.type === 'thinking' || block.type === 'redacted_thinking') {
@@ -402,6 +399,12 @@ function readReasoning({ thinking, output_config: config }: Sent): Reasoning | u
     default:
       throw wrong('thinking.type', '"adaptive", "enabled" or "disabled"')
   }
+}
+
+/** What might have been a text as well. */
+function readBlocks(value: unknown, path: string): readonly unknown[] {
+  if (value === undefined || value === null || Array.isArray(value)) return readList(value, path)
+  throw wrong(path, 'text or a list of blocks')
 }
 
 function readList(value: unknown, path: string): readonly unknown[] {

@@ -15,18 +15,7 @@ import type {
   ProviderSide,
   ReadRequest,
 } from './format.ts'
-import {
-  countAt,
-  flagAt,
-  listAt,
-  mustBe,
-  numberAt,
-  objectAt,
-  refuse,
-  textAt,
-  textsAt,
-  wrongType,
-} from './members.ts'
+import { countAt, flagAt, mustBe, numberAt, objectAt, refuse, textAt, textsAt, wrongType } from './members.ts'
 import { openai, toError } from './openai.ts'
 import { writeUsage } from './openai-usage.ts'
 
@@ -151,22 +140,27 @@ function readRequest(sent: Members): ReadRequest {
   }
 }
 
+const ONE_TEXT = 'text or a list of one text'
+const TEXTS = 'text or a list of texts'
+
 function readPrompt(prompt: unknown): string {
   if (typeof prompt === 'string') return prompt
-  const list = mustBe(listAt(prompt, 'prompt'), 'prompt')
-  const [only] = list
+  const list = mustBe(prompt ?? undefined, 'prompt')
+  if (!Array.isArray(list)) throw wrongType('prompt', ONE_TEXT)
+  const [only]: readonly unknown[] = list
   if (typeof only === 'string' && list.length === 1) return only
   if (typeof only === 'number' || Array.isArray(only))
     throw refuse('prompt', 'The field "prompt" holds tokens, which only the model they are of can read.')
-  if (typeof only !== 'string') throw wrongType('prompt', 'text or a list of one text')
+  if (typeof only !== 'string') throw wrongType('prompt', ONE_TEXT)
   throw refuse('prompt', 'The field "prompt" holds several prompts; the model behind this route takes one.')
 }
 
 function readStop(value: unknown): readonly string[] {
   if (typeof value === 'string') return [value]
-  const list = listAt(value, 'stop') ?? []
+  if (value !== undefined && value !== null && !Array.isArray(value)) throw wrongType('stop', TEXTS)
+  const list: readonly unknown[] = value ?? []
   return list.map((stop) => {
-    if (typeof stop !== 'string') throw wrongType('stop', 'text or a list of texts')
+    if (typeof stop !== 'string') throw wrongType('stop', TEXTS)
     return stop
   })
 }

@@ -101,10 +101,23 @@ describe('a request', () => {
       ['output_config.format', { output_config: { format: { type: 'xml' } } }],
       ['stop_sequences.0', { stop_sequences: [1] }],
     ]
+    // Anthropic's shape of an error has no param: who reads it has the message alone.
     for (const [param, over] of cases)
       expect(() => read({ ...HELLO, ...over }), param).toThrow(
-        expect.objectContaining({ code: 'invalid_request', param }),
+        expect.objectContaining({
+          code: 'invalid_request',
+          param,
+          message: expect.stringContaining(`${param}: `),
+        }),
       )
+  })
+
+  it.each([
+    ['system', { system: 5 }],
+    ['messages.0.content', { messages: [{ role: 'user', content: {} }] }],
+    ['messages.0.content', { messages: [{ role: 'assistant', content: 5 }] }],
+  ])('is told that a text would do: %s', (path, over) => {
+    expect(() => read({ ...HELLO, ...over })).toThrow(`${path}: must be text or a list of blocks.`)
   })
 
   it.each([

@@ -182,6 +182,11 @@ describe('a prompt', () => {
     expect(error).toMatchObject({ code: 'invalid_request', param })
     expect(error.message).toContain(param)
   })
+
+  it('is told that a text would do', () => {
+    expect(() => read({ prompt: {} })).toThrow('text or a list of one text')
+    expect(() => read({ stop: {} })).toThrow('text or a list of texts')
+  })
 })
 
 describe('whatever a stranger sends', () => {
