@@ -159,11 +159,18 @@ function providerRelations(name: string, provider: Raw, vendors: Vendors): Findi
   const format = provider.format
   const vendor = typeof format === 'string' && Object.hasOwn(vendors, format) ? vendors[format] : undefined
   if (!vendor || vendor.notYet) return findings
-  if (vendor.kind === 'simulated' && provider.health !== undefined) {
-    findings.push({
-      path: [...path, 'health'],
-      message: 'is only for a provider that is called; a simulated one answers from this process',
-    })
+  if (vendor.kind === 'simulated') {
+    if (provider.health !== undefined) {
+      findings.push({
+        path: [...path, 'health'],
+        message: 'is only for a provider that is called; a simulated one answers from this process',
+      })
+    }
+    // It has no address, and answers callers of every format already: in these it would be handed what it cannot read.
+    for (const key of ['alsoSpeaks', 'quirks', ...VENDOR_SETTINGS]) {
+      if (provider[key] !== undefined)
+        findings.push({ path: [...path, key], message: `has no meaning for format ${format}` })
+    }
   }
   if (vendor.kind === 'http') {
     if (vendor.baseUrl === undefined && provider.baseUrl === undefined) {

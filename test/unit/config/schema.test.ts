@@ -465,6 +465,22 @@ test('a tier with a reply answers by itself', () => {
   ])
 })
 
+test('a simulated provider takes nothing that says how an address is spoken to', () => {
+  const written = {
+    alsoSpeaks: ['responses'],
+    quirks: ['all-fields'],
+    region: 'eu',
+    project: 'p',
+    apiVersion: 'v1',
+  }
+  const loaded = read(at(GOOD, ['providers', 'lab'], { format: 'simulated', ...written }))
+  expect(said(loaded).toSorted()).toEqual(
+    Object.keys(written)
+      .map((key) => `providers.lab.${key}: has no meaning for format simulated`)
+      .toSorted(),
+  )
+})
+
 test('only a simulated provider takes pace and faults', () => {
   expect(said(read(at(GOOD, ['providers', 'local', 'latency'], '1s')))).toEqual([
     'providers.local.latency: is only for a simulated provider',
