@@ -20,7 +20,7 @@ const SILENCE_MS = 60
 /** OpenAI's, and that of Messages for who calls there. */
 const SHAPES = [
   /^\{"error":\{"message":".+","type":"invalid_request_error","param":.+,"code":"\w+"\}\}$/s,
-  /^\{"type":"error","error":\{"type":"(?:invalid_request|authentication|permission|not_found)_error","message":".+"\},"request_id":"req_\w+"\}$/s,
+  /^\{"type":"error","error":\{"type":"(?:(?:invalid_request|authentication|permission|not_found)_error|request_too_large)","message":".+"\},"request_id":"req_\w+"\}$/s,
 ] as const
 const STATUS_LINE = 'HTTP/1.1 '
 
