@@ -6,7 +6,6 @@ import { createHash } from 'node:crypto'
 import { isObject } from '../bytes/json-value.ts'
 import { GatewayError } from '../errors.ts'
 import { ANTHROPIC } from './anthropic-words.ts'
-import { budgetToEffort } from './anthropic-write.ts'
 import type {
   CacheMark,
   CallPart,
@@ -19,6 +18,7 @@ import type {
   Tool,
   ToolChoice,
 } from './canonical.ts'
+import { budgetToEffort } from './effort.ts'
 import type { ReadRequest } from './format.ts'
 import { unpackSeal } from './seals.ts'
 

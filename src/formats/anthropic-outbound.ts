@@ -1,15 +1,14 @@
 // A canonical answer as Messages writes it, whole and streamed: exactly one block open at a time, numbered without
 // gaps, whatever order the provider says things in. Pure.
 
-import { parseObject } from '../bytes/json-value.ts'
 import { GatewayError } from '../errors.ts'
 import type { Usage } from '../types.ts'
 import { ANTHROPIC, toPlainId, toStopReason, writeUsage } from './anthropic-words.ts'
-import type { CallPart, ChatEvent, ChatReply, Finish, Part, Seal } from './canonical.ts'
+import type { ChatEvent, ChatReply, Finish, Part, Seal } from './canonical.ts'
 import type { AnswerTo, EventWriter } from './format.ts'
 import { createJsonEnd, type JsonEnd } from './json-end.ts'
 import { packSeal } from './seals.ts'
-import { wrapCustom } from './tool-names.ts'
+import { toInput, wrapCustom } from './tool-names.ts'
 
 // --- whole replies ---------------------------------------------------------------------------------------------
 
@@ -85,13 +84,6 @@ function createToolIds({ nextId }: AnswerTo): (id: string) => string {
     used.add(given)
     return given
   }
-}
-
-/** Models do write arguments that are no object: nothing of them is lost, and the tool will say what is wrong. */
-function toInput({ kind, arguments: json }: CallPart): unknown {
-  if (kind === 'custom') return wrapCustom(json)
-  if (json.trim() === '') return {}
-  return parseObject(json) ?? { arguments: json }
 }
 
 // --- streams ---------------------------------------------------------------------------------------------------

@@ -5,8 +5,7 @@ import { GatewayError } from '../errors.ts'
 import type { ClaudeTraits } from './anthropic-models.ts'
 import { toPlainId } from './anthropic-words.ts'
 import type { CacheMark, CallPart, ChatRequest, Message, Part, Source } from './canonical.ts'
-import type { WireNames } from './tool-names.ts'
-import { wrapCustom } from './tool-names.ts'
+import { toInput, type WireNames } from './tool-names.ts'
 
 export type Block = Record<string, unknown>
 
@@ -344,18 +343,6 @@ function toSource(source: Source): Block {
     'A file id means something only to the provider that keeps the file; send the file itself.',
     { param: 'messages' },
   )
-}
-
-function toInput({ kind, arguments: json }: CallPart): unknown {
-  if (kind === 'custom') return wrapCustom(json)
-  if (json.trim() === '') return {}
-  try {
-    const input: unknown = JSON.parse(json)
-    if (typeof input === 'object' && input !== null && !Array.isArray(input)) return input
-  } catch {
-    // Models do write arguments that are no JSON; the history says so as it was.
-  }
-  return { arguments: json }
 }
 
 function toResult(content: readonly Part[]): { readonly content?: string | Block[] } {

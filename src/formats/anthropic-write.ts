@@ -2,13 +2,14 @@
 // what it refuses is left out and told. Pure.
 
 import { isObject } from '../bytes/json-value.ts'
-import { GatewayError } from '../errors.ts'
 import { type ClaudeTraits, type Effort, nearestEffort, traitsOf } from './anthropic-models.ts'
 import { toConstrained, toInputSchema } from './anthropic-schema.ts'
 import { type Block, type Conversation, toConversation } from './anthropic-turns.ts'
 import type { CacheMark, ChatRequest, Reasoning, ResponseFormat, Tool } from './canonical.ts'
+import { budgetToEffort } from './effort.ts'
 import type { Asked, ToolName, WrittenRequest } from './format.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, type WireNames } from './tool-names.ts'
+import { refuseChoices, refuseSound } from './uncarried.ts'
 
 /** The API takes 128 by now; 64 is what every server of this format takes. */
 const LONGEST_NAME = 64
@@ -31,7 +32,8 @@ export function answerToolOf({ names }: WrittenRequest): string | undefined {
 
 /** @throws GatewayError `invalid_request` for several answers, sound, and files that another provider keeps. */
 export function writeRequest(request: ChatRequest, asked: Asked): WrittenRequest {
-  refuse(request)
+  refuseChoices(request)
+  refuseSound(request)
   const traits = traitsOf(asked.model)
   const names = createWireNames(LONGEST_NAME)
   const tools = writeTools(request.tools, names, traits)
@@ -97,23 +99,6 @@ const SERVICE_TIERS: ReadonlyMap<string | undefined, string> = new Map([
   ['default', 'standard_only'],
   ['standard_only', 'standard_only'],
 ])
-
-function refuse({ choices, extra }: ChatRequest): void {
-  if (choices > 1)
-    throw new GatewayError(
-      'invalid_request',
-      'This deployment gives one answer to a request: "n" must be 1.',
-      {
-        param: 'n',
-      },
-    )
-  const { audio, modalities } = extra
-  const wantsSound = Array.isArray(modalities) && modalities.includes('audio')
-  if (wantsSound || isObject(audio))
-    throw new GatewayError('invalid_request', 'This deployment answers in text: it has no sound.', {
-      param: wantsSound ? 'modalities' : 'audio',
-    })
-}
 
 /** Members that change nothing of what the caller may rely on, by the names that chat has for them. */
 function noteDropped(
@@ -325,12 +310,6 @@ const BUDGETS: ReadonlyMap<string | undefined, number> = new Map([
   ['xhigh', 32_000],
   ['max', 32_000],
 ])
-
-/** Of a budget where no effort is named, by the same bounds (wire §5). */
-export function budgetToEffort(budgetTokens: number): string {
-  if (budgetTokens <= 2_048) return 'low'
-  return budgetTokens <= 8_192 ? 'medium' : 'high'
-}
 
 function toEffort({ effort, budgetTokens }: Reasoning, traits: ClaudeTraits): Effort | undefined {
   const wanted = effort ?? (budgetTokens === undefined ? undefined : budgetToEffort(budgetTokens))

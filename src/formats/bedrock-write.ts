@@ -8,10 +8,12 @@ import { toConstrained, toInputSchema } from './anthropic-schema.ts'
 import { type BedrockTraits, bedrockTraitsOf, HOUR_CACHE, NO_SCHEMA } from './bedrock-models.ts'
 import { ANSWER_TOOL, REDACTED, SIGNED } from './bedrock-read.ts'
 import type { CacheMark, CallPart, ChatRequest, Part, Reasoning, Source, Tool } from './canonical.ts'
+import { budgetToEffort } from './effort.ts'
 import type { Asked, ToolName, WrittenRequest } from './format.ts'
+import { refuse } from './members.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
 import { type CallResult, joinTexts, type Turn, toConversation } from './turns.ts'
-import { listDropped, refused, refuseSound } from './uncarried.ts'
+import { listDropped, refuseChoices, refuseSound } from './uncarried.ts'
 
 const LONGEST_NAME = 64
 const MOST_CACHE_POINTS = 4
@@ -31,7 +33,7 @@ interface WireTurn {
 /** @throws GatewayError `invalid_request` for several answers, sound, and images or files that are not in the request. */
 export function writeBedrock(request: ChatRequest, asked: Asked): WrittenRequest {
   refuseSound(request)
-  if (request.choices > 1) throw refused('n', 'This deployment gives one answer to a request: "n" must be 1.')
+  refuseChoices(request)
   const traits = bedrockTraitsOf(asked.model)
   const claude = traits.family === 'claude' ? traitsOf(asked.model) : undefined
   const names = createWireNames(LONGEST_NAME)
@@ -257,7 +259,7 @@ function toUserBlocks(part: Part, { setting, documents }: FileSetting): Json[] {
   if (part.type === 'text')
     return part.text.trim() === '' ? [] : [{ text: part.text }, ...cache.after(part.cache)]
   if (part.type === 'audio')
-    throw refused('messages', 'Sound cannot be sent to this deployment: its format has no place for it.')
+    throw refuse('messages', 'Sound cannot be sent to this deployment: its format has no place for it.')
   const mark = part.type === 'image' || part.type === 'file' ? part.cache : undefined
   return [...toFile(part, documents), ...cache.after(mark)]
 }
@@ -364,10 +366,10 @@ function toFile(part: Part, documents: DocumentNames): Json[] {
   const image = IMAGES[type]
   if (image !== undefined) return [{ image: { format: image, source: toSource(source) } }]
   if (part.type === 'image')
-    throw refused('messages', 'This deployment takes images as PNG, JPEG, GIF or WebP.')
+    throw refuse('messages', 'This deployment takes images as PNG, JPEG, GIF or WebP.')
   const format = DOCUMENTS[type] ?? (type.startsWith('text/') ? 'txt' : undefined)
   if (format === undefined)
-    throw refused('messages', `This deployment takes no files of the type "${type.slice(0, 100)}".`)
+    throw refuse('messages', `This deployment takes no files of the type "${type.slice(0, 100)}".`)
   return [{ document: { format, name: documents.next(part.name ?? ''), source: toSource(source) } }]
 }
 
@@ -388,7 +390,7 @@ function toSource(source: Source): Json {
   if (source.kind === 'base64') return { bytes: source.base64 }
   const uri = source.kind === 'url' ? source.url : source.id
   if (uri.startsWith('s3://')) return { s3Location: { uri } }
-  throw refused(
+  throw refuse(
     'messages',
     'This deployment fetches no images or files: send them inside the request, as a data URL.',
   )
@@ -672,8 +674,7 @@ function toEffort(effort: string | undefined): Json {
 function effortOf({ effort, budgetTokens }: Reasoning): 'none' | 'low' | 'medium' | 'high' | undefined {
   if (effort === undefined) {
     if (budgetTokens === undefined) return undefined
-    if (budgetTokens <= 0) return 'none'
-    return budgetTokens <= 2048 ? 'low' : budgetTokens <= 8192 ? 'medium' : 'high'
+    return budgetTokens <= 0 ? 'none' : budgetToEffort(budgetTokens)
   }
   if (effort === 'none') return 'none'
   if (effort === 'minimal' || effort === 'low') return 'low'
@@ -709,7 +710,7 @@ function toSampling(
   }
   const stops = stop.filter((text) => text.trim() !== '')
   if (stops.length > 0) {
-    if (!traits.sampling) throw refused('stop', 'This deployment takes no stop sequences.')
+    if (!traits.sampling) throw refuse('stop', 'This deployment takes no stop sequences.')
     inference.stopSequences = stops
   }
   const isTopK = topK !== undefined && isOpen && claude !== undefined

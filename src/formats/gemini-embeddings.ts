@@ -4,7 +4,7 @@
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { ProviderEmbeddings } from './format.ts'
 import { readUsage } from './gemini-read.ts'
-import { refused } from './uncarried.ts'
+import { refuse } from './members.ts'
 
 /** Members of a request that are carried, or whose answer is made here. */
 const KNOWN: ReadonlySet<string> = new Set(['model', 'input', 'dimensions', 'encoding_format'])
@@ -46,10 +46,10 @@ export const embeddingsOfGemini: ProviderEmbeddings = {
 /** Tokens are numbers of OpenAI's own vocabulary. */
 function textsOf(input: unknown): readonly string[] {
   const texts: unknown[] = Array.isArray(input) ? input : [input]
-  if (texts.length === 0) throw refused('input', 'The field "input" is empty.')
+  if (texts.length === 0) throw refuse('input', 'The field "input" is empty.')
   return texts.map((text) => {
     if (typeof text !== 'string')
-      throw refused(
+      throw refuse(
         'input',
         'This deployment makes vectors of text: the field "input" must be text, or a list of texts.',
       )

@@ -1,14 +1,16 @@
 // A chat request as Gemini's generateContent takes it. Pure. Source: the API's reference and the pages on function
 // calling, thinking, thought signatures and structured output.
 
-import { isObject } from '../bytes/json-value.ts'
+import { isObject, withoutUndefined } from '../bytes/json-value.ts'
 import type { CallPart, ChatRequest, Part, Reasoning, Source, Tool } from './canonical.ts'
+import { budgetToEffort } from './effort.ts'
 import type { Asked, WrittenRequest } from './format.ts'
 import { type GeminiTraits, type Level, traitsOf } from './gemini-models.ts'
 import { toOpenApiSchema } from './gemini-schema.ts'
+import { refuse } from './members.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
 import { type CallResult, joinTexts, toConversation, type UserTurn } from './turns.ts'
-import { listDropped, refused, refuseSound } from './uncarried.ts'
+import { listDropped, refuseSound } from './uncarried.ts'
 
 /** Where a part must carry a signature and there is none: the vendor's own way to say that it is not known. */
 export const NO_SIGNATURE = 'skip_thought_signature_validator'
@@ -200,7 +202,7 @@ function toFile(source: Source, otherwise: string): Json {
       fileData: { mimeType: source.mediaType ?? typeOfUrl(source.url) ?? otherwise, fileUri: source.url },
     }
   if (!/^(?:https?:|gs:)\/\//.test(source.id))
-    throw refused(
+    throw refuse(
       'messages',
       'A file id means something only to the provider that keeps the file; send the file itself.',
     )
@@ -282,7 +284,7 @@ function toChoice({ toolChoice, tools }: ChatRequest, names: WireNames): Choice 
 function toSampling(request: ChatRequest, traits: GeminiTraits, { maxOutputTokens: cap }: Asked): Json {
   const stops = request.stop.filter((stop) => stop !== '')
   if (stops.length > MOST_STOPS)
-    throw refused('stop', `This deployment takes ${MOST_STOPS} stop sequences at most.`)
+    throw refuse('stop', `This deployment takes ${MOST_STOPS} stop sequences at most.`)
   const caps = [request.maxOutputTokens, cap].filter((tokens) => tokens !== undefined)
   const penalties = traits.penalties
     ? { presencePenalty: request.presencePenalty, frequencyPenalty: request.frequencyPenalty }
@@ -298,10 +300,6 @@ function toSampling(request: ChatRequest, traits: GeminiTraits, { maxOutputToken
     ...penalties,
     thinkingConfig: toThinking(request.reasoning, traits),
   })
-}
-
-function withoutUndefined(members: Json): Json {
-  return Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined))
 }
 
 /** As a JSON answer where that may be asked for; else in words. */
@@ -362,7 +360,5 @@ function toThinking(reasoning: Reasoning | undefined, { thinking }: GeminiTraits
 }
 
 function effortOf(budgetTokens: number): string {
-  if (budgetTokens <= 0) return 'none'
-  if (budgetTokens <= 2048) return 'low'
-  return budgetTokens <= 8192 ? 'medium' : 'high'
+  return budgetTokens <= 0 ? 'none' : budgetToEffort(budgetTokens)
 }

@@ -2,9 +2,10 @@
 // events read. The conversation is sent whole and nothing of it is to be kept there.
 // Source: OpenAI API reference, POST /responses; openai-node src/resources/responses.
 
-import { isObject, parseObject } from '../bytes/json-value.ts'
+import { isObject, parseObject, withoutUndefined } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
 import type { CallPart, ChatReply, ChatRequest, Finish, Message, Part, Reasoning, Tool } from './canonical.ts'
+import { budgetToEffort } from './effort.ts'
 import { count } from './facts.ts'
 import type { Asked, WrittenRequest } from './format.ts'
 import { refuse } from './members.ts'
@@ -80,10 +81,6 @@ function refuseUncarried({ stop, choices, extra }: ChatRequest): void {
     throw refuse('modalities', `The field "modalities" asks for sound, ${where}`)
 }
 
-function withoutUndefined(body: Members): Members {
-  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined))
-}
-
 /** The smaller of the caller's and the policy's; a cap of the caller's own that is refused there is raised. */
 function toCap(own: number | undefined, policy: number | undefined): number | undefined {
   const raised = own === undefined ? undefined : Math.max(own, LEAST_OUTPUT_TOKENS)
@@ -100,8 +97,7 @@ function toReasoning(reasoning: Reasoning | undefined): Members | undefined {
 }
 
 function effortOf(budgetTokens: number): string {
-  if (budgetTokens === 0) return 'none'
-  return budgetTokens <= 2048 ? 'low' : budgetTokens <= 8192 ? 'medium' : 'high'
+  return budgetTokens === 0 ? 'none' : budgetToEffort(budgetTokens)
 }
 
 function toText({ responseFormat: format, verbosity }: ChatRequest): Members | undefined {

@@ -92,13 +92,13 @@ export function unwrapCustom(json: string): string {
   return typeof input === 'string' ? input : json
 }
 
-/** What a call of the history takes on a wire that has its input as an object. */
+/** What a call takes on a wire that has its input as an object. */
 export function toInput({
   kind,
   arguments: text,
 }: Pick<CallPart, 'kind' | 'arguments'>): Readonly<Record<string, unknown>> {
   if (kind === 'custom') return wrapCustom(text)
   if (text.trim() === '') return {}
-  // Models do write arguments that are no JSON; the history says so as it was.
+  // Models do write arguments that are no object: nothing of them is lost, and the tool will say what is wrong.
   return parseObject(text) ?? { arguments: text }
 }

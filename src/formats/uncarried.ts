@@ -2,8 +2,8 @@
 // answer another one than was asked for. Shared by the writers of formats that know less than chat.
 
 import { isObject } from '../bytes/json-value.ts'
-import { GatewayError } from '../errors.ts'
 import type { ChatRequest } from './canonical.ts'
+import { refuse } from './members.ts'
 
 /** What nobody relies on, by the name that chat has for it. */
 const HARMLESS = {
@@ -35,13 +35,14 @@ function isHarmless(name: string): name is Harmless {
   return Object.hasOwn(HARMLESS, name)
 }
 
+/** @throws GatewayError `invalid_request` where more than one answer is asked for. */
+export function refuseChoices({ choices }: ChatRequest): void {
+  if (choices > 1) throw refuse('n', 'This deployment gives one answer to a request: "n" must be 1.')
+}
+
 /** @throws GatewayError `invalid_request` where sound is asked for. */
 export function refuseSound({ extra: { audio, modalities } }: ChatRequest): void {
   const asked = Array.isArray(modalities) && modalities.includes('audio')
   if (asked || isObject(audio))
-    throw refused(asked ? 'modalities' : 'audio', 'This deployment answers in text: it has no sound.')
-}
-
-export function refused(param: string, message: string): GatewayError {
-  return new GatewayError('invalid_request', message, { param })
+    throw refuse(asked ? 'modalities' : 'audio', 'This deployment answers in text: it has no sound.')
 }
