@@ -20,6 +20,34 @@ export function noAnswer(failure: Reason, error?: string): WholeFacts {
   return { usage: undefined, countedTokens: 0, failure, error }
 }
 
+export interface Choices {
+  /** That a choice has said something, or given its finish reason. */
+  see(index: number, hasEnded: boolean): void
+  /** Every choice that began has given its reason. */
+  readonly finished: boolean
+  readonly finishedChoices: number
+}
+
+/** Which answers of a stream are under way and which have ended, in whatever order they come. */
+export function createChoices(): Choices {
+  const open = new Set<number>()
+  const ended = new Set<number>()
+  return {
+    see(index, hasEnded) {
+      if (hasEnded) {
+        ended.add(index)
+        open.delete(index)
+      } else if (!ended.has(index)) open.add(index)
+    },
+    get finished() {
+      return ended.size > 0 && open.size === 0
+    },
+    get finishedChoices() {
+      return ended.size
+    },
+  }
+}
+
 /** About four bytes to a token, and never less than one for what is there at all. */
 export function textTokens(text: unknown): number {
   if (typeof text === 'string') return text.length === 0 ? 0 : Math.max(1, Math.round(text.length / 4))

@@ -5,7 +5,16 @@ import { createHash } from 'node:crypto'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { EventFacts, Operation, Usage } from '../types.ts'
 import type { ChatEvent, ChatReply, Choice, Finish, Part, Seal } from './canonical.ts'
-import { CONTENT, count, MALFORMED, NOTHING, noAnswer, textTokens, USAGE_ONLY } from './facts.ts'
+import {
+  CONTENT,
+  count,
+  createChoices,
+  MALFORMED,
+  NOTHING,
+  noAnswer,
+  textTokens,
+  USAGE_ONLY,
+} from './facts.ts'
 import type { EventReader, StreamWatch, WholeFacts, WrittenRequest } from './format.ts'
 import { toToolName, unwrapCustom } from './tool-names.ts'
 
@@ -39,8 +48,7 @@ const FAILURES: ReadonlySet<string> = new Set([
 // --- what it means for an attempt ------------------------------------------------------------------------------
 
 export function watchGemini(): StreamWatch {
-  const open = new Set<number>()
-  const finished = new Set<number>()
+  const seen = createChoices()
   let usage: Usage | undefined
   let countedTokens = 0
   return {
@@ -52,7 +60,7 @@ export function watchGemini(): StreamWatch {
       const counted = readUsage(chunk)
       if (counted !== undefined) usage = counted
       if (isBlocked(chunk)) {
-        finished.add(0)
+        seen.see(0, true)
         return CONTENT
       }
       const candidates = listOf(chunk.candidates)
@@ -65,21 +73,17 @@ export function watchGemini(): StreamWatch {
         const tokens = candidateTokens(candidate)
         countedTokens += tokens
         content ||= tokens > 0
-        if (finishOf(candidate) === undefined) {
-          if (!finished.has(index)) open.add(index)
-          continue
-        }
-        open.delete(index)
-        finished.add(index)
-        content = true // an answer may be empty, but then it says so
+        const hasEnded = finishOf(candidate) !== undefined
+        seen.see(index, hasEnded)
+        content ||= hasEnded // an answer may be empty, but then it says so
       }
       return content ? CONTENT : NOTHING
     },
     get finished() {
-      return finished.size > 0 && open.size === 0
+      return seen.finished
     },
     get finishedChoices() {
-      return finished.size
+      return seen.finishedChoices
     },
     get usage() {
       return usage

@@ -6,10 +6,11 @@ import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Edit } from '../bytes/splice.ts'
 import type { ModelRequest, Usage } from '../types.ts'
 import { createEdits } from './edits.ts'
-import { CONTENT, count, DONE, MALFORMED, NOTHING, noAnswer } from './facts.ts'
+import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer } from './facts.ts'
 import type { Asked, Fields, Format, StreamWatch, WholeFacts } from './format.ts'
 import { openai, toError } from './openai.ts'
 import { errorText, faults } from './openai-faults.ts'
+import { toUsage } from './openai-usage.ts'
 
 interface Row {
   readonly name: string
@@ -160,21 +161,12 @@ const ENDS = /(?:\.completed|\.done)$/
 /** Pictures and the newer models of sound count tokens; the older count seconds, which are no tokens. */
 function readUsage(usage: unknown): Usage | undefined {
   if (!isObject(usage)) return undefined
-  const inputTokens = count(usage.input_tokens)
-  const outputTokens = count(usage.output_tokens)
-  if (inputTokens === undefined && outputTokens === undefined) return undefined
-  const details = isObject(usage.input_token_details) ? usage.input_token_details : usage.input_tokens_details
-  const input = isObject(details) ? details : {}
-  return {
-    inputTokens: inputTokens ?? 0,
-    cachedTokens: count(input.cached_tokens) ?? 0,
-    cacheWriteTokens: 0,
-    audioInputTokens: count(input.audio_tokens) ?? 0,
-    outputTokens: outputTokens ?? 0,
-    reasoningTokens: 0,
-    audioOutputTokens: 0,
-    source: 'provider',
-  }
+  return toUsage({
+    input: usage.input_tokens,
+    output: usage.output_tokens,
+    inputDetails: usage.input_token_details ?? usage.input_tokens_details,
+    outputDetails: undefined,
+  })
 }
 
 const OPEN_BRACE = 0x7b

@@ -1,4 +1,4 @@
-// What OpenAI's chat and legacy completions say of the tokens of an answer, read and written. Pure.
+// What OpenAI's interfaces say of the tokens of an answer; chat and legacy completions read and written. Pure.
 
 import { isObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
@@ -9,14 +9,35 @@ export function readUsage(message: Record<string, unknown>): Usage | undefined {
   const extra = message.x_groq
   const usage = isObject(message.usage) ? message.usage : isObject(extra) ? extra.usage : undefined
   if (!isObject(usage)) return undefined
-  const inputTokens = count(usage.prompt_tokens)
-  const outputTokens = count(usage.completion_tokens)
+  return toUsage({
+    input: usage.prompt_tokens,
+    output: usage.completion_tokens,
+    inputDetails: usage.prompt_tokens_details,
+    outputDetails: usage.completion_tokens_details,
+    cachedElsewhere: usage.prompt_cache_hit_tokens,
+  })
+}
+
+/** The same figures as OpenAI's interfaces tell them, each by names of its own. */
+interface Figures {
+  readonly input: unknown
+  readonly output: unknown
+  readonly inputDetails: unknown
+  readonly outputDetails: unknown
+  /** What was cached, where the details do not say. */
+  readonly cachedElsewhere?: unknown
+}
+
+/** Undefined where neither side is a number of tokens. */
+export function toUsage(told: Figures): Usage | undefined {
+  const inputTokens = count(told.input)
+  const outputTokens = count(told.output)
   if (inputTokens === undefined && outputTokens === undefined) return undefined
-  const input = isObject(usage.prompt_tokens_details) ? usage.prompt_tokens_details : {}
-  const output = isObject(usage.completion_tokens_details) ? usage.completion_tokens_details : {}
+  const input = isObject(told.inputDetails) ? told.inputDetails : {}
+  const output = isObject(told.outputDetails) ? told.outputDetails : {}
   return {
     inputTokens: inputTokens ?? 0,
-    cachedTokens: count(input.cached_tokens) ?? count(usage.prompt_cache_hit_tokens) ?? 0,
+    cachedTokens: count(input.cached_tokens) ?? count(told.cachedElsewhere) ?? 0,
     cacheWriteTokens: count(input.cache_write_tokens) ?? 0,
     audioInputTokens: count(input.audio_tokens) ?? 0,
     outputTokens: outputTokens ?? 0,

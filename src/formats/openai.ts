@@ -8,7 +8,16 @@ import type { Edit } from '../bytes/splice.ts'
 import type { Deployment, ModelRequest, Operation, Usage } from '../types.ts'
 import { createEdits, OPEN_BRACE } from './edits.ts'
 import { toFloatEdits } from './embeddings.ts'
-import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens, USAGE_ONLY } from './facts.ts'
+import {
+  CONTENT,
+  createChoices,
+  DONE,
+  MALFORMED,
+  NOTHING,
+  noAnswer,
+  textTokens,
+  USAGE_ONLY,
+} from './facts.ts'
 import type {
   Asked,
   ChatClientSide,
@@ -103,8 +112,7 @@ function toEdits(request: ModelRequest, { model, maxOutputTokens, options }: Ask
 // --- streams ---------------------------------------------------------------------------------------------
 
 function createWatch(): StreamWatch {
-  const open = new Set<number>()
-  const finished = new Set<number>()
+  const seen = createChoices()
   let usage: Usage | undefined
   let countedTokens = 0
   return {
@@ -130,22 +138,18 @@ function createWatch(): StreamWatch {
           content = true
           countedTokens += tokens
         }
-        if (hasEnded(choice)) {
-          finished.add(index)
-          open.delete(index)
-          content = true // an answer may be empty, but then it says so
-        } else if (!finished.has(index)) {
-          // OpenRouter puts usage, and Azure its late filter results, into a choice that has had its finish reason.
-          open.add(index)
-        }
+        // OpenRouter puts usage, and Azure its late filter results, into a choice that has had its finish reason.
+        const isOver = hasEnded(choice)
+        seen.see(index, isOver)
+        content ||= isOver // an answer may be empty, but then it says so
       }
       return content ? CONTENT : NOTHING
     },
     get finished() {
-      return finished.size > 0 && open.size === 0
+      return seen.finished
     },
     get finishedChoices() {
-      return finished.size
+      return seen.finishedChoices
     },
     get usage() {
       return usage

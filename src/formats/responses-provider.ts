@@ -6,9 +6,9 @@ import { isObject, parseObject, withoutUndefined } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
 import type { CallPart, ChatReply, ChatRequest, Finish, Message, Part, Reasoning, Tool } from './canonical.ts'
 import { budgetToEffort } from './effort.ts'
-import { count } from './facts.ts'
 import type { Asked, WrittenRequest } from './format.ts'
 import { refuse } from './members.ts'
+import { toUsage } from './openai-usage.ts'
 import { joinSeal, RESPONSES, splitSeal } from './responses-seals.ts'
 import { toUrl } from './sources.ts'
 import { createWireNames, toToolName, type WireNames } from './tool-names.ts'
@@ -358,19 +358,10 @@ export function readFinish(response: Members, called: boolean): Finish {
 
 export function readUsage(value: unknown): Usage | undefined {
   if (!isObject(value)) return undefined
-  const inputTokens = count(value.input_tokens)
-  const outputTokens = count(value.output_tokens)
-  if (inputTokens === undefined && outputTokens === undefined) return undefined
-  const input = isObject(value.input_tokens_details) ? value.input_tokens_details : {}
-  const output = isObject(value.output_tokens_details) ? value.output_tokens_details : {}
-  return {
-    inputTokens: inputTokens ?? 0,
-    cachedTokens: count(input.cached_tokens) ?? 0,
-    cacheWriteTokens: count(input.cache_write_tokens) ?? 0,
-    audioInputTokens: count(input.audio_tokens) ?? 0,
-    outputTokens: outputTokens ?? 0,
-    reasoningTokens: count(output.reasoning_tokens) ?? 0,
-    audioOutputTokens: count(output.audio_tokens) ?? 0,
-    source: 'provider',
-  }
+  return toUsage({
+    input: value.input_tokens,
+    output: value.output_tokens,
+    inputDetails: value.input_tokens_details,
+    outputDetails: value.output_tokens_details,
+  })
 }
