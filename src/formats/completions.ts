@@ -34,7 +34,6 @@ export const completions: Format & { readonly client: ChatClientSide; readonly p
         // Several prompts have several answers.
         ['prompt', /^"/],
       ],
-      stateful: [],
     },
     forwards: ['openai-beta'],
     chat: { read: readRequest, write: writeReply, events: createEvents },

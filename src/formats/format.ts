@@ -170,8 +170,8 @@ export interface Fields {
   readonly choices?: string | undefined
   /** Members whose presence says that the answer is more than text, with the values that do not. */
   readonly beyondText: readonly (readonly [name: string, nothing: RegExp])[]
-  /** Members that name state in the provider's account. */
-  readonly stateful: readonly string[]
+  /** Members that name state in the provider's account, besides those that no format may have. */
+  readonly stateful?: readonly string[] | undefined
   /** Members whose answer could not be given here, unless the value is one of these, and why. */
   readonly refused?: readonly (readonly [name: string, harmless: RegExp, why: string])[] | undefined
 }

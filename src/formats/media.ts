@@ -74,7 +74,7 @@ function toFormat({ name, path, fields, answer }: Row): Format {
   return {
     name,
     client: {
-      fields: { outputCaps: [], beyondText: [], stateful: [], ...fields },
+      fields: { outputCaps: [], beyondText: [], ...fields },
       forwards: ['openai-beta'],
       error: toError,
       errorEvent: (error) => `data: ${JSON.stringify(toError(error))}\n\n`,

@@ -57,7 +57,6 @@ export const openai: Format & {
         ['logprobs', /^(?:null|false)$/],
         ['audio', /^null$/],
       ],
-      stateful: ['previous_response_id', 'conversation'],
     },
     forwards: ['openai-beta'],
     chat: { read: readChatRequest, write: writeChatReply, events: createChatWriter },

@@ -36,7 +36,6 @@ export const responses: Format & { readonly client: ChatClientSide; readonly pro
         ['text', PLAIN_TEXT],
         ['include', /^(?:null|\[(?:(?!logprobs)[^\]])*\])$/],
       ],
-      stateful: ['previous_response_id', 'conversation'],
       refused: REFUSED,
     },
     forwards: ['openai-beta'],

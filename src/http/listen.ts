@@ -7,7 +7,7 @@ import { GatewayError, toGatewayError } from '../errors.ts'
 import type { ClientSide } from '../formats/format.ts'
 import { formats } from '../formats/index.ts'
 import { openai } from '../formats/openai.ts'
-import type { Arrival, Clock, Reply } from '../types.ts'
+import type { Arrival, Clock, Endpoint, Reply } from '../types.ts'
 import { type BodyBudget, createBodySource, type Sweep, type Watched } from './body.ts'
 import { type Scrub, toErrorAnswer } from './error-body.ts'
 import { type Head, MAX_HEADERS, readHead } from './head.ts'
@@ -126,7 +126,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       bearer: () => head?.bearer,
       // Whoever is refused before his head is understood has called somewhere all the same.
       client: () => {
-        client ??= clientAt(head?.target ?? req.url ?? '')
+        client ??= clientOf(findEndpoint(toRoutePath(req.url ?? '')))
         return client
       },
       bodyRead: () => req.complete,
@@ -155,7 +155,10 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
         },
         FORWARDABLE,
       )
-      take(req, res, { head, id, reply })
+      const path = toRoutePath(head.target)
+      const endpoint = findEndpoint(path)
+      client = clientOf(endpoint)
+      take(req, res, { head, id, reply, path, endpoint, client })
     } catch (error) {
       reply.fail(error)
       const address = addressOf(req, head)
@@ -170,10 +173,8 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
   function take(
     req: IncomingMessage,
     res: ServerResponse,
-    { head, id, reply }: { head: Head; id: string; reply: Reply },
+    { head, id, reply, path, endpoint, client }: Taken,
   ): void {
-    const path = toRoutePath(head.target)
-    const endpoint = findEndpoint(path)
     if (path === '/responses' && head.upgrade !== undefined && WEBSOCKET.test(head.upgrade)) {
       // Codex tries a WebSocket first and falls back to HTTP at once on exactly this status.
       reply.header('upgrade', 'HTTP/1.1')
@@ -192,8 +193,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     res.on('close', () => {
       if (!res.writableFinished) ended.abort()
     })
-    const client = formats.get(endpoint.format)?.client
-    const isForm = client?.fields.isForm === true
+    const isForm = client.fields.isForm === true
     const body = createBodySource(req, res, { head, isForm }, deps)
     const arrival: Arrival = Object.freeze({
       id,
@@ -210,7 +210,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       traceparent: head.traceparent,
       tracestate: head.tracestate,
       contentType: isForm ? head.contentType : undefined,
-      forwarded: toForwarded(head, client?.forwards),
+      forwarded: toForwarded(head, client.forwards),
       body,
     })
     deps.active.set(reply, arrival.end)
@@ -278,9 +278,18 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
   return server
 }
 
+/** A request whose head is understood. */
+interface Taken {
+  readonly head: Head
+  readonly id: string
+  readonly reply: Reply
+  readonly path: string
+  readonly endpoint: Endpoint | undefined
+  readonly client: ClientSide
+}
+
 /** The format of whoever calls there: OpenAI's where there is no model endpoint. */
-function clientAt(target: string): ClientSide {
-  const endpoint = findEndpoint(toRoutePath(target))
+function clientOf(endpoint: Endpoint | undefined): ClientSide {
   return (endpoint && formats.get(endpoint.format)?.client) ?? openai.client
 }
 

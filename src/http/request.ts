@@ -10,6 +10,9 @@ import type { Fields } from '../formats/format.ts'
 import { formats } from '../formats/index.ts'
 import type { Endpoint, ModelRequest, Span } from '../types.ts'
 
+/** Fields that name state kept in the provider's account, which many agents share, in whatever format (design §5). */
+const STATEFUL_FIELDS = ['previous_response_id', 'conversation'] as const
+
 /** What a body of an endpoint's format is judged by. */
 interface Judged {
   readonly fields: Fields
@@ -26,10 +29,11 @@ const JUDGED: ReadonlyMap<string, Judged> = new Map(
 )
 
 function toJudged(fields: Fields): Judged {
+  const stateful = [...STATEFUL_FIELDS, ...(fields.stateful ?? [])]
   const refused = (fields.refused ?? []).map(([name, harmless, why]) => [name, { harmless, why }] as const)
   return {
     fields,
-    stateful: new Set(fields.stateful),
+    stateful: new Set(stateful),
     refused: new Map(refused),
     steering: new Set([
       'model',
@@ -38,7 +42,7 @@ function toJudged(fields: Fields): Judged {
       ...(fields.choices === undefined ? [] : [fields.choices]),
       ...fields.outputCaps,
       ...RESTRICTED_FIELDS,
-      ...fields.stateful,
+      ...stateful,
       ...refused.map(([name]) => name),
     ]),
   }

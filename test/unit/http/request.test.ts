@@ -119,6 +119,18 @@ describe('readRequest', () => {
     expect(refusal(text)).toMatchObject({ code: 'invalid_request', param })
   })
 
+  it.each(ENDPOINTS.filter(({ path }) => !/\/(?:edits|variations|transcriptions|translations)$/.test(path)))(
+    'refuses state of an account at $path, whatever its format says of it',
+    (endpoint) => {
+      for (const name of ['previous_response_id', 'conversation']) {
+        const at = (value: string) =>
+          readRequest(endpoint, Buffer.from(`{"model":"m","${name}":${value}}`), new Set())
+        expect(() => at('"r"')).toThrow(`"${name}" refers to state`)
+        expect(at('null').model).toBe('m')
+      }
+    },
+  )
+
   it('accepts a restricted field that some provider allows, and says that it is there', () => {
     expect(read('{"model":"m","provider":{}}', ['provider']).restrictedFields).toEqual(['provider'])
     expect(refusal('{"model":"m","provider":{},"route":1}', ['provider'])).toMatchObject({ param: 'route' })
