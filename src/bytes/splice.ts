@@ -18,6 +18,18 @@ const COPY_LIMIT = 64 * 1024
  * sends it does not keep it.
  */
 export function splice(body: Buffer, edits: readonly Edit[]): { body: Buffer | Readable; bytes: number } {
+  const { pieces, bytes } = toPieces(body, edits)
+  if (bytes > COPY_LIMIT) return { body: toStream(pieces), bytes }
+  return { body: join(pieces, bytes), bytes }
+}
+
+/** The same in one piece whatever its size, for who must have seen all of it before it is sent. */
+export function spliceWhole(body: Buffer, edits: readonly Edit[]): { body: Buffer; bytes: number } {
+  const { pieces, bytes } = toPieces(body, edits)
+  return { body: join(pieces, bytes), bytes }
+}
+
+function toPieces(body: Buffer, edits: readonly Edit[]): { pieces: Buffer[]; bytes: number } {
   const pieces: Buffer[] = []
   let from = 0
   let bytes = 0
@@ -30,8 +42,12 @@ export function splice(body: Buffer, edits: readonly Edit[]): { body: Buffer | R
   }
   pieces.push(from === 0 ? body : body.subarray(from))
   for (const piece of pieces) bytes += piece.length
-  if (bytes > COPY_LIMIT) return { body: toStream(pieces), bytes }
-  return { body: pieces.length === 1 ? body : Buffer.concat(pieces, bytes), bytes }
+  return { pieces, bytes }
+}
+
+function join(pieces: readonly Buffer[], bytes: number): Buffer {
+  const [only] = pieces
+  return pieces.length === 1 && only !== undefined ? only : Buffer.concat(pieces, bytes)
 }
 
 /**

@@ -6,7 +6,7 @@ import type { Snapshot } from '../config/snapshot.ts'
 import type { Format } from '../formats/format.ts'
 import type { Clock, HealthCheck, Provider, Reason } from '../types.ts'
 import { toReason } from './attempt.ts'
-import { addOwnHeaders } from './exchange.ts'
+import { addOwnHeaders, addSignature } from './exchange.ts'
 import { type Health, isOfTheWay } from './health.ts'
 import type { CheckHint, Hints } from './hints.ts'
 import type { Keys } from './keys.ts'
@@ -137,11 +137,8 @@ export function createChecks(deps: ChecksDeps): Checks {
     const headers = ['accept', 'application/json', ...(format.headers ?? [])]
     addOwnHeaders(headers, { provider, format, key, userAgent: deps.userAgent })
     const url = new URL(`${provider.baseUrl}${path}`)
-    if (format.sign !== undefined && key !== undefined) {
-      const { options } = provider
-      const call = { method: 'GET', url: url.href, headers, body: NO_BODY, key: key.value, options }
-      headers.push(...format.sign({ ...call, nowMs: clock.wall() }))
-    }
+    const call = { method: 'GET', url: url.href, body: NO_BODY, nowMs: clock.wall() }
+    addSignature(headers, call, { provider, format, key })
     return new Promise((resolve) => {
       let found: Found = 'connect'
       let hasHead = false

@@ -2,8 +2,8 @@
 // members that its format changes, or what they were translated to.
 
 import type { Readable } from 'node:stream'
-import { type Edit, splice } from '../bytes/splice.ts'
-import type { ProviderSide } from '../formats/format.ts'
+import { type Edit, splice, spliceWhole } from '../bytes/splice.ts'
+import type { ProviderSide, SignedCall } from '../formats/format.ts'
 import type { Candidate, ModelRequest, Provider } from '../types.ts'
 import type { Key } from './keys.ts'
 import type { Exchange } from './kind.ts'
@@ -52,11 +52,8 @@ function toBody(
 ): { readonly body: Buffer | Readable; readonly bytes: number } {
   if (wire.body !== undefined) return { body: wire.body, bytes: wire.body.length }
   if (request.body === undefined) throw new Error('the request body is gone')
-  const edits = [...wire.side.edits(request, asked), ...more]
-  return splice(
-    request.body,
-    edits.sort((a, b) => a.start - b.start),
-  )
+  const edits = [...wire.side.edits(request, asked), ...more].sort((a, b) => a.start - b.start)
+  return wire.own.sign === undefined ? splice(request.body, edits) : spliceWhole(request.body, edits)
 }
 
 interface Sent {
@@ -79,14 +76,28 @@ function toHeaders(parts: ExchangeParts, { path, body, bytes }: Sent): string[] 
   addFormatHeaders(headers, wire, provider)
   addOwnHeaders(headers, { provider, format: wire.own, key, userAgent })
   if (traceHeaders !== undefined && provider?.headers.traceparent === undefined) headers.push(...traceHeaders)
-  const { sign } = wire.own
-  // What is signed was written by us, and is here as a whole.
-  if (sign !== undefined && key !== undefined && provider !== undefined && Buffer.isBuffer(body)) {
-    const url = `${provider.baseUrl}${path}`
-    const call = { method: 'POST', url, headers, body, key: key.value, nowMs, options: provider.options }
-    headers.push(...sign(call))
+  if (provider !== undefined && Buffer.isBuffer(body)) {
+    const call = { method: 'POST', url: `${provider.baseUrl}${path}`, body, nowMs }
+    addSignature(headers, call, { provider, format: wire.own, key })
   }
   return headers
+}
+
+/** What stands for the credential where it depends on the call: to be added last. */
+export function addSignature(
+  headers: string[],
+  call: Pick<SignedCall, 'method' | 'url' | 'body' | 'nowMs'>,
+  { provider, format, key }: Signer,
+): void {
+  if (format.sign === undefined || key === undefined) return
+  headers.push(...format.sign({ ...call, headers, key: key.value, options: provider.options }))
+}
+
+interface Signer {
+  readonly provider: Provider
+  /** Whose credential it is. */
+  readonly format: ProviderSide
+  readonly key: Key | undefined
 }
 
 /** Those of the format, of the body and of the caller: of two with one name the later, of all of them the operator's. */

@@ -2,6 +2,7 @@ import { Readable } from 'node:stream'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { splice } from '../../../src/bytes/splice.ts'
+import type { ProviderSide, SignedCall } from '../../../src/formats/format.ts'
 import { openai } from '../../../src/formats/openai.ts'
 import type { Candidate, ModelRequest } from '../../../src/types.ts'
 import { createExchange } from '../../../src/upstream/exchange.ts'
@@ -52,6 +53,35 @@ function exchangeOf(
     nowMs: 0,
   })
 }
+
+describe('a call that is signed', () => {
+  it.each(['small', 'large'])('is here as a whole when it is, however %s its body', (size) => {
+    const content = 'x'.repeat(size === 'large' ? 256 * 1024 : 10)
+    const request = makeRequest({ model: 'm', messages: [{ role: 'user', content }] })
+    const signed: SignedCall[] = []
+    const own: ProviderSide = {
+      ...openai.provider,
+      sign(call) {
+        signed.push(call)
+        return ['authorization', 'signed']
+      },
+    }
+    const { body, bodyBytes, headers } = createExchange({
+      candidate: toCandidate('p/other'),
+      request,
+      wire: nativeWire(openai.provider, own),
+      key: { reference: 'env:KEY', value: 'secret-key' },
+      maxOutputTokens: undefined,
+      userAgent: 'sluice/1.2.3',
+      nowMs: 7,
+    })
+    expect(headers.slice(-2)).toEqual(['authorization', 'signed'])
+    expect(signed).toMatchObject([{ method: 'POST', key: 'secret-key', nowMs: 7 }])
+    expect(signed[0]?.body).toBe(body)
+    expect(JSON.parse(String(body))).toMatchObject({ model: 'other', messages: [{ content }] })
+    expect(bodyBytes).toBe(Buffer.byteLength(String(body)))
+  })
+})
 
 describe('the body that goes out', () => {
   it('is the very buffer that came when nothing has to change', () => {
