@@ -23,32 +23,49 @@ export function measureImages(
   span: Span | undefined,
   form: ImageForm = 'image_url',
 ): { readonly count: number; readonly bytes: number } {
-  return form === 'source' ? measureSources(body, span) : measureUrls(body, span)
-}
-
-function measureUrls(
-  body: Buffer,
-  span: Span | undefined,
-): { readonly count: number; readonly bytes: number } {
   let count = 0
   let bytes = 0
   if (span === undefined) return { count, bytes }
-  for (let at = body.indexOf(KEY, span.start); at >= 0 && at < span.end; ) {
-    const value = memberAt(body, at, KEY.length)
-    let next = at + KEY.length
-    if (value !== undefined) {
+  const [key, look] = FORMS[form]
+  for (let at = body.indexOf(key, span.start); at >= 0 && at < span.end; ) {
+    const value = memberAt(body, at, key.length)
+    const found = value === undefined ? undefined : look(body, { at, value, limit: span.end })
+    if (found?.isImage) {
       count += 1
-      const address = body[value] === OPEN_BRACE ? addressIn(body, value) : value
-      const payload = address === undefined ? undefined : payloadOf(body, address)
-      if (payload !== undefined) {
-        const end = body.indexOf(QUOTE, payload)
-        next = end < 0 || end > span.end ? span.end : end
-        bytes += next - payload
-      }
+      bytes += found.bytes
     }
-    at = body.indexOf(KEY, next)
+    at = body.indexOf(key, Math.max(at + key.length, found?.end ?? 0))
   }
   return { count, bytes }
+}
+
+/** A member by which images may be known: where its key and its value begin, and where the conversation ends. */
+interface Place {
+  readonly at: number
+  readonly value: number
+  readonly limit: number
+}
+
+interface Found {
+  readonly isImage: boolean
+  /** Of its payload. */
+  readonly bytes: number
+  /** Where the search goes on: nothing in a payload is a member. */
+  readonly end: number
+}
+
+/** Whatever stands behind `image_url` is an image, inline or by its address. */
+function lookAtUrl(body: Buffer, { value, limit }: Place): Found {
+  const address = body[value] === OPEN_BRACE ? addressIn(body, value) : value
+  const payload = address === undefined ? undefined : payloadOf(body, address)
+  const end = payload === undefined ? value : endOf(body, payload, limit)
+  return { isImage: true, bytes: payload === undefined ? 0 : end - payload, end }
+}
+
+/** Where the string ends whose content begins at `from`: base64 has neither quotes nor escapes. */
+function endOf(body: Buffer, from: number, limit: number): number {
+  const quote = body.indexOf(QUOTE, from)
+  return quote < 0 || quote > limit ? limit : quote
 }
 
 /** Where the value of a member begins whose key stands at `at`; undefined for what is only text. */
@@ -92,32 +109,14 @@ const INNER = /\{[^{}]*\}/g
 const IS_IMAGE = /"type"\s*:\s*"image"/
 const CLOSE_BRACE = 0x7d
 
-function measureSources(
-  body: Buffer,
-  span: Span | undefined,
-): { readonly count: number; readonly bytes: number } {
-  let count = 0
-  let bytes = 0
-  if (span === undefined) return { count, bytes }
-  for (let at = body.indexOf(SOURCE, span.start); at >= 0 && at < span.end; ) {
-    const value = memberAt(body, at, SOURCE.length)
-    let next = at + SOURCE.length
-    if (value !== undefined && body[value] === OPEN_BRACE) {
-      const head = body.toString('latin1', value, value + 2 * LONGEST_DISTANCE)
-      const opening = BEFORE_PAYLOAD.exec(head)?.[0]
-      const payload = opening === undefined ? undefined : value + opening.length
-      // Base64 has neither quotes nor escapes.
-      const quote = payload === undefined ? -1 : body.indexOf(QUOTE, payload)
-      const end = payload === undefined ? value : quote < 0 || quote > span.end ? span.end : quote
-      if ((payload !== undefined || ADDRESS.test(head)) && isImageBlock(body, at, end)) {
-        count += 1
-        bytes += payload === undefined ? 0 : end - payload
-      }
-      next = Math.max(next, end)
-    }
-    at = body.indexOf(SOURCE, next)
-  }
-  return { count, bytes }
+function lookAtSource(body: Buffer, { at, value, limit }: Place): Found | undefined {
+  if (body[value] !== OPEN_BRACE) return undefined
+  const head = body.toString('latin1', value, value + 2 * LONGEST_DISTANCE)
+  const opening = BEFORE_PAYLOAD.exec(head)?.[0]
+  const payload = opening === undefined ? undefined : value + opening.length
+  const end = payload === undefined ? value : endOf(body, payload, limit)
+  const isImage = (payload !== undefined || ADDRESS.test(head)) && isImageBlock(body, at, end)
+  return { isImage, bytes: payload === undefined ? 0 : end - payload, end }
 }
 
 /** Whether the block that a source stands in says that it is an image, in front of the source or behind it. */
@@ -130,3 +129,5 @@ function isImageBlock(body: Buffer, source: number, end: number): boolean {
   const until = after.search(/[{}]/)
   return IS_IMAGE.test(until < 0 ? after : after.slice(0, until))
 }
+
+const FORMS = { image_url: [KEY, lookAtUrl], source: [SOURCE, lookAtSource] } as const

@@ -71,8 +71,13 @@ interface WiresDeps {
 
 /** A side whose bytes pass. */
 export function nativeWire(side: ProviderSide, own: ProviderSide, forwarded: readonly string[] = []): Wire {
-  const headers = [side.headers ?? [], forwarded].filter((list) => list.length > 0)
+  const headers = headersOf(side, forwarded)
   return { side, own, body: undefined, headers, translation: undefined, isSecond: false }
+}
+
+/** Those of a format and, over them, others; lists with nothing in them are left out. */
+function headersOf({ headers = [] }: ProviderSide, over: readonly string[]): Wire['headers'] {
+  return [headers, over].filter((list) => list.length > 0)
 }
 
 /** What in-process deployments speak. */
@@ -168,7 +173,7 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
       side: own,
       own,
       body: toBytes(written.body),
-      headers: [own.headers ?? [], written.headers].filter((list) => list.length > 0),
+      headers: headersOf(own, written.headers),
       translation: {
         dropped: written.dropped,
         begin: () => ({
@@ -196,7 +201,7 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
       side: own,
       own,
       body: toBytes(written.body),
-      headers: [own.headers ?? [], written.headers].filter((list) => list.length > 0),
+      headers: headersOf(own, written.headers),
       translation: {
         dropped: [...new Set([...dropped, ...written.dropped])],
         begin() {
