@@ -2,7 +2,7 @@
 // own bytes. Knows bytes, nothing of models. What a message is made of is read by the vendor's own codec, which checks
 // both checksums.
 
-import { EventStreamCodec } from '@smithy/core/event-streams'
+import { createRequire } from 'node:module'
 import { FrameTooLarge, MAX_FRAME_BYTES } from './sse.ts'
 
 export interface StreamMessage {
@@ -28,6 +28,7 @@ export function createMessageSplitter(maxBytes = MAX_FRAME_BYTES): MessageSplitt
   let held: Buffer[] = []
   let heldBytes = 0
   let isBroken = false
+  const readMessage = createReader()
 
   /** The held bytes as one. */
   function join(): Buffer {
@@ -74,22 +75,27 @@ function firstBytes([first]: readonly Buffer[]): Buffer | undefined {
   return first !== undefined && first.length >= 4 ? first : undefined
 }
 
-const CODEC = new EventStreamCodec(
-  (bytes) =>
-    typeof bytes === 'string'
-      ? bytes
-      : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'),
-  (text) => Buffer.from(text, 'utf8'),
-)
+const load = createRequire(import.meta.url)
 
-function readMessage(bytes: Buffer): StreamMessage {
-  try {
-    const { headers, body } = CODEC.decode(bytes)
-    const texts = new Map<string, string>()
-    for (const [name, { type, value }] of Object.entries(headers))
-      if (type === 'string') texts.set(name, value)
-    return { bytes, headers: texts, body: Buffer.from(body.buffer, body.byteOffset, body.byteLength) }
-  } catch {
-    return { bytes, headers: undefined, body: Buffer.alloc(0) }
+function createReader(): (bytes: Buffer) => StreamMessage {
+  // With the first stream that is read: every start would wait for it, and few have such a provider.
+  const { EventStreamCodec }: typeof import('@smithy/core/event-streams') = load('@smithy/core/event-streams')
+  const codec = new EventStreamCodec(
+    (bytes) =>
+      typeof bytes === 'string'
+        ? bytes
+        : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'),
+    (text) => Buffer.from(text, 'utf8'),
+  )
+  return (bytes) => {
+    try {
+      const { headers, body } = codec.decode(bytes)
+      const texts = new Map<string, string>()
+      for (const [name, { type, value }] of Object.entries(headers))
+        if (type === 'string') texts.set(name, value)
+      return { bytes, headers: texts, body: Buffer.from(body.buffer, body.byteOffset, body.byteLength) }
+    } catch {
+      return { bytes, headers: undefined, body: Buffer.alloc(0) }
+    }
   }
 }

@@ -2,7 +2,7 @@
 // passed in. One secret holds it all: `ACCESS_KEY_ID:SECRET_ACCESS_KEY`, with `:SESSION_TOKEN` behind it where it is
 // temporary, or a Bedrock API key (what AWS_BEARER_TOKEN_BEDROCK holds).
 
-import aws4 from 'aws4'
+import { createRequire } from 'node:module'
 import type { SignedCall } from './format.ts'
 
 interface Credentials {
@@ -10,6 +10,8 @@ interface Credentials {
   readonly secretAccessKey: string
   readonly sessionToken?: string
 }
+
+const load = createRequire(import.meta.url)
 
 /** An API key has no colon in it, and no access key id in front. */
 const SIGNING = /^([A-Z0-9]{16,128}):([^:]+)(?::([^:]+))?$/
@@ -50,6 +52,8 @@ export function signBedrock({
     // It is added by the signer, and told elsewhere.
     extraHeadersToIgnore: { 'content-length': true },
   }
+  // Not at the start, which would wait for it whoever the providers are.
+  const aws4: typeof import('aws4') = load('aws4')
   const signed = aws4.sign(request, credentials)
   const told: string[] = []
   for (const [name, value] of Object.entries(signed.headers ?? {})) {
