@@ -117,35 +117,43 @@ const chat: Surface = {
     }
   },
   streamed(events) {
-    let said = ''
-    let finish: string | undefined
-    let tokens: Heard['tokens']
-    let ended = false
     const calls = new Map<number, { id: string; name: string; args: string }>()
-    for (const event of events) {
-      if (ended) throw new Error('something behind [DONE]')
-      if (event.data === '[DONE]') {
-        ended = true
-        continue
+    const heard = readChunks(events, (choice) => {
+      const delta = members(choice.delta)
+      for (const { index, id, function: inner } of list(delta.tool_calls)) {
+        const call = calls.get(Number(index)) ?? { id: text(id), name: text(members(inner).name), args: '' }
+        call.args += text(members(inner).arguments)
+        calls.set(Number(index), call)
       }
-      const chunk = parse(event)
-      const told = openaiError(chunk)
-      if (told !== undefined) return { ...told, text: said }
-      if (isRecord(chunk.usage))
-        tokens = { input: chunk.usage.prompt_tokens, output: chunk.usage.completion_tokens }
-      for (const choice of list(chunk.choices)) {
-        const delta = members(choice.delta)
-        said += text(delta.content)
-        for (const { index, id, function: inner } of list(delta.tool_calls)) {
-          const call = calls.get(Number(index)) ?? { id: text(id), name: text(members(inner).name), args: '' }
-          call.args += text(members(inner).arguments)
-          calls.set(Number(index), call)
-        }
-        finish = text(choice.finish_reason) || finish
-      }
-    }
-    return { ...NOTHING, text: said, calls: [...calls.values()], finish, tokens, ended }
+      return text(delta.content)
+    })
+    return heard.error === undefined ? { ...heard, calls: [...calls.values()] } : heard
   },
+}
+
+/** Chunks as chat and legacy completions have them; `see` gives what a choice of one says. */
+function readChunks(events: Parameters<Surface['streamed']>[0], see: (choice: Members) => string): Heard {
+  let said = ''
+  let finish: string | undefined
+  let tokens: Heard['tokens']
+  let ended = false
+  for (const event of events) {
+    if (ended) throw new Error('something behind [DONE]')
+    if (event.data === '[DONE]') {
+      ended = true
+      continue
+    }
+    const chunk = parse(event)
+    const told = openaiError(chunk)
+    if (told !== undefined) return { ...told, text: said }
+    if (isRecord(chunk.usage))
+      tokens = { input: chunk.usage.prompt_tokens, output: chunk.usage.completion_tokens }
+    for (const choice of list(chunk.choices)) {
+      said += see(choice)
+      finish = text(choice.finish_reason) || finish
+    }
+  }
+  return { ...NOTHING, text: said, finish, tokens, ended }
 }
 
 // --- legacy completions ----------------------------------------------------------------------------------------
@@ -170,29 +178,7 @@ const completions: Surface = {
       tokens: { input: usage.prompt_tokens, output: usage.completion_tokens },
     }
   },
-  streamed(events) {
-    let said = ''
-    let finish: string | undefined
-    let tokens: Heard['tokens']
-    let ended = false
-    for (const event of events) {
-      if (ended) throw new Error('something behind [DONE]')
-      if (event.data === '[DONE]') {
-        ended = true
-        continue
-      }
-      const chunk = parse(event)
-      const told = openaiError(chunk)
-      if (told !== undefined) return { ...told, text: said }
-      if (isRecord(chunk.usage))
-        tokens = { input: chunk.usage.prompt_tokens, output: chunk.usage.completion_tokens }
-      for (const choice of list(chunk.choices)) {
-        said += text(choice.text)
-        finish = text(choice.finish_reason) || finish
-      }
-    }
-    return { ...NOTHING, text: said, finish, tokens, ended }
-  },
+  streamed: (events) => readChunks(events, (choice) => text(choice.text)),
 }
 
 // --- Responses -------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import type { ChatEvent, Finish, Part } from '../../../src/formats/canonical.ts'
 import type { WrittenRequest } from '../../../src/formats/format.ts'
 import type { Usage } from '../../../src/types.ts'
 import { call, chatRequest, thought } from '../../support/chat-arbitraries.ts'
+import { usageOf } from '../../support/golden.ts'
 
 const FOLDER = join(import.meta.dirname, '../../golden/anthropic')
 const { provider } = anthropic
@@ -17,17 +18,7 @@ const { chat } = provider
 if (chat === undefined) throw new Error('no translation')
 const translation = chat
 
-const usage = (over: Partial<Usage> = {}): Usage => ({
-  inputTokens: 25,
-  cachedTokens: 0,
-  outputTokens: 15,
-  reasoningTokens: 0,
-  cacheWriteTokens: 0,
-  audioInputTokens: 0,
-  audioOutputTokens: 0,
-  source: 'provider',
-  ...over,
-})
+const usage = (over: Partial<Usage> = {}): Usage => usageOf(25, 15, over)
 const CACHED = { inputTokens: 2_421, cachedTokens: 2_000, cacheWriteTokens: 400 }
 
 interface Golden {

@@ -2,8 +2,6 @@
 // fixtures record (test/golden/bedrock). Requests are chat's, as a caller writes them. Streams are written down as their
 // events, and put into messages by the vendor's own codec; one is as it was captured from the service.
 
-import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { bedrock } from '../../../src/formats/bedrock.ts'
 import type { ChatEvent, Finish, Part } from '../../../src/formats/canonical.ts'
@@ -13,35 +11,18 @@ import type { Usage } from '../../../src/types.ts'
 import { foldEvents } from '../../support/chat-events.ts'
 import { isRecord } from '../../support/dialects/dialect.ts'
 import { toStreamError, toStreamEvent, toStreamException } from '../../support/eventstream.ts'
+import { openGolden, type RecordedRequest, usageOf } from '../../support/golden.ts'
 
-const FOLDER = join(import.meta.dirname, '../../golden/bedrock')
+const golden = openGolden('bedrock')
 const { provider } = bedrock
 const { chat, splitter } = provider
 if (chat === undefined || splitter === undefined) throw new Error('bedrock has no chat')
 
 const UNCHANGED: WrittenRequest = { body: {}, headers: [], dropped: [], names: new Map() }
 
-function namesOf(ending: string): string[] {
-  return readdirSync(FOLDER)
-    .filter((file) => file.endsWith(ending))
-    .map((file) => file.slice(0, -ending.length))
-    .sort()
-}
-
-function textOf(file: string): string {
-  return readFileSync(join(FOLDER, file), 'utf8')
-}
-
-interface Recorded {
-  readonly model: string
-  readonly chat: Readonly<Record<string, unknown>>
-  readonly sent: unknown
-  readonly dropped?: readonly string[]
-}
-
 describe('a request', () => {
-  it.each(namesOf('.request.json'))('%s is written as Converse takes it', (name) => {
-    const recorded: Recorded = JSON.parse(textOf(`${name}.request.json`))
+  it.each(golden.names('.request.json'))('%s is written as Converse takes it', (name) => {
+    const recorded: RecordedRequest = JSON.parse(golden.text(`${name}.request.json`))
     const { request } = openai.client.chat.read({ model: 'any', ...recorded.chat })
     const asked = { model: recorded.model, maxOutputTokens: undefined, options: {} }
     const written = chat.write(request, asked)
@@ -50,17 +31,7 @@ describe('a request', () => {
   })
 })
 
-const usage = (inputTokens: number, outputTokens: number, over: Partial<Usage> = {}): Usage => ({
-  inputTokens,
-  cachedTokens: 0,
-  cacheWriteTokens: 0,
-  audioInputTokens: 0,
-  outputTokens,
-  reasoningTokens: 0,
-  audioOutputTokens: 0,
-  source: 'provider',
-  ...over,
-})
+const usage = usageOf
 const text = (said: string): Part => ({ type: 'text', text: said })
 const call = (id: string, name: string, args: string): Part => ({
   type: 'call',
@@ -187,7 +158,7 @@ const STREAMS: Readonly<Record<string, Told>> = {
 
 /** The bytes of a stream that is written down as its events. */
 function bytesOf(name: string): Buffer {
-  const lines = textOf(`${name}.stream.jsonl`).trimEnd().split('\n')
+  const lines = golden.text(`${name}.stream.jsonl`).trimEnd().split('\n')
   return Buffer.concat(
     lines.map((line) => {
       const event: Readonly<Record<string, unknown>> = JSON.parse(line)
@@ -252,7 +223,7 @@ describe('a stream', () => {
   })
 
   it('as it was captured is read', () => {
-    const bytes = Buffer.from(textOf('captured.eventstream.base64'), 'base64')
+    const bytes = Buffer.from(golden.text('captured.eventstream.base64'), 'base64')
     const frames = splitter().push(bytes)
     const reader = chat.events(UNCHANGED)
     const watch = provider.watch()
@@ -267,7 +238,7 @@ describe('a stream', () => {
   })
 
   it('is in the table, each of them', () => {
-    expect(namesOf('.stream.jsonl')).toEqual(Object.keys(STREAMS).sort())
+    expect(golden.names('.stream.jsonl')).toEqual(Object.keys(STREAMS).sort())
   })
 })
 
@@ -328,7 +299,7 @@ const REPLIES: Readonly<Record<string, Told>> = {
 
 describe('a whole reply', () => {
   it.each(Object.entries(REPLIES))('%s is read as it is meant', (name, told) => {
-    const body = readFileSync(join(FOLDER, `${name}.reply.json`))
+    const body = golden.bytes(`${name}.reply.json`)
     const whole = provider.whole('chat', body)
     expect({ failure: whole.failure, error: whole.error, usage: whole.usage }).toEqual({
       failure: told.failure,
@@ -354,7 +325,7 @@ describe('a whole reply', () => {
   })
 
   it('is in the table, each of them', () => {
-    expect(namesOf('.reply.json')).toEqual(Object.keys(REPLIES).sort())
+    expect(golden.names('.reply.json')).toEqual(Object.keys(REPLIES).sort())
   })
 })
 
@@ -370,7 +341,7 @@ interface RecordedError {
 }
 
 describe('an error', () => {
-  const recorded: readonly RecordedError[] = JSON.parse(textOf('errors.json'))
+  const recorded: readonly RecordedError[] = JSON.parse(golden.text('errors.json'))
 
   it.each(recorded)('$name', ({ status, type, body, verdict, key, park, retryAfterMs }) => {
     const header = (name: string): string | undefined => (name === 'x-amzn-errortype' ? type : undefined)

@@ -1,8 +1,6 @@
 // What Gemini is sent, and what it answers, in the shapes that its reference documents and that public fixtures record
 // (test/golden/gemini). Requests are chat's, as a caller writes them.
 
-import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { createFrameSplitter } from '../../../src/bytes/sse.ts'
 import type { ChatEvent, Finish, Part } from '../../../src/formats/canonical.ts'
@@ -11,35 +9,18 @@ import { gemini } from '../../../src/formats/gemini.ts'
 import { openai } from '../../../src/formats/openai.ts'
 import type { Usage } from '../../../src/types.ts'
 import { foldEvents } from '../../support/chat-events.ts'
+import { openGolden, type RecordedRequest, usageOf } from '../../support/golden.ts'
 
-const FOLDER = join(import.meta.dirname, '../../golden/gemini')
+const golden = openGolden('gemini')
 const { provider } = gemini
 const { chat } = provider
 if (chat === undefined) throw new Error('gemini has no chat')
 
 const UNCHANGED: WrittenRequest = { body: {}, headers: [], dropped: [], names: new Map() }
 
-function namesOf(ending: string): string[] {
-  return readdirSync(FOLDER)
-    .filter((file) => file.endsWith(ending))
-    .map((file) => file.slice(0, -ending.length))
-    .sort()
-}
-
-function textOf(file: string): string {
-  return readFileSync(join(FOLDER, file), 'utf8')
-}
-
-interface Recorded {
-  readonly model: string
-  readonly chat: Readonly<Record<string, unknown>>
-  readonly sent: unknown
-  readonly dropped?: readonly string[]
-}
-
 describe('a request', () => {
-  it.each(namesOf('.request.json'))('%s is written as Gemini takes it', (name) => {
-    const recorded: Recorded = JSON.parse(textOf(`${name}.request.json`))
+  it.each(golden.names('.request.json'))('%s is written as Gemini takes it', (name) => {
+    const recorded: RecordedRequest = JSON.parse(golden.text(`${name}.request.json`))
     const { request } = openai.client.chat.read({ model: 'any', ...recorded.chat })
     const asked = { model: recorded.model, maxOutputTokens: undefined, options: {} }
     const written = chat.write(request, asked)
@@ -50,17 +31,7 @@ describe('a request', () => {
   })
 })
 
-const usage = (inputTokens: number, outputTokens: number, over: Partial<Usage> = {}): Usage => ({
-  inputTokens,
-  cachedTokens: 0,
-  cacheWriteTokens: 0,
-  audioInputTokens: 0,
-  outputTokens,
-  reasoningTokens: 0,
-  audioOutputTokens: 0,
-  source: 'provider',
-  ...over,
-})
+const usage = usageOf
 const text = (said: string): Part => ({ type: 'text', text: said })
 const thought = (said: string, value?: string): Part => ({
   type: 'thinking',
@@ -161,7 +132,7 @@ describe('a stream', () => {
     const events: ChatEvent[] = []
     let frames = ''
     let error: string | undefined
-    for (const frame of splitter.push(readFileSync(join(FOLDER, `${name}.stream.sse`)))) {
+    for (const frame of splitter.push(golden.bytes(`${name}.stream.sse`))) {
       const facts = watch.look(frame.data ?? '')
       error = facts.error ?? error
       expect(facts.malformed).toBe(false)
@@ -191,7 +162,7 @@ describe('a stream', () => {
 
   it('of two answers is read as two', () => {
     const reader = chat.events(UNCHANGED)
-    const frames = createFrameSplitter().push(readFileSync(join(FOLDER, 'two-candidates.stream.sse')))
+    const frames = createFrameSplitter().push(golden.bytes('two-candidates.stream.sse'))
     expect(foldEvents(frames.flatMap((frame) => reader.read(frame))).choices).toEqual([
       { content: [text('Heads.')], finish: 'stop' },
       { content: [text('Tails!')], finish: 'stop' },
@@ -199,7 +170,7 @@ describe('a stream', () => {
   })
 
   it('is in the table, each of them', () => {
-    expect(namesOf('.stream.sse')).toEqual(Object.keys(STREAMS).sort())
+    expect(golden.names('.stream.sse')).toEqual(Object.keys(STREAMS).sort())
   })
 })
 
@@ -241,7 +212,7 @@ const REPLIES: Readonly<Record<string, Told>> = {
 
 describe('a whole reply', () => {
   it.each(Object.entries(REPLIES))('%s is read as it is meant', (name, told) => {
-    const body = readFileSync(join(FOLDER, `${name}.reply.json`))
+    const body = golden.bytes(`${name}.reply.json`)
     const whole = provider.whole('chat', body)
     expect({ failure: whole.failure, error: whole.error, usage: whole.usage }).toEqual({
       failure: told.failure,
@@ -259,12 +230,12 @@ describe('a whole reply', () => {
   })
 
   it('says when it was made, where it is told', () => {
-    const body = readFileSync(join(FOLDER, 'vertex.reply.json'))
+    const body = golden.bytes('vertex.reply.json')
     expect(chat.read(body, UNCHANGED).createdSeconds).toBe(1_775_149_430)
   })
 
   it('of vectors tells what was used', () => {
-    const body = readFileSync(join(FOLDER, 'embeddings.reply.json'))
+    const body = golden.bytes('embeddings.reply.json')
     expect(provider.whole('embeddings', body)).toMatchObject({ failure: undefined, usage: usage(12, 0) })
     expect(provider.whole('embeddings', Buffer.from('{"embeddings":[]}')).failure).toBe('empty')
   })
@@ -280,7 +251,7 @@ describe('a whole reply', () => {
   })
 
   it('is in the table, each of them', () => {
-    expect(namesOf('.reply.json')).toEqual([...Object.keys(REPLIES), 'embeddings'].sort())
+    expect(golden.names('.reply.json')).toEqual([...Object.keys(REPLIES), 'embeddings'].sort())
   })
 })
 
@@ -296,7 +267,7 @@ interface RecordedError {
 }
 
 describe('an error', () => {
-  const recorded: readonly RecordedError[] = JSON.parse(textOf('errors.json'))
+  const recorded: readonly RecordedError[] = JSON.parse(golden.text('errors.json'))
   const none = (): undefined => undefined
 
   it.each(recorded)('$name', ({ status, body, verdict, key, park, retryAfterMs, untilMidnight }) => {

@@ -6,21 +6,12 @@ import { describe, expect, it } from 'vitest'
 import { createFrameSplitter } from '../../../src/bytes/sse.ts'
 import { openai } from '../../../src/formats/openai.ts'
 import type { Usage } from '../../../src/types.ts'
+import { usageOf } from '../../support/golden.ts'
 
 const FOLDER = join(import.meta.dirname, '../../golden/openai')
 const { provider } = openai
 
-const usage = (over: Partial<Usage> = {}): Usage => ({
-  inputTokens: 19,
-  cachedTokens: 0,
-  outputTokens: 10,
-  reasoningTokens: 0,
-  cacheWriteTokens: 0,
-  audioInputTokens: 0,
-  audioOutputTokens: 0,
-  source: 'provider',
-  ...over,
-})
+const usage = (over: Partial<Usage> = {}): Usage => usageOf(19, 10, over)
 const FULL = usage({ cachedTokens: 8, reasoningTokens: 4 })
 
 interface StreamFacts {

@@ -15,6 +15,7 @@ import type {
 } from '../../../src/formats/canonical.ts'
 import type { AnswerTo, WrittenRequest } from '../../../src/formats/format.ts'
 import { openai } from '../../../src/formats/openai.ts'
+import { chatRequest } from '../../support/chat-arbitraries.ts'
 import { schemaFaults } from '../../support/openai-schema.ts'
 
 const { client, provider } = openai
@@ -80,31 +81,7 @@ const reply: fc.Arbitrary<ChatReply> = fc.record({
   serviceTier: fc.constant(undefined),
 })
 
-const REQUEST: ChatRequest = {
-  messages: [{ role: 'user', content: [{ type: 'text', text: 'hello' }], name: undefined }],
-  tools: [],
-  toolChoice: undefined,
-  parallelToolCalls: undefined,
-  maxOutputTokens: undefined,
-  temperature: undefined,
-  topP: undefined,
-  topK: undefined,
-  stop: [],
-  choices: 1,
-  seed: undefined,
-  presencePenalty: undefined,
-  frequencyPenalty: undefined,
-  responseFormat: { type: 'text' },
-  reasoning: undefined,
-  verbosity: undefined,
-  user: undefined,
-  cacheKey: undefined,
-  serviceTier: undefined,
-  metadata: undefined,
-  stream: true,
-  includeUsage: true,
-  extra: {},
-}
+const REQUEST = chatRequest({ stream: true, includeUsage: true })
 
 const TO: AnswerTo = {
   request: REQUEST,

@@ -1,41 +1,22 @@
 // Responses and their streams in the shapes that OpenAI documents and that compatible servers are known to send instead
 // (test/golden/responses), and what is read out of them: by the watch of an untouched stream, and into canonical form.
 
-import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { createFrameSplitter } from '../../../src/bytes/sse.ts'
 import type { ChatEvent, Part } from '../../../src/formats/canonical.ts'
 import type { WrittenRequest } from '../../../src/formats/format.ts'
 import { responses } from '../../../src/formats/responses.ts'
-import type { Usage } from '../../../src/types.ts'
 import { foldEvents } from '../../support/chat-events.ts'
+import { openGolden, usageOf } from '../../support/golden.ts'
 import { schemaFaults } from '../../support/openai-schema.ts'
 
-const FOLDER = join(import.meta.dirname, '../../golden/responses')
+const { bytes: read, names: named } = openGolden('responses')
 const { provider } = responses
 const chat = provider.chat
 if (chat === undefined) throw new Error('the provider is not read')
 
 const WRITTEN: WrittenRequest = { body: {}, headers: [], dropped: [], names: new Map() }
-const USAGE: Usage = {
-  inputTokens: 19,
-  cachedTokens: 8,
-  outputTokens: 10,
-  reasoningTokens: 4,
-  cacheWriteTokens: 0,
-  audioInputTokens: 0,
-  audioOutputTokens: 0,
-  source: 'provider',
-}
-
-function read(file: string): Buffer {
-  return readFileSync(join(FOLDER, file))
-}
-
-function named(ending: string): string[] {
-  return readdirSync(FOLDER).flatMap((file) => (file.endsWith(ending) ? [file.slice(0, -ending.length)] : []))
-}
+const USAGE = usageOf(19, 10, { cachedTokens: 8, reasoningTokens: 4 })
 
 const text = (said: string): Part => ({ type: 'text', text: said })
 const call = (id: string, name: string, args: string, over: object = {}): Part => ({
@@ -228,7 +209,7 @@ describe('a recorded reply', () => {
   })
 
   it('of embeddings is read as everywhere', () => {
-    const body = readFileSync(join(FOLDER, '../openai/embeddings.reply.json'))
+    const body = read('../openai/embeddings.reply.json')
     expect(provider.whole('embeddings', body)).toMatchObject({
       failure: undefined,
       usage: { inputTokens: 19 },

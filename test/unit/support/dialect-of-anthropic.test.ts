@@ -2,36 +2,15 @@
 // proves nothing.
 
 import { describe, expect, it } from 'vitest'
-import type { AnswerOptions, ChatBody } from '../../support/dialects/dialect.ts'
 import { dialectOf } from '../../support/dialects/index.ts'
+import { chatOf, SCRIPTS } from '../../support/dialects/scripts.ts'
 import { messageFaults, readStream } from '../../support/messages-checker.ts'
 import type { RecordedRequest } from '../../support/scripted-provider.ts'
 import { parseSse } from '../../support/sse.ts'
 
-const CHAT: ChatBody = {
-  fields: {},
-  model: 'claude-opus-4-5',
-  stream: true,
-  includeUsage: true,
-  choices: 1,
-  messages: [],
-  tools: [],
-}
+const CHAT = chatOf('claude-opus-4-5')
 
-const SCRIPTS: Readonly<Record<string, AnswerOptions>> = {
-  plain: { text: 'Hello there 👋' },
-  refusal: { refusal: 'No.' },
-  reasoning: { reasoning: ['Hm', '.'], text: 'Hi.' },
-  calls: {
-    toolCalls: [
-      { name: 'a', args: { b: 'some longer text' } },
-      { name: 'c', args: {} },
-    ],
-  },
-  length: { text: 'Once upon', finishReason: 'length' },
-  filter: { text: 'Well', finishReason: 'content_filter' },
-  'its own words': { text: 'Well', finishReason: 'pause_turn' },
-}
+const ANSWERS = { ...SCRIPTS, 'its own words': { text: 'Well', finishReason: 'pause_turn' } }
 
 /** A request of which only the body matters. */
 function requestOf(body: Buffer): RecordedRequest {
@@ -55,7 +34,7 @@ function requestOf(body: Buffer): RecordedRequest {
 describe('a scripted provider of Messages', () => {
   const dialect = dialectOf('/v1/messages?beta=true')
 
-  it.each(Object.entries(SCRIPTS))('%s is a stream as described, and its reply the same', (_, options) => {
+  it.each(Object.entries(ANSWERS))('%s is a stream as described, and its reply the same', (_, options) => {
     const frames = dialect.frames(CHAT, options)
     const { faults, message } = readStream(frames.join(''))
     const reply = dialect.reply(CHAT, options)

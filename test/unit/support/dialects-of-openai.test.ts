@@ -2,41 +2,24 @@
 // proves nothing.
 
 import { describe, expect, it } from 'vitest'
-import type { AnswerOptions, ChatBody } from '../../support/dialects/dialect.ts'
+import type { AnswerOptions } from '../../support/dialects/dialect.ts'
 import { dialectOf } from '../../support/dialects/index.ts'
+import { chatOf, SCRIPTS } from '../../support/dialects/scripts.ts'
 import { schemaFaults } from '../../support/openai-schema.ts'
 import { assembleResponse } from '../../support/responses-stream.ts'
 import { parseSse } from '../../support/sse.ts'
 
-const CHAT: ChatBody = {
-  fields: {},
-  model: 'm',
-  stream: true,
-  includeUsage: true,
-  choices: 1,
-  messages: [],
-  tools: [],
-}
+const CHAT = chatOf('m')
 
-const SCRIPTS: Readonly<Record<string, AnswerOptions>> = {
-  plain: { text: 'Hello there 👋' },
-  refusal: { refusal: 'No.' },
-  reasoning: { reasoning: ['Hm', '.'], text: 'Hi.' },
-  calls: {
-    toolCalls: [
-      { name: 'a', args: { b: 'some longer text' } },
-      { name: 'c', args: {} },
-    ],
-  },
-  length: { text: 'Once upon', finishReason: 'length' },
-  filter: { text: 'Well', finishReason: 'content_filter' },
+const ANSWERS: Readonly<Record<string, AnswerOptions>> = {
+  ...SCRIPTS,
   'without usage': { text: 'Hi', usageIn: 'none' },
 }
 
 describe('a scripted provider of Responses', () => {
   const dialect = dialectOf('/v1/responses')
 
-  it.each(Object.entries(SCRIPTS))('%s is a stream as described, and its reply the same', (_, options) => {
+  it.each(Object.entries(ANSWERS))('%s is a stream as described, and its reply the same', (_, options) => {
     const frames = dialect.frames(CHAT, options)
     const { response, output } = assembleResponse(frames.join(''))
     const reply = dialect.reply(CHAT, options)
