@@ -18,6 +18,7 @@ import { createRouter } from '../src/route/plan.ts'
 import { createScrubber } from '../src/secrets/scrubber.ts'
 import type { Arrival } from '../src/types.ts'
 import { VENDORS } from '../src/upstream/vendors.ts'
+import { createWires, type Translator } from '../src/upstream/wire.ts'
 import { toEdits } from '../test/support/edits.ts'
 
 const ROUNDS = 15
@@ -118,6 +119,16 @@ const frame = Buffer.from(
 )
 const splitter = createFrameSplitter()
 const watch = formats.get('openai')?.provider?.watch()
+const messagesData =
+  '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"@0000052340005108183 word "}}'
+const messagesFrame = {
+  event: 'content_block_delta',
+  bytes: Buffer.from(`event: content_block_delta\ndata: ${messagesData}\n\n`),
+  data: messagesData,
+}
+const messages = formats.get('anthropic')?.provider
+const messagesWatch = messages?.watch()
+const translator = beginTranslation()
 const line = JSON.stringify({
   level: 30,
   id: 'req_abcdefghij0001',
@@ -150,8 +161,21 @@ const steps: Record<string, () => unknown> = {
   'edit the body': () => toEdits(request, 'other-model', undefined),
   'split one frame': () => splitter.push(frame),
   'look at one event': () => watch?.look(frame.toString('utf8', 6, frame.length - 2)),
+  'look at one of Messages': () => messagesWatch?.look(messagesData),
+  'translate it into chat': () => translator.change(messagesFrame),
   'look for the key in one': () => redact?.(frame),
   'scrub one log line': () => scrubber.text(line),
+}
+
+/** From Messages into chat, as for the request above. */
+function beginTranslation(): Translator {
+  const provider = snapshot.providers.get('p')
+  const deployment = snapshot.tiers.get('t')?.deployments[0]
+  if (provider === undefined || deployment === undefined) throw new Error('no deployment')
+  const wires = createWires({ formats, request, nowSeconds: () => 1, nextId: (prefix) => prefix })
+  const wire = wires.of({ ...deployment, provider: { ...provider, format: 'anthropic' } }, undefined)
+  if (wire.translation === undefined) throw new Error('nothing is translated')
+  return wire.translation.begin()
 }
 
 /** Microseconds a call, over about `ROUND_MS`. */
