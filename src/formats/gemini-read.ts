@@ -94,17 +94,18 @@ export function watchGemini(): StreamWatch {
   }
 }
 
-export function wholeGemini(operation: Operation, body: Buffer): WholeFacts {
+/** `vectors` reads a reply of those. */
+export function wholeGemini(
+  operation: Operation,
+  body: Buffer,
+  vectors: (reply: Json) => WholeFacts,
+): WholeFacts {
   if (body.length === 0) return noAnswer('empty')
   const reply = parseObject(body.toString('utf8'))
   if (reply === undefined) return noAnswer('malformed')
   const error = errorText(reply)
   if (error !== undefined) return noAnswer('in_band', error)
-  if (operation === 'embeddings') {
-    if (!Array.isArray(reply.embeddings)) return noAnswer('malformed')
-    if (reply.embeddings.length === 0) return noAnswer('empty')
-    return { usage: readUsage(reply), countedTokens: 0, failure: undefined, error: undefined }
-  }
+  if (operation === 'embeddings') return vectors(reply)
   if (isBlocked(reply))
     return { usage: readUsage(reply), countedTokens: 0, failure: undefined, error: undefined }
   if (reply.candidates !== undefined && !Array.isArray(reply.candidates)) return noAnswer('malformed')

@@ -3,17 +3,19 @@
 
 import { anthropic, countTokens } from './anthropic.ts'
 import { azure } from './azure.ts'
-import { bedrock } from './bedrock.ts'
+import { bedrock, bedrockEmbeddings } from './bedrock.ts'
 import { completions } from './completions.ts'
 import type { Dialect } from './dialect.ts'
-import { gemini, geminiEmbeddings } from './gemini.ts'
+import { gemini, geminiEmbeddings, vertexEmbeddings } from './gemini.ts'
 import { embeddings, openai } from './openai.ts'
 import { responses } from './responses.ts'
 
 const DIALECTS: readonly Dialect[] = [
   gemini,
   geminiEmbeddings,
+  vertexEmbeddings,
   bedrock,
+  bedrockEmbeddings,
   azure,
   countTokens,
   anthropic,
