@@ -182,6 +182,10 @@ export interface Format {
   readonly name: string
   /** Format whose bytes a provider of this one speaks, under another address or with another credential. */
   readonly bytesOf?: string | undefined
+  /** The format that a model of such a provider is spoken to in, where its maker has another; undefined for this one. */
+  readonly forModel?: ((model: string) => Format | undefined) | undefined
+  /** Formats of other endpoints that such a provider has, at addresses of its own. */
+  readonly also?: readonly Format[] | undefined
   /** Absent where no caller speaks it. */
   readonly client?: ClientSide | undefined
   /** Absent where no provider does. */

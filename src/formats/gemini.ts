@@ -8,7 +8,9 @@ import { faultOfGemini, inBandOfGemini } from './gemini-faults.ts'
 import { eventsOfGemini, readGemini, watchGemini, wholeGemini } from './gemini-read.ts'
 import { type Service, writeGemini } from './gemini-write.ts'
 import { toSegment } from './segment.ts'
+import { createClaudeOnVertex, isClaude } from './vertex-anthropic.ts'
 import { embeddingsOfVertex } from './vertex-embeddings.ts'
+import { toVertexPath } from './vertex-path.ts'
 import { createVertexSigner, secretPartsOfVertex } from './vertex-sign.ts'
 
 export const gemini: Format & { readonly provider: ProviderSide } = {
@@ -22,6 +24,7 @@ export const gemini: Format & { readonly provider: ProviderSide } = {
 }
 
 const signer = createVertexSigner()
+const claude = createClaudeOnVertex(signer)
 
 /**
  * The base URL ends before `/projects`; `options` name the project and the region. The key is a service account (its JSON
@@ -29,16 +32,12 @@ const signer = createVertexSigner()
  */
 export const vertex: Format & { readonly provider: ProviderSide } = {
   name: 'vertex',
+  forModel: (model) => (isClaude(model) ? claude : undefined),
   provider: {
     ...createProvider({
       service: { origin: 'vertex', callIds: false },
       embeddings: embeddingsOfVertex,
-      path: ({ model, options: { project, region = 'global' } }) => {
-        const inside = `publishers/google/models/${toSegment(model)}`
-        return project === undefined
-          ? `/${inside}`
-          : `/projects/${toSegment(project)}/locations/${toSegment(region)}/${inside}`
-      },
+      path: ({ model, options }) => toVertexPath('google', model, options),
       // Of an access token; what signs stands in its place.
       credential: (key) => ['authorization', `Bearer ${key}`],
     }),

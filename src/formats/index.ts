@@ -26,6 +26,22 @@ const ALL: readonly Format[] = [
 
 export const formats: ReadonlyMap<string, Format> = new Map(ALL.map((format) => [format.name, format]))
 
+/** In which formats a model of a provider may be asked so that their bytes pass; the first before the others. */
+export function formatsFor(
+  known: ReadonlyMap<string, Format>,
+  provider: string,
+  model: string,
+): readonly Format[] {
+  const format = known.get(provider)
+  if (format === undefined) return []
+  const first = format.forModel?.(model) ?? format
+  return [first, ...(first.also ?? [])]
+}
+
+export function takesBytesOf({ name, bytesOf }: Format, format: string): boolean {
+  return format === name || format === bytesOf
+}
+
 /** What callers speak, for those who may name no vendor. */
 export const MESSAGES = anthropic.name
 export const MESSAGES_COUNT = anthropicCount.name

@@ -7,7 +7,7 @@ import { hasLimits, IMAGE_TOKENS, limitsMoney } from '../config/limits.ts'
 import { FREE, priceOf, toBound } from '../config/money.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
-import { formats } from '../formats/index.ts'
+import { formats, formatsFor, takesBytesOf } from '../formats/index.ts'
 import { withholdUsage } from '../formats/stage.ts'
 import type {
   Agent,
@@ -256,11 +256,19 @@ function toOwn(tier: Tier): Candidate {
 
 /** A restricted field keeps a request from every provider that does not list it. */
 function accepts(deployment: Deployment, request: ModelRequest): boolean {
-  if (isEstimated(request) && deployment.provider?.alsoSpeaks.has(request.endpoint.format) !== true)
-    return false
+  if (isEstimated(request) && !speaks(deployment, request)) return false
   if (request.restrictedFields.length === 0) return true
   const allowed = deployment.provider?.allowFields
   return allowed !== undefined && request.restrictedFields.every((field) => allowed.has(field))
+}
+
+/** Takes the bytes of the request in a format besides its first. */
+function speaks({ provider, model }: Deployment, { endpoint, model: named }: ModelRequest): boolean {
+  if (provider === undefined) return false
+  if (provider.alsoSpeaks.has(endpoint.format)) return true
+  return formatsFor(formats, provider.format, model ?? named).some((format) =>
+    takesBytesOf(format, endpoint.format),
+  )
 }
 
 /**

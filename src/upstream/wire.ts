@@ -12,6 +12,7 @@ import type {
   ProviderSide,
   ReadRequest,
 } from '../formats/format.ts'
+import { formatsFor, takesBytesOf } from '../formats/index.ts'
 import { hasQuirk } from '../formats/quirks.ts'
 import type { Deployment, Frame, ModelRequest } from '../types.ts'
 
@@ -92,7 +93,7 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
 
   return {
     translate(deployment) {
-      const first = formats.get(deployment.provider?.format ?? OWN_FORMAT)
+      const [first] = formatsOf(deployment)
       if (first?.provider?.chat === undefined || endpoint.operation !== 'chat' || endpoint.countsOnly)
         return false
       translated.add(deployment)
@@ -116,14 +117,16 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
 
   function find(deployment: Deployment, maxOutputTokens: number | undefined): Wire {
     const { provider } = deployment
-    const first = formats.get(provider?.format ?? OWN_FORMAT)
+    const [first, ...others] = formatsOf(deployment)
     const own = first?.provider
     if (first === undefined || own === undefined) throw new Error(`no format for ${deployment.name}`)
     const client = formats.get(endpoint.format)?.client
     if (client?.estimate !== undefined && deployment.kind === 'reply')
       return toEstimate(client.estimate(request), own)
-    const isFirst = endpoint.format === first.name || endpoint.format === first.bytesOf
-    if (isFirst) return { ...nativeWire(own, own, request.forwarded), mend: toMend(deployment) }
+    if (takesBytesOf(first, endpoint.format))
+      return { ...nativeWire(own, own, request.forwarded), mend: toMend(deployment) }
+    const other = others.find((format) => takesBytesOf(format, endpoint.format))?.provider
+    if (other !== undefined) return { ...nativeWire(other, own, request.forwarded), isSecond: true }
     if (provider?.alsoSpeaks.has(endpoint.format) && !translated.has(deployment)) {
       const side = formats.get(endpoint.format)?.provider
       if (side !== undefined) return { ...nativeWire(side, own, request.forwarded), isSecond: true }
@@ -133,6 +136,10 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     const chat = client?.chat
     if (chat === undefined || own.chat === undefined || endpoint.operation !== 'chat') throw cannotSpeak()
     return toTranslated({ deployment, own, chat: own.chat, client: chat, maxOutputTokens })
+  }
+
+  function formatsOf({ provider, model = request.model }: Deployment): readonly Format[] {
+    return formatsFor(formats, provider?.format ?? OWN_FORMAT, model)
   }
 
   function toMend({ provider }: Deployment): Wire['mend'] {

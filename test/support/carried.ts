@@ -18,7 +18,7 @@ const COLUMNS = [
     options: { quirks: 'all-fields max-completion-tokens no-reasoning-content' },
   },
   { title: '`responses`', format: 'responses', model: 'gpt-5.1', options: {} },
-  { title: '`anthropic`', format: 'anthropic', model: 'claude-sonnet-4-5', options: {} },
+  { title: '`anthropic`, Claude on `vertex`', format: 'anthropic', model: 'claude-sonnet-4-5', options: {} },
   { title: '`gemini`, `vertex`', format: 'gemini', model: 'gemini-2.5-pro', options: {} },
   {
     title: '`bedrock`',

@@ -1,7 +1,7 @@
 // The dialects of a scripted provider: which one is spoken is told by the path that is asked for. To add one: its file, and
 // a line here in front of `openai`, which takes every path.
 
-import { anthropic, countTokens } from './anthropic.ts'
+import { anthropic, countTokens, vertexMessages } from './anthropic.ts'
 import { azure } from './azure.ts'
 import { bedrock, bedrockEmbeddings } from './bedrock.ts'
 import { completions } from './completions.ts'
@@ -17,6 +17,7 @@ const DIALECTS: readonly Dialect[] = [
   bedrock,
   bedrockEmbeddings,
   azure,
+  vertexMessages,
   countTokens,
   anthropic,
   responses,
