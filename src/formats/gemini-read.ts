@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { EventFacts, Operation, Usage } from '../types.ts'
-import type { ChatEvent, ChatReply, Choice, Finish, Part, Seal } from './canonical.ts'
+import type { ChatEvent, ChatReply, Choice, Finish, Part, Seal, Source } from './canonical.ts'
 import {
   CONTENT,
   count,
@@ -16,6 +16,7 @@ import {
   USAGE_ONLY,
 } from './facts.ts'
 import type { EventReader, StreamWatch, WholeFacts, WrittenRequest } from './format.ts'
+import { toPicture } from './pictures.ts'
 import { toToolName, unwrapCustom } from './tool-names.ts'
 
 type Json = Readonly<Record<string, unknown>>
@@ -243,6 +244,7 @@ export function readGemini(body: Buffer, written: WrittenRequest, origin: string
 function addTo(content: Part[], event: ChatEvent): void {
   const last = content.at(-1)
   if (event.type === 'text') content.push({ type: 'text', text: event.text })
+  else if (event.type === 'image') content.push(toPicture(event.source))
   else if (event.type === 'thinking')
     content.push({ type: 'thinking', text: event.text, sealed: undefined, isRedacted: false })
   else if (event.type === 'seal') {
@@ -317,6 +319,8 @@ function createReader(
     const events: ChatEvent[] = []
     if (typeof part.text === 'string' && part.text !== '')
       events.push({ type: part.thought === true ? 'thinking' : 'text', choice, text: part.text })
+    const picture = pictureOf(part)
+    if (picture !== undefined) events.push({ type: 'image', choice, source: picture })
     const sealed = toSeal(part)
     if (sealed !== undefined) events.push({ type: 'seal', choice, sealed, isRedacted: false })
     return events
@@ -364,6 +368,15 @@ function createReader(
       return events
     },
   }
+}
+
+/** One that the model only thought of is no part of its answer. */
+function pictureOf({ inlineData, thought }: Json): Source | undefined {
+  if (!isObject(inlineData) || thought === true) return undefined
+  const { mimeType, data } = inlineData
+  if (typeof mimeType !== 'string' || !mimeType.startsWith('image/') || typeof data !== 'string')
+    return undefined
+  return { kind: 'base64', mediaType: mimeType, base64: data }
 }
 
 /** Where a call has no id: the same one each time that this answer is read, and another one in every other answer. */

@@ -18,6 +18,7 @@ import {
 } from './openai-reasoning.ts'
 import { argumentsText } from './openai-request.ts'
 import { readUsage, writeUsage } from './openai-usage.ts'
+import { readChatPictures, toChatPicture, toPicture } from './pictures.ts'
 import { toToolName, unwrapCustom } from './tool-names.ts'
 
 type Members = Readonly<Record<string, unknown>>
@@ -43,6 +44,7 @@ function readChoice(choice: unknown, salt: string, names: WrittenRequest['names'
   const message = isObject(written.message) ? written.message : {}
   const content: Part[] = [...readReasoning(message), ...readSaid(message.content)]
   if (textOf(message.refusal) !== '') content.push({ type: 'refusal', text: textOf(message.refusal) })
+  content.push(...readChatPictures(message.images).map(toPicture))
   for (const [index, call] of callsOf(message).entries()) {
     const read = readCall(call, `${salt} ${index}`, names)
     if (read !== undefined) content.push(read)
@@ -71,7 +73,7 @@ function readReasoning(message: Members): ThinkingPart[] {
   return [{ type: 'thinking', text, sealed: undefined, isRedacted: false }]
 }
 
-/** Text, or Mistral's list of text and thinking. */
+/** Text, or a list: Mistral's of text and thinking, others' of text and pictures. */
 function readSaid(content: unknown): Part[] {
   if (typeof content === 'string') return content === '' ? [] : [{ type: 'text', text: content }]
   if (!Array.isArray(content)) return []
@@ -82,6 +84,7 @@ function readSaid(content: unknown): Part[] {
       const text = thinkingText(part.thinking)
       return text === '' ? [] : [{ type: 'thinking', text, sealed: undefined, isRedacted: false }]
     }
+    if (part.type === 'image_url') return readChatPictures([part]).map(toPicture)
     return textOf(part.text) === '' ? [] : [{ type: 'text', text: textOf(part.text) }]
   })
 }
@@ -236,8 +239,10 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
     for (const part of readSaid(delta.content)) {
       if (part.type === 'text') events.push({ type: 'text', choice, text: part.text })
       else if (part.type === 'thinking') events.push({ type: 'thinking', choice, text: part.text })
+      else if (part.type === 'image') events.push({ type: 'image', choice, source: part.source })
     }
     if (textOf(delta.refusal) !== '') events.push({ type: 'refusal', choice, text: textOf(delta.refusal) })
+    for (const source of readChatPictures(delta.images)) events.push({ type: 'image', choice, source })
     for (const fragment of callsOf(delta))
       if (isObject(fragment)) readFragment(fragment, choice, open, events)
   }
@@ -350,6 +355,7 @@ function writeMessage(content: readonly Part[], to: AnswerTo): unknown {
   const said = content.flatMap((part) => (part.type === 'text' ? part.text : []))
   const refusal = content.flatMap((part) => (part.type === 'refusal' ? part.text : []))
   const calls = content.filter((part) => part.type === 'call')
+  const pictures = content.filter((part) => part.type === 'image')
   const [first] = calls
   const tools =
     first === undefined
@@ -363,6 +369,7 @@ function writeMessage(content: readonly Part[], to: AnswerTo): unknown {
     refusal: refusal.length === 0 ? null : refusal.join(''),
     ...(thought !== '' && { reasoning_content: thought }),
     ...(thoughts.some(({ sealed }) => sealed !== undefined) && { reasoning_details: thoughts.map(toDetail) }),
+    ...(pictures.length > 0 && { images: pictures.map(({ source }, i) => toChatPicture(source, i)) }),
     ...tools,
   }
 }
@@ -382,6 +389,7 @@ interface WrittenChoice {
   /** Text of the thought under way: whoever hands its seal back needs both. */
   thought: string
   thoughts: number
+  pictures: number
   /** By their number; whether any arguments came. */
   readonly calls: Map<number, { readonly kind: CallPart['kind']; hasArguments: boolean }>
 }
@@ -418,7 +426,7 @@ export function createChatWriter(to: AnswerTo): EventWriter {
     if (front === '') begin('', '', undefined)
     let open = choices.get(choice)
     if (open !== undefined) return { open, role: '' }
-    open = { thought: '', thoughts: 0, calls: new Map() }
+    open = { thought: '', thoughts: 0, pictures: 0, calls: new Map() }
     choices.set(choice, open)
     return { open, role: chunk(choice, '{"role":"assistant","content":"","refusal":null}') }
   }
@@ -458,6 +466,12 @@ export function createChatWriter(to: AnswerTo): EventWriter {
           const { open, role } = enter(event.choice)
           open.thought += event.text
           return role + chunk(event.choice, `{"reasoning_content":${JSON.stringify(event.text)}}`)
+        }
+        case 'image': {
+          const { open, role } = enter(event.choice)
+          const images = [toChatPicture(event.source, open.pictures)]
+          open.pictures += 1
+          return role + chunk(event.choice, JSON.stringify({ images }))
         }
         case 'seal': {
           const { open, role } = enter(event.choice)

@@ -58,6 +58,7 @@ beforeAll(async () => {
         bedrock: { deployments: ['bedrock/us.amazon.nova-pro-v1:0'] },
         other: { deployments: ['other/m'] },
         vectors: { deployments: ['vectors/gemini-embedding-2'] },
+        drawing: { deployments: ['vectors/gemini-3-pro-image'] },
         'vertex-list': { deployments: ['vertex/text-embedding-005'] },
         'vertex-one': { deployments: ['vertex/gemini-embedding-2'] },
         titan: { deployments: ['bedrock/amazon.titan-embed-text-v2:0'] },
@@ -68,6 +69,7 @@ beforeAll(async () => {
         bedrock: ['bedrock', 'other'],
         'gemini-alone': ['gemini'],
         vectors: ['vectors'],
+        drawing: ['drawing'],
         'vertex-list': ['vertex-list'],
         'vertex-one': ['vertex-one'],
         titan: ['titan'],
@@ -261,6 +263,67 @@ function eventStream(bytes: Buffer): Behaviour {
   const head = `HTTP/1.1 200 OK\r\ncontent-type: application/vnd.amazon.eventstream\r\ncontent-length: ${bytes.length}\r\n\r\n`
   return rawBytes([head, bytes])
 }
+
+describe('a picture that Gemini draws', () => {
+  /** As large as one of 1K by 1K is: one event of a stream. */
+  const PNG = Buffer.concat([
+    Buffer.from('iVBORw0KGgo=', 'base64'),
+    createHash('shake256', { outputLength: 1_500_000 }).update('a picture').digest(),
+  ]).toString('base64')
+  const drawn = answer({ text: 'Here it is.', pictures: [PNG] })
+
+  it.each([false, true])('arrives in chat, byte by byte (stream: %s)', async (stream) => {
+    provider.script(drawn)
+    const {
+      status: code,
+      text,
+      content,
+    } = await caller.chat({ body: { model: 'drawing', stream, modalities: ['text', 'image'] } })
+    expect({ code, content }).toEqual({ code: 200, content: 'Here it is.' })
+    const images = { type: 'image_url', image_url: { url: `data:image/png;base64,${PNG}` }, index: 0 }
+    expect(text.includes(`"images":[${JSON.stringify(images)}]`)).toBe(true)
+    expect(provider.requests[0]?.json()).toMatchObject({
+      generationConfig: { responseModalities: ['TEXT', 'IMAGE'] },
+    })
+  })
+
+  it.each([false, true])('arrives in Responses as an item (stream: %s)', async (stream) => {
+    provider.script(drawn)
+    const { status: code, text } = await caller.chat({
+      path: '/responses',
+      body: { model: 'drawing', input: 'Draw.', stream, messages: undefined },
+    })
+    expect(code).toBe(200)
+    expect(text).toContain('"type":"image_generation_call"')
+    expect(text.includes(`"result":"${PNG}"`)).toBe(true)
+  })
+
+  it.each([false, true])('is named in Messages, which has no place for it (stream: %s)', async (stream) => {
+    provider.script(drawn)
+    const { status: code, text } = await caller.chat({
+      path: '/messages',
+      body: {
+        model: 'drawing',
+        max_tokens: 100,
+        stream,
+        messages: [{ role: 'user', content: 'Draw.' }],
+      },
+    })
+    expect(code).toBe(200)
+    expect(text).toContain('[A picture (image/png) is part of this answer, and cannot be shown here.]')
+    expect(text).not.toContain(PNG.slice(0, 40))
+  })
+
+  it('is refused of who cannot draw, and asked of the next', async () => {
+    const { status: code, error } = await caller.chat({
+      body: { model: 'bedrock-alone', modalities: ['text', 'image'] },
+    })
+    expect({ code, param: error?.param }).toEqual({ code: 400, param: 'modalities' })
+    const { content } = await ask('bedrock', answer(), { modalities: ['text', 'image'] })
+    expect(content).toBe('From the other.')
+    expect(provider.calls).toBe(0)
+  })
+})
 
 describe('vectors', () => {
   const VECTOR = [0.25, -0.5, 0.75, 1]

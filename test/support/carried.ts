@@ -124,6 +124,23 @@ const CHAT: readonly Probe[] = [
   { name: '`logit_bias`', members: { logit_bias: { 5: 1 } } },
   { name: '`prediction`', members: { prediction: { type: 'content', content: 'x' } } },
   {
+    name: '`modalities` with pictures',
+    members: { modalities: ['text', 'image'] },
+  },
+  {
+    name: "the assistant's own `images`",
+    members: {
+      messages: [
+        { role: 'user', content: [{ type: 'text', text: 'x' }] },
+        {
+          role: 'assistant',
+          content: null,
+          images: [{ type: 'image_url', image_url: { url: `data:image/png;base64,${PNG}` } }],
+        },
+      ],
+    },
+  },
+  {
     name: '`modalities` with sound',
     members: { modalities: ['text', 'audio'], audio: { voice: 'a', format: 'wav' } },
   },
@@ -168,6 +185,15 @@ const RESPONSES: readonly Probe[] = [
   {
     name: '`store`: `false`, `include`, `truncation`',
     members: { store: false, include: ['reasoning.encrypted_content'] },
+  },
+  {
+    name: '`image_generation_call`, drawn',
+    members: {
+      input: [
+        { type: 'message', role: 'user', content: [{ type: 'input_text', text: 'x' }] },
+        { type: 'image_generation_call', id: 'ig_1', status: 'completed', result: PNG },
+      ],
+    },
   },
   { name: '`max_tool_calls`', members: { max_tool_calls: 3 } },
   { name: '`background`: `true`', members: { background: true } },

@@ -131,6 +131,7 @@ function* saidParts(options: AnswerOptions): Generator<Record<string, unknown>> 
     }
   if (options.refusal !== undefined) yield { text: options.refusal }
   for (const text of textPieces(options)) yield { text }
+  for (const data of options.pictures ?? []) yield { inlineData: { mimeType: 'image/png', data } }
 }
 
 /** The reason stands in a chunk of its own, as Gemini 3 has it; with `usageIn: 'last'` beside the last part. */

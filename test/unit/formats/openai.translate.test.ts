@@ -9,6 +9,7 @@ import { GatewayError } from '../../../src/errors.ts'
 import type { ChatEvent, ChatRequest } from '../../../src/formats/canonical.ts'
 import type { AnswerTo, ToolName, WrittenRequest } from '../../../src/formats/format.ts'
 import { openai } from '../../../src/formats/openai.ts'
+import { toUrl } from '../../../src/formats/sources.ts'
 
 const FOLDER = join(import.meta.dirname, '../../golden/openai')
 const { client, provider } = openai
@@ -49,6 +50,9 @@ function brief(events: readonly ChatEvent[]): string[] {
         break
       case 'seal':
         lines.push(`${event.choice} seal ${event.sealed.origin}`)
+        break
+      case 'image':
+        lines.push(`${event.choice} image ${toUrl(event.source)}`)
         break
       case 'logprobs':
         break
