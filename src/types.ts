@@ -96,6 +96,15 @@ export interface ModelRequest {
   readonly restrictedFields: readonly string[]
   /** Headers for a provider of the same format: name, value, name, value. */
   readonly forwarded: readonly string[]
+  /** What was reckoned with when it was reserved for; quota's. */
+  reckoned?: Reckoned
+}
+
+/** How much a request of an agent may take, as far as is known before it is answered. */
+export interface Reckoned {
+  readonly agent: string
+  readonly outputTokens: number
+  readonly bytesPerToken: number
 }
 
 /** A request that somebody thinks of. */

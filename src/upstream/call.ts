@@ -372,7 +372,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const afterMs = hedge.afterMs ?? (job.request.stream ? pace.p95(deployment.name) : undefined)
     const second =
       afterMs !== undefined && (await isStillSilent(afterMs, first, race.won))
-        ? await beginSecond(candidate, walk, { ...job, leg: race.leg, atOnce: true }, () => race.isWon)
+        ? await beginSecond(candidate, walk, { ...job, leg: race.leg, atOnce: true }, race.isWon)
         : undefined
     if (second === undefined) return { by: candidate, result: await first }
     const [one, two] = await Promise.all([first, second.result])
@@ -860,7 +860,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     }
     const unpriced = toUnpriced(plan, request)
     if (unpriced !== undefined) return unpriced
-    if (walk.whyUncarried !== undefined) return walk.whyUncarried
+    const uncarried = walk.whyUncarried()
+    if (uncarried !== undefined) return uncarried
     if (walk.candidates.every(walk.isUncounted)) return toUncounted()
     const list = attempts.map(({ tier, called, reason }) => `${tier} ${called}: ${reason}`).join('; ')
     const waitMs = Math.min(shortestHoldMs(walk), walk.limitWaitMs)

@@ -41,7 +41,7 @@ export interface Race {
   leg(attempt: Attempt): Leg
   /** Resolves when one has won. */
   readonly won: Promise<void>
-  readonly isWon: boolean
+  isWon(): boolean
 }
 
 /** A race for one request, whose caller goes when `signal` says so. */
@@ -51,9 +51,7 @@ export function createRace(signal: AbortSignal): Race {
   let isWon = false
   return {
     won: promise,
-    get isWon() {
-      return isWon
-    },
+    isWon: () => isWon,
     leg(attempt) {
       const mine = { attempt, off: new AbortController() }
       legs.push(mine)

@@ -202,7 +202,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
   /** The upstream failed: before the first byte somebody else may try, after it the answer is broken. */
   function fail(reason: Reason, blameless = false): void {
     if (phase === 'relay')
-      finish({ outcome: 'broken', reason, usage: usageSoFar(), blameless, said: listener?.said }, true)
+      finish({ outcome: 'broken', reason, usage: usageSoFar(), blameless, said: listener?.said() }, true)
     else
       finish(
         {

@@ -11,7 +11,7 @@ export interface Walk {
   /** Who may be called, in order. */
   readonly candidates: readonly Candidate[]
   /** Calls to providers so far. */
-  readonly calls: number
+  calls: number
   called(candidate: Candidate): void
   hasTried(candidate: Candidate): boolean
   /** How a call failed that was made beside that of another, for when its own turn comes. */
@@ -28,7 +28,7 @@ export interface Walk {
   /** Notes why the request cannot be put into the format of the candidate's provider. */
   uncarried(candidate: Candidate, why: GatewayError): void
   /** The first of these reasons, where there is one for everybody. */
-  readonly whyUncarried: GatewayError | undefined
+  whyUncarried(): GatewayError | undefined
   /** Tiers behind the candidate's with a provider that `mayAnswer`. */
   tiersBehind(candidate: Candidate, mayAnswer: (one: Candidate) => boolean): number
   /** Candidates behind this one, in order. */
@@ -57,14 +57,11 @@ export function createWalk(plan: Plan): Walk {
   const uncounted: Candidate[] = []
   let uncarried: Map<Candidate, GatewayError> | undefined
   let beside: Map<Candidate, Failure> | undefined
-  let calls = 0
-  return {
+  const walk: Walk = {
     candidates,
-    get calls() {
-      return calls
-    },
+    calls: 0,
     called(candidate) {
-      calls += 1
+      walk.calls += 1
       tried.push(candidate)
     },
     hasTried: (candidate) => tried.includes(candidate),
@@ -82,7 +79,7 @@ export function createWalk(plan: Plan): Walk {
       uncarried ??= new Map()
       if (!uncarried.has(candidate)) uncarried.set(candidate, why)
     },
-    get whyUncarried() {
+    whyUncarried() {
       const known = uncarried
       if (known === undefined) return undefined
       const [first] = known.values()
@@ -104,6 +101,7 @@ export function createWalk(plan: Plan): Walk {
     usedInVain: undefined,
     broken: undefined,
   }
+  return walk
 }
 
 export function isAllowed({ barred }: Candidate): boolean {

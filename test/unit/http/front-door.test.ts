@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import type { Server } from 'node:http'
 import { BlockList, connect, type Socket } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
+import { createBag } from '../../../src/bytes/bag.ts'
 import { GatewayError } from '../../../src/errors.ts'
 import type { Sweep, Watched } from '../../../src/http/body.ts'
 import { createFrontDoor } from '../../../src/http/listen.ts'
@@ -33,8 +34,8 @@ afterEach(async () => {
 
 async function open(handle: (arrival: Arrival, reply: Reply) => Promise<void>): Promise<Door> {
   const time = createManualClock()
-  const watched = new Set<Watched>()
-  const sweep: Sweep = { add: (one) => void watched.add(one), remove: (one) => void watched.delete(one) }
+  const watched = createBag<Watched>()
+  const sweep: Sweep = { add: watched.add, remove: watched.remove }
   const budget = { heldBytes: 0 }
   const counts = { streams: 0 }
   const faults: string[] = []
@@ -48,7 +49,7 @@ async function open(handle: (arrival: Arrival, reply: Reply) => Promise<void>): 
     phase: { now: 'ready' },
     scrub: (text) => text,
     nextId: () => `req_${String((ids += 1)).padStart(8, '0')}`,
-    active: new Map(),
+    active: createBag(),
     maxConnections: 100,
     trusted: () => trusted,
     // What gateway.ts does around its path.
@@ -71,7 +72,7 @@ async function open(handle: (arrival: Arrival, reply: Reply) => Promise<void>): 
     pass(seconds) {
       for (let left = seconds; left > 0; left -= 1) {
         time.advance(1000)
-        for (const one of [...watched]) one.check(time.clock.now())
+        for (const one of watched.list()) one.check(time.clock.now())
       }
     },
   }
