@@ -6,31 +6,30 @@ import { noAnswer, textTokens } from './facts.ts'
 import type { ProviderEmbeddings, WholeFacts } from './format.ts'
 import { refuse, textAt } from './members.ts'
 import { toUsage } from './openai-usage.ts'
-import { onlyTextOf, readVectorsAsked, refuseDimensions, type VectorsAsked, writeVectors } from './vectors.ts'
+import { type Room, readVectorsAsked, refuseDimensions, type VectorsAsked, writeVectors } from './vectors.ts'
 
 type Json = Readonly<Record<string, unknown>>
 
-interface Maker {
-  /** Members of the request beside OpenAI's that have a place. */
-  readonly carried: readonly string[]
+interface Maker extends Room {
   body(asked: VectorsAsked, sent: Json): Json
 }
 
 const TITAN: Maker = {
-  carried: [],
-  body(asked) {
-    const { dimensions } = asked
-    return { inputText: onlyTextOf(asked), ...(dimensions !== undefined && { dimensions }) }
-  },
+  most: 1,
+  body: ({ texts: [inputText], dimensions }) => ({
+    inputText,
+    ...(dimensions !== undefined && { dimensions }),
+  }),
 }
 const OLDER_TITAN: Maker = {
-  carried: [],
-  body(asked) {
+  ...TITAN,
+  body(asked, sent) {
     refuseDimensions(asked)
-    return { inputText: onlyTextOf(asked) }
+    return TITAN.body(asked, sent)
   },
 }
 const COHERE: Maker = {
+  most: 96,
   carried: ['input_type'],
   body({ texts, dimensions }, sent) {
     return {
@@ -50,18 +49,15 @@ const OLDER_COHERE: Maker = {
   },
 }
 const NOVA: Maker = {
-  carried: [],
-  body(asked) {
-    const { dimensions } = asked
-    return {
-      taskType: 'SINGLE_EMBEDDING',
-      singleEmbeddingParams: {
-        embeddingPurpose: 'GENERIC_INDEX',
-        ...(dimensions !== undefined && { embeddingDimension: dimensions }),
-        text: { truncationMode: 'NONE', value: onlyTextOf(asked) },
-      },
-    }
-  },
+  most: 1,
+  body: ({ texts: [value], dimensions }) => ({
+    taskType: 'SINGLE_EMBEDDING',
+    singleEmbeddingParams: {
+      embeddingPurpose: 'GENERIC_INDEX',
+      ...(dimensions !== undefined && { embeddingDimension: dimensions }),
+      text: { truncationMode: 'NONE', value },
+    },
+  }),
 }
 
 /** The first that fits. Names come with a region in front (`us.`), and as ARNs. */
@@ -81,13 +77,13 @@ export const embeddingsOfBedrock: ProviderEmbeddings = {
         'model',
         `How "${model}" makes vectors is not known: of this provider they come from Titan, Cohere and Nova.`,
       )
-    const asked = readVectorsAsked(sent, maker.carried)
+    const asked = readVectorsAsked(sent, maker)
     return { body: maker.body(asked, sent), headers: [], dropped: asked.dropped, names: new Map() }
   },
-  read(body, { model }) {
+  read(body, { model }, written) {
     const reply = parseObject(body.toString('utf8')) ?? {}
     const tokens = usageOf(reply)?.inputTokens ?? echoedTokens(reply)
-    return writeVectors({ vectors: vectorsOf(reply) ?? [], model, tokens })
+    return writeVectors({ vectors: vectorsOf(reply) ?? [], written, model, tokens })
   },
 }
 

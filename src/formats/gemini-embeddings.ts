@@ -3,8 +3,12 @@
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import { noAnswer } from './facts.ts'
 import type { ProviderEmbeddings, WholeFacts } from './format.ts'
+import { toModelName } from './gemini-models.ts'
 import { readUsage } from './gemini-read.ts'
 import { readVectorsAsked, writeVectors } from './vectors.ts'
+
+/** In one batch. */
+const MOST_TEXTS = 100
 
 /** Vectors as one of Google's two services makes them. */
 export interface GoogleEmbeddings extends ProviderEmbeddings {
@@ -17,8 +21,8 @@ export interface GoogleEmbeddings extends ProviderEmbeddings {
 export const embeddingsOfGemini: GoogleEmbeddings = {
   method: () => 'batchEmbedContents',
   write(sent, { model }) {
-    const name = model.includes('/') ? model : `models/${model}`
-    const { texts, dimensions, dropped } = readVectorsAsked(sent)
+    const name = toModelName(model)
+    const { texts, dimensions, dropped } = readVectorsAsked(sent, { most: MOST_TEXTS })
     const outputDimensionality = dimensions === undefined ? {} : { outputDimensionality: dimensions }
     return {
       body: {
@@ -38,11 +42,12 @@ export const embeddingsOfGemini: GoogleEmbeddings = {
     if (reply.embeddings.length === 0) return noAnswer('empty')
     return { usage: readUsage(reply), countedTokens: 0, failure: undefined, error: undefined }
   },
-  read(body, { model }) {
+  read(body, { model }, written) {
     const reply = parseObject(body.toString('utf8')) ?? {}
     const vectors = Array.isArray(reply.embeddings) ? reply.embeddings : []
     return writeVectors({
       vectors: vectors.map((vector: unknown) => (isObject(vector) ? vector.values : undefined)),
+      written,
       model,
       tokens: readUsage(reply)?.inputTokens ?? 0,
     })

@@ -5,9 +5,9 @@
 import type { Asked, Format, ProviderSide } from './format.ts'
 import { embeddingsOfGemini, type GoogleEmbeddings } from './gemini-embeddings.ts'
 import { faultOfGemini, inBandOfGemini } from './gemini-faults.ts'
+import { toModelName } from './gemini-models.ts'
 import { eventsOfGemini, readGemini, watchGemini, wholeGemini } from './gemini-read.ts'
 import { type Service, writeGemini } from './gemini-write.ts'
-import { toSegment } from './segment.ts'
 import { createClaudeOnVertex, isClaude } from './vertex-anthropic.ts'
 import { embeddingsOfVertex } from './vertex-embeddings.ts'
 import { toVertexPath } from './vertex-path.ts'
@@ -18,7 +18,7 @@ export const gemini: Format & { readonly provider: ProviderSide } = {
   provider: createProvider({
     service: { origin: 'gemini', callIds: true },
     embeddings: embeddingsOfGemini,
-    path: ({ model }) => `/${toModelPath(model)}`,
+    path: ({ model }) => `/${toModelName(model)}`,
     credential: (key) => ['x-goog-api-key', key],
   }),
 }
@@ -77,10 +77,4 @@ function createProvider({ service, embeddings, path, credential }: Parts): Provi
 
 function methodOf(stream: boolean): string {
   return stream ? 'streamGenerateContent?alt=sse' : 'generateContent'
-}
-
-/** `tunedModels/…` is a name of its own; everything else is a model, whatever a caller puts into it. */
-function toModelPath(model: string): string {
-  const [, kind = 'models', name = model] = /^(models|tunedModels)\/([^/]+)$/.exec(model) ?? []
-  return `${kind}/${toSegment(name)}`
 }

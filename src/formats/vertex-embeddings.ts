@@ -7,9 +7,12 @@ import { count, noAnswer } from './facts.ts'
 import type { GoogleEmbeddings } from './gemini-embeddings.ts'
 import { readUsage } from './gemini-read.ts'
 import { toUsage } from './openai-usage.ts'
-import { onlyTextOf, readVectorsAsked, writeVectors } from './vectors.ts'
+import { readVectorsAsked, writeVectors } from './vectors.ts'
 
 type Json = Readonly<Record<string, unknown>>
+
+/** In one list; what a model takes less is refused there. */
+const MOST_TEXTS = 250
 
 /** The first of Gemini's is still asked like those before it. */
 function takesOne(model: string): boolean {
@@ -19,15 +22,16 @@ function takesOne(model: string): boolean {
 export const embeddingsOfVertex: GoogleEmbeddings = {
   method: (model) => (takesOne(model) ? 'embedContent' : 'predict'),
   write(sent, { model }) {
-    const asked = readVectorsAsked(sent)
-    const { texts, dimensions, dropped } = asked
+    const { texts, dimensions, dropped } = readVectorsAsked(sent, {
+      most: takesOne(model) ? 1 : MOST_TEXTS,
+    })
     const settings = {
       // A text that is too long would be cut in silence.
       autoTruncate: false,
       ...(dimensions !== undefined && { outputDimensionality: dimensions }),
     }
     const body = takesOne(model)
-      ? { content: { parts: [{ text: onlyTextOf(asked) }] }, embedContentConfig: settings }
+      ? { content: { parts: [{ text: texts[0] }] }, embedContentConfig: settings }
       : { instances: texts.map((content) => ({ content })), parameters: settings }
     return { body, headers: [], dropped, names: new Map() }
   },
@@ -44,11 +48,12 @@ export const embeddingsOfVertex: GoogleEmbeddings = {
     })
     return { usage, ...good }
   },
-  read(body, { model }) {
+  read(body, { model }, written) {
     const reply = parseObject(body.toString('utf8')) ?? {}
     const vectors = isObject(reply.embedding) ? [reply.embedding] : predictionsOf(reply)
     return writeVectors({
       vectors: vectors.map(({ values }) => values),
+      written,
       model,
       tokens: readUsage(reply)?.inputTokens ?? tokensOf(reply) ?? 0,
     })

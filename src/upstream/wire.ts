@@ -186,7 +186,8 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
         begin: () => ({
           change: () => undefined,
           end: () => undefined,
-          whole: (body) => guarded(() => toEncoding(toBytes(embeddings.read(body, asked)), encoding)),
+          whole: (body) =>
+            guarded(() => toEncoding(toBytes(embeddings.read(body, asked, written)), encoding)),
         }),
       },
       isSecond: false,

@@ -58,7 +58,8 @@ describe.each(golden.names('.json'))('vectors of %s', (name) => {
       failure: undefined,
       error: undefined,
     })
-    const reply = embeddingsOf(format).read(body, asked(model))
+    const written = embeddingsOf(format).write({ model: 'e', ...recorded.asked }, asked(model))
+    const reply = embeddingsOf(format).read(body, asked(model), written)
     expect(schemaFaults('CreateEmbeddingResponse', reply)).toEqual([])
     expect(reply).toEqual({
       object: 'list',
@@ -92,11 +93,37 @@ describe.each(MODELS)('a request for vectors of %s %s', (name, model) => {
     )
   })
 
-  it.each(['256', -1, 1.5])('with the dimensions %j is refused, naming the field', (dimensions) => {
+  it.each(['256', -1, 1.5, 0])('with the dimensions %j is refused, naming the field', (dimensions) => {
     expect(() => embeddingsOf(name).write({ model: 'e', input: 'a', dimensions }, asked(model))).toThrow(
       expect.objectContaining({ code: 'invalid_request', param: 'dimensions' }),
     )
   })
+})
+
+describe.each<readonly [Name, string, number]>([
+  ['gemini', 'gemini-embedding-2', 100],
+  ['vertex', 'text-embedding-005', 250],
+  ['bedrock', 'cohere.embed-v4:0', 96],
+])('a list for %s %s', (name, model, most) => {
+  const write = (texts: number) =>
+    embeddingsOf(name).write({ input: Array.from({ length: texts }, () => 'a') }, asked(model))
+
+  it('is refused where it is longer than one call takes, so that another may take it', () => {
+    expect(JSON.stringify(write(most).body).match(/"a"/g)).toHaveLength(most)
+    expect(() => write(most + 1)).toThrow(
+      expect.objectContaining({ param: 'input', message: expect.stringContaining(`${most} texts`) }),
+    )
+  })
+})
+
+it('what is null is not there, and an encoding that nobody knows is refused', () => {
+  for (const [name, model] of MODELS) {
+    const sent = { input: 'a', encoding_format: null, dimensions: null, user: null }
+    expect(embeddingsOf(name).write(sent, asked(model)).dropped).toEqual([])
+    expect(() => embeddingsOf(name).write({ input: 'a', encoding_format: 'int8' }, asked(model))).toThrow(
+      expect.objectContaining({ code: 'invalid_request', param: 'encoding_format' }),
+    )
+  }
 })
 
 describe('what cannot be carried', () => {
@@ -107,7 +134,7 @@ describe('what cannot be carried', () => {
     ['bedrock', 'us.amazon.nova-2-multimodal-embeddings-v1:0'],
   ])('is more than one text to a call, for %s %s', (name, model) => {
     expect(() => embeddingsOf(name).write({ input: ['a', 'b'] }, asked(model))).toThrow(
-      expect.objectContaining({ param: 'input', message: expect.stringContaining('one vector') }),
+      expect.objectContaining({ param: 'input', message: expect.stringContaining('one text') }),
     )
   })
 
@@ -144,11 +171,18 @@ describe('an answer without vectors', () => {
     expect(PROVIDERS[name].whole('embeddings', Buffer.from(body)).failure).toBe(failure)
   })
 
-  it.each<readonly [Name, string]>([
-    ['vertex', '{"predictions":[{"embeddings":{}}]}'],
-    ['vertex', '{"embedding":{}}'],
-    ['bedrock', '{"embeddings":[{"embeddingType":"TEXT"}]}'],
-  ])('of %s, %j, is never passed off as one', (name, body) => {
-    expect(() => embeddingsOf(name).read(Buffer.from(body), asked('m'))).toThrow()
+  it.each<readonly [Name, string, string]>([
+    ['gemini', 'gemini-embedding-2', '{"embeddings":[{"values":[1]},{"values":[1]}]}'],
+    ['gemini', 'gemini-embedding-2', '{"embeddings":[{"values":["0.5"]}]}'],
+    ['vertex', 'text-embedding-005', '{"predictions":[{"embeddings":{}}]}'],
+    ['vertex', 'text-embedding-005', '{"predictions":[{"embeddings":{"values":[]}}]}'],
+    ['vertex', 'gemini-embedding-2', '{"embedding":{}}'],
+    ['bedrock', 'cohere.embed-v4:0', '{"embeddings":[[1],[2]]}'],
+    ['bedrock', 'cohere.embed-v4:0', '{"embeddings":[]}'],
+    ['bedrock', 'amazon.nova-2-multimodal-embeddings-v1:0', '{"embeddings":[{"embeddingType":"TEXT"}]}'],
+  ])('of %s %s, %j, is never passed off as one', (name, model, body) => {
+    const { write, read } = embeddingsOf(name)
+    const written = write({ input: 'a' }, asked(model))
+    expect(() => read(Buffer.from(body), asked(model), written)).toThrow()
   })
 })
