@@ -10,6 +10,7 @@ import type {
   Candidate,
   Clock,
   Deployment,
+  EndSignal,
   Gate,
   Hold,
   ModelRequest,
@@ -85,7 +86,7 @@ export interface Hands {
   readonly gate: Gate
   /** Filled in as attempts are made. */
   readonly attempts: Attempt[]
-  readonly signal: AbortSignal
+  readonly signal: EndSignal
   readonly trace?: Trace | undefined
 }
 
@@ -833,11 +834,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     return deps.scrub(`${deployment.provider.name}/${request.model}`)
   }
 
-  function pause(ms: number, signal: AbortSignal): Promise<void> {
+  function pause(ms: number, signal: EndSignal): Promise<void> {
     return new Promise((resolve) => {
       if (signal.aborted) return resolve()
       const timer = timers.set(ms, done)
-      signal.addEventListener('abort', done, { once: true })
+      signal.addEventListener('abort', done)
       function done(): void {
         timers.clear(timer)
         signal.removeEventListener('abort', done)
