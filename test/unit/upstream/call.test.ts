@@ -411,7 +411,8 @@ describe('the last candidate', () => {
     const world = createWorld()
     const wide = makeTier('wide', [one, two])
     const stage = createCallStage({ plan: makePlan([wide, third], { attempts: 2 }), world })
-    const fail = () => world.health.failed('c/three', 'go', { reason: 'first_token', retryAfterMs: undefined })
+    const fail = () =>
+      world.health.failed('c/three', 'go', { reason: 'first_token', retryAfterMs: undefined })
     expect(await silence(stage, 0, fail)).toBe(false)
     stage.leave()
     await stage.over()
