@@ -605,6 +605,8 @@ export interface Patience {
 
 /** The way to a deployment's own limits, attempt by attempt. */
 export interface Gate {
+  /** Whether the deployment or its provider has limits: `enter` is for those. */
+  limits(deployment: Deployment): boolean
   /**
    * Takes from the deployment's and its provider's buckets, all or nothing; undefined when they have none. Where a full
    * one says `wait`, it is waited for in the agent's line as far as `patience` goes; without it not at all.
