@@ -26,20 +26,23 @@ const ALL: readonly Format[] = [
 
 export const formats: ReadonlyMap<string, Format> = new Map(ALL.map((format) => [format.name, format]))
 
-/** In which formats a model of a provider may be asked so that their bytes pass; the first before the others. */
-export function formatsFor(
+/** What a model of a provider is spoken to in, by the format of the provider. */
+export function formatFor(
   known: ReadonlyMap<string, Format>,
   provider: string,
   model: string,
-): readonly Format[] {
+): Format | undefined {
   const format = known.get(provider)
-  if (format === undefined) return []
-  const first = format.forModel?.(model) ?? format
-  return [first, ...(first.also ?? [])]
+  return format?.forModel?.(model) ?? format
 }
 
-export function takesBytesOf({ name, bytesOf }: Format, format: string): boolean {
-  return format === name || format === bytesOf
+/** Of a format, and those that such a provider has besides, the one that takes the bytes of another. */
+export function speakerOf(format: Format, of: string): Format | undefined {
+  return takes(format, of) ? format : format.also?.find((other) => takes(other, of))
+}
+
+function takes({ name, bytesOf }: Format, of: string): boolean {
+  return of === name || of === bytesOf
 }
 
 /** What callers speak, for those who may name no vendor. */

@@ -4,6 +4,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { BlockList, isIP, type Socket } from 'node:net'
 import { type Bag, createBag } from '../bytes/bag.ts'
+import { Ending } from '../bytes/ending.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { ClientSide } from '../formats/format.ts'
 import { formats } from '../formats/index.ts'
@@ -200,7 +201,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       reply.header('allow', endpoint.method)
       throw new GatewayError('method_not_allowed', `This endpoint takes ${endpoint.method}.`)
     }
-    const ended = new AbortController()
+    const ended = new Ending()
     res.on('close', () => {
       if (!res.writableFinished) ended.abort()
     })
@@ -212,7 +213,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       bearer: head.bearer,
       startedMs: deps.clock.now(),
       timeoutMs: head.timeoutMs,
-      signal: ended.signal,
+      signal: ended,
       end(cause: Error) {
         ended.abort(cause)
         body.stop(cause)

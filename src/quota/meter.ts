@@ -270,6 +270,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   }
 
   const gate: Gate = {
+    limits: (deployment) => accountsOf(deployment).length > 0,
     async enter(deployment, request, patience): Promise<Hold | Refusal | undefined> {
       const subjects = accountsOf(deployment)
       if (subjects.length === 0) return undefined

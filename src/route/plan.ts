@@ -7,7 +7,7 @@ import { hasLimits, IMAGE_TOKENS, limitsMoney } from '../config/limits.ts'
 import { FREE, priceOf, toBound } from '../config/money.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
-import { formats, formatsFor, takesBytesOf } from '../formats/index.ts'
+import { formatFor, formats, speakerOf } from '../formats/index.ts'
 import { withholdUsage } from '../formats/stage.ts'
 import type {
   Agent,
@@ -266,9 +266,8 @@ function accepts(deployment: Deployment, request: ModelRequest): boolean {
 function speaks({ provider, model }: Deployment, { endpoint, model: named }: ModelRequest): boolean {
   if (provider === undefined) return false
   if (provider.alsoSpeaks.has(endpoint.format)) return true
-  return formatsFor(formats, provider.format, model ?? named).some((format) =>
-    takesBytesOf(format, endpoint.format),
-  )
+  const format = formatFor(formats, provider.format, model ?? named)
+  return format !== undefined && speakerOf(format, endpoint.format) !== undefined
 }
 
 /**

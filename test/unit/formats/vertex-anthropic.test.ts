@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest'
 import { anthropic } from '../../../src/formats/anthropic.ts'
 import type { Asked, ProviderSide } from '../../../src/formats/format.ts'
 import { vertex } from '../../../src/formats/gemini.ts'
-import { formats, formatsFor, takesBytesOf } from '../../../src/formats/index.ts'
+import { formatFor, formats, speakerOf } from '../../../src/formats/index.ts'
 import { chatRequest, user } from '../../support/chat-arbitraries.ts'
 import { toModelRequest, toSentBytes } from '../../support/model-request.ts'
 
@@ -19,7 +19,8 @@ const asked = (over: Partial<Asked> = {}): Asked => ({
 })
 
 function sideFor(format: string, model = MODEL): ProviderSide {
-  const found = formatsFor(formats, 'vertex', model).find((one) => takesBytesOf(one, format))?.provider
+  const own = formatFor(formats, 'vertex', model)
+  const found = own && speakerOf(own, format)?.provider
   if (found === undefined) throw new Error(`${format} is not taken`)
   return found
 }
@@ -28,11 +29,13 @@ const count = sideFor('anthropic-count')
 
 describe('a provider at Vertex AI', () => {
   it('takes the bytes of Messages for Claude, and for no other model', () => {
-    expect(formatsFor(formats, 'vertex', 'gemini-3-flash')).toEqual([vertex])
     for (const model of ['claude-sonnet-4-5', 'claude-3-5-haiku@20241022', 'Claude-next'])
-      expect(takesBytesOf(formatsFor(formats, 'vertex', model)[0] ?? vertex, 'anthropic')).toBe(true)
-    for (const model of ['not-claude', 'gemini-claude'])
-      expect(formatsFor(formats, 'vertex', model)).toEqual([vertex])
+      expect(sideFor('anthropic', model)).toBe(messages)
+    for (const model of ['gemini-3-flash', 'not-claude', 'gemini-claude'])
+      expect(formatFor(formats, 'vertex', model)).toBe(vertex)
+    expect(speakerOf(vertex, 'anthropic')).toBeUndefined()
+    expect(speakerOf(vertex, 'anthropic-count')).toBeUndefined()
+    expect(formatFor(formats, 'nobody', 'claude-sonnet-4-5')).toBeUndefined()
   })
 
   it('has Claude in the place of its maker, by the version behind the @', () => {

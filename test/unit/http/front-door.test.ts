@@ -8,7 +8,7 @@ import { createBag } from '../../../src/bytes/bag.ts'
 import { GatewayError } from '../../../src/errors.ts'
 import type { Sweep, Watched } from '../../../src/http/body.ts'
 import { createFrontDoor } from '../../../src/http/listen.ts'
-import type { Arrival, Reply } from '../../../src/types.ts'
+import type { Arrival, EndSignal, Reply } from '../../../src/types.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
 import { parseResponses, rawRequest } from '../../support/raw-http.ts'
 import { CHAT_BODY, chunk, expectRefusal, requestBytes } from './raw-shapes.ts'
@@ -99,7 +99,7 @@ const PIECE = Buffer.alloc(256 * 1024, 'x')
 
 describe('dead readers', () => {
   it('a caller who takes nothing of a stream for 30 s is cut, and its signal aborts', async () => {
-    const full = promise<AbortSignal>()
+    const full = promise<EndSignal>()
     const door = await open(async (arrival, reply) => {
       reply.begin(200, 'text/event-stream')
       // More than any kernel holds for one connection.
@@ -113,13 +113,13 @@ describe('dead readers', () => {
     expect(signal.aborted).toBe(false)
     expect(door.counts.streams).toBe(1)
     door.pass(3)
-    await once(signal, 'abort')
+    await gone(signal)
     expect(door.counts.streams).toBe(0)
     socket.destroy()
   })
 
   it('a caller who takes a little now and then is not', async () => {
-    const full = promise<AbortSignal>()
+    const full = promise<EndSignal>()
     let drained = promise<void>()
     const door = await open(async (arrival, reply) => {
       const more = (): void => {
@@ -144,7 +144,7 @@ describe('dead readers', () => {
     }
     expect(signal.aborted).toBe(false)
     socket.destroy()
-    await once(signal, 'abort')
+    await gone(signal)
   })
 
   it('a caller who sends requests and reads no answer is cut, though every answer is complete for us', async () => {
@@ -172,17 +172,17 @@ describe('dead readers', () => {
   })
 
   it('a caller who waits for an answer is left alone', async () => {
-    const arrived = promise<AbortSignal>()
+    const arrived = promise<EndSignal>()
     const door = await open(async (arrival) => {
       arrived.keep(arrival.signal)
-      await new Promise((resolve) => arrival.signal.addEventListener('abort', resolve))
+      await new Promise((resolve) => arrival.signal.addEventListener('abort', () => resolve(undefined)))
     })
     const socket = await dial(door.port, requestBytes())
     const signal = await arrived.kept
     door.pass(200)
     expect(signal.aborted).toBe(false)
     socket.destroy()
-    await once(signal, 'abort')
+    await gone(signal)
   })
 })
 
@@ -213,7 +213,7 @@ describe('pipelining', () => {
   })
 
   it('a request that waits behind another is cancelled with its connection', async () => {
-    const signals: AbortSignal[] = []
+    const signals: EndSignal[] = []
     const both = promise<void>()
     const door = await open(async (arrival, reply) => {
       await arrival.body.read(BOUNDS)
@@ -224,14 +224,14 @@ describe('pipelining', () => {
     const socket = await dial(door.port, requestBytes(), requestBytes())
     await both.kept
     expect(door.counts.streams).toBe(2)
-    const aborted = signals.map((signal) => once(signal, 'abort'))
+    const aborted = signals.map((signal) => gone(signal))
     socket.destroy()
     await Promise.all(aborted)
     expect(door.counts.streams).toBe(0)
   })
 
   it('so is every one when CONNECT comes behind it', async () => {
-    const signals: AbortSignal[] = []
+    const signals: EndSignal[] = []
     const all = promise<void>()
     const door = await open(async (arrival) => {
       await arrival.body.read(BOUNDS)
@@ -241,7 +241,7 @@ describe('pipelining', () => {
     })
     const socket = await dial(door.port, requestBytes(), requestBytes(), requestBytes())
     await all.kept
-    const aborted = signals.map((signal) => once(signal, 'abort'))
+    const aborted = signals.map((signal) => gone(signal))
     socket.write('CONNECT evil:443 HTTP/1.1\r\nHost: evil:443\r\n\r\n')
     await Promise.all(aborted)
     await once(socket, 'close')
@@ -479,3 +479,10 @@ describe('bodies', () => {
     }
   })
 })
+
+function gone(signal: EndSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', resolve)
+  })
+}
