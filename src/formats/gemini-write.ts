@@ -135,12 +135,16 @@ function toModelParts(content: readonly Part[], setting: Setting): Json[] {
   const { traits, service } = setting
   const parts: Json[] = []
   /** Of thoughts that are not there: each belongs to what stands behind it. */
-  let pending: string[] = []
+  const pending: string[] = []
+  /** How many of them are given back, or are too many. */
+  let given = 0
   let isSigned = false
-  for (const [at, part] of content.entries()) {
+  let pictures = content.filter(({ type }) => type === 'image').length
+  for (const part of content) {
+    if (part.type === 'image') pictures -= 1
     if (part.type === 'call') {
-      const own = part.sealed?.origin === service.origin ? part.sealed.value : pending.at(-1)
-      pending = []
+      const own = part.sealed?.origin === service.origin ? part.sealed.value : lastOf(pending, given)
+      given = pending.length
       // One signature holds for all calls of a turn, and stands on the first.
       const signature = own ?? (traits.signedCalls && !isSigned ? NO_SIGNATURE : undefined)
       isSigned = true
@@ -162,15 +166,20 @@ function toModelParts(content: readonly Part[], setting: Setting): Json[] {
       parts.push(...written)
       if (first === undefined) continue
       // Chat has all seals in front: what is said and each picture behind it has one of its own.
-      const behind = content.slice(at + 1).filter(({ type }) => type === 'image').length
-      pending = pending.slice(-(behind + 1))
-      const signature = pending.shift()
-      if (signature !== undefined) first.thoughtSignature = signature
+      given = Math.max(given, pending.length - pictures - 1)
+      const signature = pending[given]
+      if (signature === undefined) continue
+      first.thoughtSignature = signature
+      given += 1
     }
   }
-  const last = pending.at(-1)
+  const last = lastOf(pending, given)
   if (last !== undefined) parts.push({ text: '', thoughtSignature: last })
   return parts
+}
+
+function lastOf(pending: readonly string[], given: number): string | undefined {
+  return given < pending.length ? pending.at(-1) : undefined
 }
 
 function isSaid({ text, inlineData, fileData }: Json): boolean {
