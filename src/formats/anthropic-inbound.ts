@@ -21,6 +21,7 @@ import type {
 import { budgetToEffort } from './effort.ts'
 import type { ReadRequest } from './format.ts'
 import { unpackSeal } from './seals.ts'
+import { append } from './turns.ts'
 
 type Sent = Readonly<Record<string, unknown>>
 
@@ -147,7 +148,7 @@ function readUser(content: unknown, { path, dropped }: Place): Message[] {
     const place = { path: `${path}.${at}`, dropped }
     if (!isObject(block)) throw wrong(place.path, 'an object')
     if (block.type === 'tool_result') results.push(readResult(block, place))
-    else parts.push(...readBlock(block, place))
+    else append(parts, readBlock(block, place))
   }
   return parts.length > 0 ? [...results, { role: 'user', content: parts, name: undefined }] : results
 }
@@ -258,7 +259,7 @@ function readAssistant(content: unknown, { path, dropped }: Place): Part[] {
     } else if (block.type === 'tool_use') {
       parts.push(readCall(block, { ...place, sealed: callSeal }))
       callSeal = undefined
-    } else if (COMMON_BLOCKS.has(block.type)) parts.push(...readBlock(block, place))
+    } else if (COMMON_BLOCKS.has(block.type)) append(parts, readBlock(block, place))
     // What the model's own tools did, and what comes to be: nobody else made it, nobody else can read it.
     else dropped.add(String(block.type))
   }
@@ -372,9 +373,9 @@ function isClosed(schema: unknown, depth: number): boolean {
   if (!isObject(schema)) return true
   const { properties, required } = schema
   if (isObject(properties)) {
-    const needed = Array.isArray(required) ? required : []
     if (schema.additionalProperties !== false) return false
-    if (!Object.keys(properties).every((name) => needed.includes(name))) return false
+    const needed = new Set<unknown>(Array.isArray(required) ? required : [])
+    if (!Object.keys(properties).every((name) => needed.has(name))) return false
   }
   return Object.values(schema).every((one) => isClosed(one, depth + 1))
 }

@@ -12,8 +12,9 @@ import { budgetToEffort } from './effort.ts'
 import type { Asked, ToolName, WrittenRequest } from './format.ts'
 import { refuse } from './members.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
-import { type CallResult, joinTexts, type Turn, toConversation } from './turns.ts'
+import { append, type CallResult, joinTexts, type Turn, toConversation } from './turns.ts'
 import { listDropped, refuseChoices, refuseSound } from './uncarried.ts'
+import { createUnique } from './unique.ts'
 
 const LONGEST_NAME = 64
 const MOST_CACHE_POINTS = 4
@@ -60,7 +61,7 @@ export function writeBedrock(request: ChatRequest, asked: Asked): WrittenRequest
   // Where none may be called, who cannot be told so is offered none.
   const tools = toTools(request.tools, { names, cache, isSent: offers || claude !== undefined })
   if (format.tool !== undefined) tools.push(format.tool)
-  if (tools.length === 0 && hasCalls && !isTold) tools.push(...toolsOfHistory(turns, names))
+  if (tools.length === 0 && hasCalls && !isTold) append(tools, toolsOfHistory(turns, names))
   const instructions = toSystem(system, cache)
   if (format.instruction !== undefined) instructions.push({ text: format.instruction })
   const messages = toMessages(turns, {
@@ -129,7 +130,7 @@ function toMessages(turns: readonly Turn[], setting: Setting): WireTurn[] {
   function push(role: WireTurn['role'], content: readonly Json[]): void {
     if (content.length === 0) return
     const last = messages.at(-1)
-    if (last?.role === role) last.content.push(...content)
+    if (last?.role === role) append(last.content, content)
     else messages.push({ role, content: [...content] })
   }
 
@@ -294,15 +295,14 @@ const SHORT_ID = /^[a-zA-Z0-9]{9}$/
 /** Ids as they are taken here: the same for a call and its result, another for every call of a conversation. */
 function createIds({ shortIds }: BedrockTraits): (call: CallPart) => string {
   const given = new Map<CallPart, string>()
-  const taken = new Set<string>()
+  const plain = shortIds ? SHORT_ID : PLAIN_ID
+  const unique = createUnique((id, n) => hashed(`${id}\n${n}`, shortIds))
   return (call) => {
-    const known = given.get(call)
-    if (known !== undefined) return known
-    const isFine = (shortIds ? SHORT_ID : PLAIN_ID).test(call.id)
-    let id = isFine ? call.id : hashed(call.id, shortIds)
-    for (let n = 2; taken.has(id); n += 1) id = hashed(`${call.id}\n${n}`, shortIds)
-    taken.add(id)
-    given.set(call, id)
+    let id = given.get(call)
+    if (id === undefined) {
+      id = unique(plain.test(call.id) ? call.id : hashed(call.id, shortIds))
+      given.set(call, id)
+    }
     return id
   }
 }
@@ -321,19 +321,15 @@ interface DocumentNames {
 
 /** Letters, digits, single spaces, hyphens, parentheses and square brackets, 200 at most. */
 function createDocumentNames(): DocumentNames {
-  const taken = new Set<string>()
+  const unique = createUnique((name, n) => `${name} ${n}`)
   return {
     next(name) {
-      const plain =
-        name
-          .replace(/\.[a-z0-9]{1,5}$/i, '')
-          .replace(/[^a-zA-Z0-9()[\]-]+/g, ' ')
-          .trim()
-          .slice(0, 190) || 'document'
-      let next = plain
-      for (let n = 2; taken.has(next); n += 1) next = `${plain} ${n}`
-      taken.add(next)
-      return next
+      const plain = name
+        .replace(/\.[a-z0-9]{1,5}$/i, '')
+        .replace(/[^a-zA-Z0-9()[\]-]+/g, ' ')
+        .trim()
+        .slice(0, 190)
+      return unique(plain || 'document')
     },
   }
 }

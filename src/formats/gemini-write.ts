@@ -6,10 +6,10 @@ import type { CallPart, ChatRequest, Part, Reasoning, Source, Tool } from './can
 import { budgetToEffort } from './effort.ts'
 import type { Asked, WrittenRequest } from './format.ts'
 import { type GeminiTraits, type Level, traitsOf } from './gemini-models.ts'
-import { toOpenApiSchema } from './gemini-schema.ts'
+import { createSchemaWork, type SchemaWork, toOpenApiSchema } from './gemini-schema.ts'
 import { refuse } from './members.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
-import { type CallResult, joinTexts, toConversation, type UserTurn } from './turns.ts'
+import { append, type CallResult, joinTexts, toConversation, type UserTurn } from './turns.ts'
 import { listDropped, refuseSound } from './uncarried.ts'
 
 /** Where a part must carry a signature and there is none: the vendor's own way to say that it is not known. */
@@ -37,7 +37,8 @@ export function writeGemini(request: ChatRequest, asked: Asked, service: Service
   refuseSound(request)
   const traits = traitsOf(asked.model)
   const names = createWireNames(LONGEST_NAME, { startsWithLetter: true })
-  const tools = request.tools.map((tool) => toDeclaration(tool, traits, names))
+  const work = createSchemaWork()
+  const tools = request.tools.map((tool) => toDeclaration(tool, { traits, names, work }))
   const { system, turns } = toConversation(request.messages)
   const contents = createContents()
   for (const turn of turns) {
@@ -87,13 +88,13 @@ function createContents(): {
     add(role, parts) {
       if (parts.length === 0) return
       const last = list.at(-1)
-      if (last?.role === role) last.parts.push(...parts)
+      if (last?.role === role) append(last.parts, parts)
       else list.push({ role, parts: [...parts] })
     },
     addFirst(parts) {
       if (parts.length === 0) return
       const [first] = list
-      if (first?.role === 'user') first.parts.unshift(...parts)
+      if (first?.role === 'user') list[0] = { role: 'user', parts: [...parts, ...first.parts] }
       else list.unshift({ role: 'user', parts: [...parts] })
     },
   }
@@ -111,7 +112,10 @@ function toUserParts({ results, content }: UserTurn, setting: Setting): Json[] {
   const parts: Json[] = results.map((result) => toResponse(result, setting))
   // Where a response cannot hold them, files stand behind all responses.
   if (!setting.traits.filesInResults)
-    parts.push(...results.flatMap((result) => result.content.flatMap(toFileParts)))
+    append(
+      parts,
+      results.flatMap((result) => result.content.flatMap(toFileParts)),
+    )
   return [...parts, ...content.flatMap(toContentParts)]
 }
 
@@ -159,7 +163,7 @@ function toModelParts(content: readonly Part[], setting: Setting): Json[] {
         first.thoughtSignature = pending
         pending = undefined
       }
-      parts.push(...written)
+      append(parts, written)
     }
   }
   if (pending !== undefined) parts.push({ text: '', thoughtSignature: pending })
@@ -230,21 +234,28 @@ function typeOfUrl(url: string): string | undefined {
 
 // --- tools -----------------------------------------------------------------------------------------------------
 
-function toDeclaration(tool: Tool, traits: GeminiTraits, names: WireNames): Json {
+function toDeclaration(
+  tool: Tool,
+  {
+    traits,
+    names,
+    work,
+  }: { readonly traits: GeminiTraits; readonly names: WireNames; readonly work: SchemaWork },
+): Json {
   const isCustom = tool.kind === 'custom'
   const description = isCustom ? describeCustom(tool) : tool.description
   return {
     name: names.toWire(tool),
     ...(description !== undefined && description !== '' && { description }),
-    ...toParameters(isCustom ? CUSTOM_PARAMETERS : tool.parameters, traits),
+    ...toParameters(isCustom ? CUSTOM_PARAMETERS : tool.parameters, traits, work),
   }
 }
 
 /** Without properties nothing is sent: an empty object is refused. */
-function toParameters(schema: unknown, traits: GeminiTraits): Json {
+function toParameters(schema: unknown, traits: GeminiTraits, work: SchemaWork): Json {
   if (!isObject(schema)) return {}
   if (!traits.jsonSchema) {
-    const parameters = toOpenApiSchema(schema)
+    const parameters = toOpenApiSchema(schema, work)
     return parameters === undefined ? {} : { parameters }
   }
   const { properties } = schema

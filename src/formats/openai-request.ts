@@ -29,6 +29,7 @@ import {
   type WireNames,
   wrapCustom,
 } from './tool-names.ts'
+import { append } from './turns.ts'
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -560,7 +561,10 @@ function writeMessages(messages: readonly Message[], names: WireNames, hasReason
         tool_call_id: message.callId,
         content: `${message.isError ? ERROR_NOTE : ''}${content}${note}`,
       })
-      pictures.push(...shown.map((part) => writePart(part, at)))
+      append(
+        pictures,
+        shown.map((part) => writePart(part, at)),
+      )
       continue
     }
     flush()

@@ -19,7 +19,6 @@ const MODELS = [
   ['anthropic', 'claude-sonnet-4-5'],
   ['anthropic', 'claude-opus-4-8'],
   ['gemini', 'gemini-2.0-flash'],
-  ['gemini', 'gemini-3-pro'],
   ['bedrock', 'anthropic.claude-sonnet-4-5-20250929-v1:0'],
   ['bedrock', 'mistral.mistral-large'],
 ] as const
@@ -31,6 +30,15 @@ function many(times: number, one: (i: number) => string): string {
 const thought = (signature: string) => `{"type":"thinking","thinking":"","signature":"${signature}"}`
 const messages = (content: string) =>
   `{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[${content}]}]}`
+
+const chat = (list: string, more = '') =>
+  `{"model":"m","messages":[{"role":"user","content":"a"},${list}]${more}}`
+const call = (id: string) => `{"id":"${id}","type":"function","function":{"name":"f"}}`
+const result = (id: string) => `{"role":"tool","tool_call_id":"${id}"}`
+const USER = '{"role":"user","content":"a"}'
+const tool = (parameters: string) =>
+  chat(USER, `,"tools":[{"type":"function","function":{"name":"f","parameters":${parameters}}}]`)
+const names = (count: number) => many(count, (i) => `"n${i}"`)
 
 const BODIES: readonly (readonly [what: string, path: string, body: () => string])[] = [
   [
@@ -54,6 +62,96 @@ const BODIES: readonly (readonly [what: string, path: string, body: () => string
     '/responses',
     () =>
       `{"model":"m","input":[${many(60_000, () => '{"type":"reasoning","encrypted_content":"sluice.thought.gemini.a"}')}]}`,
+  ],
+  [
+    'parts of one message',
+    '/chat/completions',
+    () => chat(`{"role":"user","content":[${many(300_000, () => '"a"')}]}`),
+  ],
+  [
+    'calls with one id',
+    '/chat/completions',
+    () => chat(`{"role":"assistant","tool_calls":[${many(45_000, () => call('a'))}]}`),
+  ],
+  [
+    'calls with results',
+    '/chat/completions',
+    () =>
+      chat(
+        `{"role":"assistant","tool_calls":[${many(30_000, (i) => call(`a${i}`))}]},${many(30_000, (i) => result(`a${i}`))}`,
+      ),
+  ],
+  [
+    'calls with one id, and their results',
+    '/chat/completions',
+    () =>
+      chat(
+        `{"role":"assistant","tool_calls":[${many(25_000, () => call('a'))}]},${many(30_000, () => result('a'))}`,
+      ),
+  ],
+  [
+    'instructions in the middle',
+    '/chat/completions',
+    () =>
+      chat(
+        many(90_000, (i) =>
+          i % 2 === 0 ? '{"role":"system","content":"b"}' : '{"role":"user","content":"a"}',
+        ),
+      ),
+  ],
+  [
+    'files without a name',
+    '/chat/completions',
+    () =>
+      chat(
+        `{"role":"user","content":[${many(60_000, () => '{"type":"file","file":{"file_data":"AA=="}}')}]}`,
+      ),
+  ],
+  [
+    'tools that are allowed',
+    '/responses',
+    () => {
+      const tools = many(49_000, (i) => `{"type":"function","name":"f${i}"}`)
+      return `{"model":"m","input":"x","tools":[${tools}],"tool_choice":{"type":"allowed_tools","tools":[${tools}]}}`
+    },
+  ],
+  [
+    'members that two branches of a schema require',
+    '/chat/completions',
+    () =>
+      tool(`{"type":"object","anyOf":[{"required":[${names(100_000)}]},{"required":[${names(100_000)}]}]}`),
+  ],
+  [
+    'members that a schema requires',
+    '/messages',
+    () => {
+      const properties = many(190_000, (i) => `"n${i}":1`)
+      return `{"model":"m","max_tokens":9,"messages":[${USER}],"output_config":{"format":{"type":"json_schema","schema":{"additionalProperties":false,"required":[${names(190_000)}],"properties":{${properties}}}}}}`
+    },
+  ],
+  [
+    'references of a schema, one behind the other',
+    '/chat/completions',
+    () => {
+      const defs = many(90_000, (i) => `"a${i}":{"$ref":"#/$defs/a${i + 1}"}`)
+      return tool(`{"type":"object","properties":{"x":{"$ref":"#/$defs/a0"}},"$defs":{${defs}}}`)
+    },
+  ],
+  [
+    'references of a schema to what is large',
+    '/chat/completions',
+    () => {
+      const properties = many(4_000, (i) => `"p${i}":{"$ref":"#/$defs/a"}`)
+      const large = `{"type":"object","additionalProperties":false,"properties":{},"required":[${names(200_000)}]}`
+      const schema = `{"type":"object","additionalProperties":false,"properties":{${properties}},"$defs":{"a":${large}}}`
+      const format = `{"type":"json_schema","json_schema":{"name":"n","schema":${schema}}}`
+      return tool(schema).replace('"tools"', `"response_format":${format},"tools"`)
+    },
+  ],
+  [
+    'types of a schema',
+    '/chat/completions',
+    () => tool(`{"type":[${many(900_000, () => '"a"')}],"properties":{"x":{"type":"string"}}}`),
   ],
 ]
 
