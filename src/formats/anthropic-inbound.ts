@@ -261,7 +261,10 @@ function readAssistant(content: unknown, { path, dropped }: Place): Part[] {
       callSeal = undefined
     } else if (COMMON_BLOCKS.has(block.type)) append(parts, readBlock(block, place))
     // What the model's own tools did, and what comes to be: nobody else made it, nobody else can read it.
-    else dropped.add(String(block.type))
+    else {
+      if (typeof block.type !== 'string') throw wrong(`${place.path}.type`, 'a text')
+      dropped.add(block.type)
+    }
   }
   return parts
 }
@@ -430,7 +433,7 @@ function isText(value: unknown): value is string {
 }
 
 function isNumber(value: unknown): value is number {
-  return typeof value === 'number'
+  return typeof value === 'number' && Number.isFinite(value)
 }
 
 function isFlag(value: unknown): value is boolean {

@@ -334,36 +334,36 @@ function createDocumentNames(): DocumentNames {
   }
 }
 
-const IMAGES: Readonly<Record<string, string>> = {
-  'image/png': 'png',
-  'image/jpeg': 'jpeg',
-  'image/jpg': 'jpeg',
-  'image/gif': 'gif',
-  'image/webp': 'webp',
-}
-const DOCUMENTS: Readonly<Record<string, string>> = {
-  'application/pdf': 'pdf',
-  'text/csv': 'csv',
-  'application/msword': 'doc',
-  'application/vnd.openxmlformats-officedocument.wordprocessingml.document': 'docx',
-  'application/vnd.ms-excel': 'xls',
-  'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet': 'xlsx',
-  'text/html': 'html',
-  'text/plain': 'txt',
-  'text/markdown': 'md',
-  'application/json': 'txt',
-}
+const IMAGES: ReadonlyMap<string, string> = new Map([
+  ['image/png', 'png'],
+  ['image/jpeg', 'jpeg'],
+  ['image/jpg', 'jpeg'],
+  ['image/gif', 'gif'],
+  ['image/webp', 'webp'],
+])
+const DOCUMENTS: ReadonlyMap<string, string> = new Map([
+  ['application/pdf', 'pdf'],
+  ['text/csv', 'csv'],
+  ['application/msword', 'doc'],
+  ['application/vnd.openxmlformats-officedocument.wordprocessingml.document', 'docx'],
+  ['application/vnd.ms-excel', 'xls'],
+  ['application/vnd.openxmlformats-officedocument.spreadsheetml.sheet', 'xlsx'],
+  ['text/html', 'html'],
+  ['text/plain', 'txt'],
+  ['text/markdown', 'md'],
+  ['application/json', 'txt'],
+])
 
 /** Nothing for what is no file. */
 function toFile(part: Part, documents: DocumentNames): Json[] {
   if (part.type !== 'image' && part.type !== 'file') return []
   const { source } = part
   const type = mediaTypeOf(source)
-  const image = IMAGES[type]
+  const image = IMAGES.get(type)
   if (image !== undefined) return [{ image: { format: image, source: toSource(source) } }]
   if (part.type === 'image')
     throw refuse('messages', 'This deployment takes images as PNG, JPEG, GIF or WebP.')
-  const format = DOCUMENTS[type] ?? (type.startsWith('text/') ? 'txt' : undefined)
+  const format = DOCUMENTS.get(type) ?? (type.startsWith('text/') ? 'txt' : undefined)
   if (format === undefined)
     throw refuse('messages', `This deployment takes no files of the type "${type.slice(0, 100)}".`)
   return [{ document: { format, name: documents.next(part.name ?? ''), source: toSource(source) } }]
@@ -377,7 +377,7 @@ function mediaTypeOf(source: Source): string {
 
 function typeOfName(name: string): string {
   const ending = /\.([a-z0-9]{2,5})(?:[?#]|$)/i.exec(name)?.[1]?.toLowerCase()
-  const all = Object.entries({ ...DOCUMENTS, ...IMAGES })
+  const all = [...DOCUMENTS, ...IMAGES]
   return all.find(([, format]) => format === (ending === 'jpg' ? 'jpeg' : ending))?.[0] ?? ''
 }
 
@@ -579,12 +579,12 @@ interface ThoughtSetting {
 }
 
 const LEAST_BUDGET = 1024
-const BUDGETS: Readonly<Record<string, number>> = {
-  minimal: LEAST_BUDGET,
-  low: 2048,
-  medium: 8192,
-  high: 16_384,
-}
+const BUDGETS: ReadonlyMap<string, number> = new Map([
+  ['minimal', LEAST_BUDGET],
+  ['low', 2048],
+  ['medium', 8192],
+  ['high', 16_384],
+])
 const MOST_BUDGET = 32_000
 
 function toThought(request: ChatRequest, setting: ThoughtSetting): WrittenThought {
@@ -650,7 +650,7 @@ function toClaudeThought(
   // The cap is the caller's or the policy's and holds: thinking has what is left of it.
   const maxTokens = quiet.maxTokens ?? claude.defaultOutputTokens
   const budget = Math.min(
-    Math.max(LEAST_BUDGET, reasoning.budgetTokens ?? BUDGETS[wanted ?? 'medium'] ?? MOST_BUDGET),
+    Math.max(LEAST_BUDGET, reasoning.budgetTokens ?? BUDGETS.get(wanted ?? 'medium') ?? MOST_BUDGET),
     maxTokens - LEAST_BUDGET,
   )
   if (budget < LEAST_BUDGET || isLost) return { ...quiet, own: toEffort(effort), isDropped: true }

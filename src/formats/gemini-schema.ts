@@ -102,14 +102,14 @@ function createWriter(root: Readonly<Schema>, work: SchemaWork): (schema: unknow
   function mergeAll(schema: Readonly<Schema>, refs: readonly string[]): Readonly<Schema> {
     if (!Array.isArray(schema.allOf)) return schema
     const { allOf, ...merged } = schema
-    const properties: Schema = isObject(merged.properties) ? { ...merged.properties } : {}
+    let properties: Schema = isObject(merged.properties) ? merged.properties : {}
     const required = new Set(strings(merged.required))
     let all: Schema = merged
     for (const part of schema.allOf.slice(0, MAX_DEPTH)) {
       const resolved = isObject(part) ? resolve(part, refs).schema : undefined
       if (resolved === undefined) continue
       const { allOf: _, ...rest } = resolved
-      if (isObject(rest.properties)) Object.assign(properties, rest.properties)
+      if (isObject(rest.properties)) properties = { ...properties, ...rest.properties }
       for (const name of strings(rest.required)) required.add(name)
       all = { ...rest, ...all }
     }
@@ -143,12 +143,12 @@ function createWriter(root: Readonly<Schema>, work: SchemaWork): (schema: unknow
 
   function writeProperties(schema: Readonly<Schema>, written: Schema, place: Place): void {
     if (!isObject(schema.properties)) return
-    const properties: Schema = {}
+    const properties = new Map<string, Schema>()
     for (const [name, value] of Object.entries(schema.properties))
-      if (value !== false) properties[name] = write(value, place)
-    if (Object.keys(properties).length === 0) return
-    written.properties = properties
-    const required = strings(schema.required).filter((name) => Object.hasOwn(properties, name))
+      if (value !== false) properties.set(name, write(value, place))
+    if (properties.size === 0) return
+    written.properties = Object.fromEntries(properties)
+    const required = strings(schema.required).filter((name) => properties.has(name))
     if (required.length > 0) written.required = required
   }
 
@@ -175,7 +175,7 @@ function writeEnum(schema: Readonly<Schema>, written: Schema): void {
   if (listed.includes(null)) written.nullable = true
   if (values.length === 0) return
   if (written.type === 'string') {
-    written.enum = values.map(String)
+    written.enum = values.map((value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value)))
     return
   }
   const words = `One of: ${values.map((value: unknown) => JSON.stringify(value)).join(', ')}.`

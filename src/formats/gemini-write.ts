@@ -213,23 +213,23 @@ function toFile(source: Source, otherwise: string): Json {
   return { fileData: { fileUri: source.id } }
 }
 
-const TYPES: Readonly<Record<string, string>> = {
-  png: 'image/png',
-  jpg: 'image/jpeg',
-  jpeg: 'image/jpeg',
-  webp: 'image/webp',
-  gif: 'image/gif',
-  heic: 'image/heic',
-  pdf: 'application/pdf',
-  txt: 'text/plain',
-  mp3: 'audio/mp3',
-  wav: 'audio/wav',
-  mp4: 'video/mp4',
-}
+const TYPES: ReadonlyMap<string, string> = new Map([
+  ['png', 'image/png'],
+  ['jpg', 'image/jpeg'],
+  ['jpeg', 'image/jpeg'],
+  ['webp', 'image/webp'],
+  ['gif', 'image/gif'],
+  ['heic', 'image/heic'],
+  ['pdf', 'application/pdf'],
+  ['txt', 'text/plain'],
+  ['mp3', 'audio/mp3'],
+  ['wav', 'audio/wav'],
+  ['mp4', 'video/mp4'],
+])
 
 function typeOfUrl(url: string): string | undefined {
   const ending = /\.([a-z0-9]{2,5})(?:[?#]|$)/i.exec(url)?.[1]
-  return ending === undefined ? undefined : TYPES[ending.toLowerCase()]
+  return ending === undefined ? undefined : TYPES.get(ending.toLowerCase())
 }
 
 // --- tools -----------------------------------------------------------------------------------------------------
@@ -343,7 +343,12 @@ function toFormat(
 const EFFORTS = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'] as const
 const LEVELS: readonly Level[] = ['MINIMAL', 'LOW', 'MEDIUM', 'HIGH']
 /** Tokens of an effort; more than `high` is all there is. */
-const BUDGETS: Readonly<Record<string, number>> = { minimal: 1024, low: 1024, medium: 8192, high: 24_576 }
+const BUDGETS: ReadonlyMap<string, number> = new Map([
+  ['minimal', 1024],
+  ['low', 1024],
+  ['medium', 8192],
+  ['high', 24_576],
+])
 
 function thinks(reasoning: Reasoning | undefined): boolean {
   if (reasoning === undefined) return false
@@ -365,7 +370,7 @@ function toThinking(reasoning: Reasoning | undefined, { thinking }: GeminiTraits
     return { thinkingLevel: level, ...shown }
   }
   const { least, most, canStop } = thinking
-  const tokens = budgetTokens ?? (effort === 'none' ? 0 : (BUDGETS[effort ?? ''] ?? most))
+  const tokens = budgetTokens ?? (effort === 'none' ? 0 : (BUDGETS.get(effort ?? '') ?? most))
   if (tokens <= 0) return { thinkingBudget: canStop ? 0 : least }
   return { thinkingBudget: Math.min(most, Math.max(least, tokens)), ...shown }
 }

@@ -148,7 +148,7 @@ function readMessages(list: readonly unknown[]): Message[] {
       case 'function':
         return {
           role: 'tool',
-          callId: legacy.get(required(message.name, `${at}.name`)) ?? `call_${String(message.name)}`,
+          callId: legacy.get(required(message.name, `${at}.name`)) ?? `call_${message.name}`,
           content: readContent(message.content, at),
           isError: false,
           cache: undefined,
@@ -491,11 +491,15 @@ function writeEffort(reasoning: Reasoning | undefined, isFull: boolean): string 
           ? 'medium'
           : 'high')
   if (effort === undefined || isFull) return effort
-  return (
-    { none: undefined, minimal: 'low', low: 'low', medium: 'medium' }[effort] ??
-    (effort === 'none' ? undefined : 'high')
-  )
+  if (effort === 'none') return undefined
+  return LESSER_EFFORTS.get(effort) ?? 'high'
 }
+
+const LESSER_EFFORTS: ReadonlyMap<string, string> = new Map([
+  ['minimal', 'low'],
+  ['low', 'low'],
+  ['medium', 'medium'],
+])
 
 function writeResponseFormat(format: Exclude<ResponseFormat, { type: 'text' }>): unknown {
   if (format.type === 'json_object') return { type: 'json_object' }

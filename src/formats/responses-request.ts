@@ -230,7 +230,7 @@ function readToolChoice(value: unknown, tools: readonly Tool[]): Chosen {
   if (value.type !== 'allowed_tools') {
     throw refuse(
       'tool_choice',
-      `The field "tool_choice" names a tool of one provider (${String(value.type)}), which cannot be called elsewhere.`,
+      `The field "tool_choice" names a tool of one provider (${shown(value.type)}), which cannot be called elsewhere.`,
     )
   }
   const list = mustBe(listAt(value.tools, 'tool_choice.tools'), 'tool_choice.tools')
