@@ -3,27 +3,31 @@
 
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { ProviderEmbeddings } from './format.ts'
+import { toModelName } from './gemini-models.ts'
 import { readUsage } from './gemini-read.ts'
-import { refuse } from './members.ts'
+import { countAt, refuse, wrongType } from './members.ts'
 
 /** Members of a request that are carried, or whose answer is made here. */
 const KNOWN: ReadonlySet<string> = new Set(['model', 'input', 'dimensions', 'encoding_format'])
 
 export const embeddingsOfGemini: ProviderEmbeddings = {
   write(sent, { model }) {
-    const name = model.includes('/') ? model : `models/${model}`
-    const { dimensions } = sent
-    const outputDimensionality = typeof dimensions === 'number' ? { outputDimensionality: dimensions } : {}
+    const name = toModelName(model)
+    const dimensions = countAt(sent.dimensions, 'dimensions')
+    if (dimensions === 0) throw wrongType('dimensions', 'a whole number from 1')
+    if (!ENCODINGS.has(sent.encoding_format)) throw wrongType('encoding_format', '"float" or "base64"')
     return {
       body: {
         requests: textsOf(sent.input).map((text) => ({
           model: name,
           content: { parts: [{ text }] },
-          ...outputDimensionality,
+          ...(dimensions !== undefined && { outputDimensionality: dimensions }),
         })),
       },
       headers: [],
-      dropped: Object.keys(sent).filter((member) => !KNOWN.has(member)),
+      dropped: Object.entries(sent).flatMap(([member, value]) =>
+        KNOWN.has(member) || value === null ? [] : [member],
+      ),
       names: new Map(),
     }
   },
@@ -43,10 +47,16 @@ export const embeddingsOfGemini: ProviderEmbeddings = {
   },
 }
 
+const ENCODINGS: ReadonlySet<unknown> = new Set([undefined, null, 'float', 'base64'])
+/** In one batch; OpenAI takes 2048. */
+const MOST_TEXTS = 100
+
 /** Tokens are numbers of OpenAI's own vocabulary. */
 function textsOf(input: unknown): readonly string[] {
   const texts: unknown[] = Array.isArray(input) ? input : [input]
   if (texts.length === 0) throw refuse('input', 'The field "input" is empty.')
+  if (texts.length > MOST_TEXTS)
+    throw refuse('input', `This deployment makes vectors of ${MOST_TEXTS} texts at a time: "input" has more.`)
   return texts.map((text) => {
     if (typeof text !== 'string')
       throw refuse(

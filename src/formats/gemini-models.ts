@@ -2,6 +2,8 @@
 // on thinking, function calling, thought signatures and structured output (November 2026), and from the answers that
 // public fixtures of the AI SDK record. Where that is not known of a model, it is held to what all of its kind take.
 
+import { toSegment } from './segment.ts'
+
 export interface GeminiTraits {
   readonly thinking: Thinking
   /** `parametersJsonSchema` and `responseJsonSchema`: ordinary JSON Schema, instead of the subset of OpenAPI's. */
@@ -72,6 +74,12 @@ const TRAITS: readonly (readonly [names: RegExp, traits: GeminiTraits])[] = [
   [/gemini-3-pro/, GEMINI_3_PRO],
   [/gemini-3-flash|gemini-3\.1-flash-lite/, GEMINI_3_FLASH],
 ]
+
+/** `models/…` or `tunedModels/…`, as paths and bodies have it, whatever a caller puts into a name. */
+export function toModelName(model: string): string {
+  const [, kind = 'models', name = model] = /^(models|tunedModels)\/([^/]+)$/.exec(model) ?? []
+  return `${kind}/${toSegment(name)}`
+}
 
 export function traitsOf(model: string): GeminiTraits {
   const name = model.toLowerCase()

@@ -6,6 +6,7 @@ import type { Operation } from '../types.ts'
 import type { Asked, Format, ProviderSide } from './format.ts'
 import { embeddingsOfGemini } from './gemini-embeddings.ts'
 import { faultOfGemini, inBandOfGemini } from './gemini-faults.ts'
+import { toModelName } from './gemini-models.ts'
 import { eventsOfGemini, readGemini, watchGemini, wholeGemini } from './gemini-read.ts'
 import { type Service, writeGemini } from './gemini-write.ts'
 import { toSegment } from './segment.ts'
@@ -16,7 +17,7 @@ export const gemini: Format & { readonly provider: ProviderSide } = {
   provider: {
     ...createProvider({
       service: { origin: 'gemini', callIds: true },
-      path: ({ model }) => `/${toModelPath(model)}`,
+      path: ({ model }) => `/${toModelName(model)}`,
       credential: (key) => ['x-goog-api-key', key],
     }),
     embeddings: embeddingsOfGemini,
@@ -77,10 +78,4 @@ function createProvider({ service, path, credential }: Parts): ProviderSide {
 function methodOf(operation: Operation, stream: boolean): string {
   if (operation === 'embeddings') return 'batchEmbedContents'
   return stream ? 'streamGenerateContent?alt=sse' : 'generateContent'
-}
-
-/** `tunedModels/…` is a name of its own; everything else is a model, whatever a caller puts into it. */
-function toModelPath(model: string): string {
-  const [, kind = 'models', name = model] = /^(models|tunedModels)\/([^/]+)$/.exec(model) ?? []
-  return `${kind}/${toSegment(name)}`
 }

@@ -398,7 +398,25 @@ describe('vectors', () => {
     })
   })
 
-  it.each([[[1, 2, 3]], [[[1, 2], [3]]], [[]], [undefined], [[{ text: 'a' }]]])(
+  it('name the model as their path does, whatever a caller calls it', () => {
+    const told = (model: string) => embeddings.write({ input: 'a' }, { ...asked, model }).body
+    expect(told('models/mine')).toMatchObject({ requests: [{ model: 'models/mine' }] })
+    expect(told('../files/x')).toMatchObject({ requests: [{ model: 'models/..%2Ffiles%2Fx' }] })
+  })
+
+  it.each([
+    ['dimensions', '768'],
+    ['dimensions', 0],
+    ['dimensions', 1.5],
+    ['encoding_format', 'int8'],
+  ])('are refused where %s is %j', (param, value) => {
+    expect(() => embeddings.write({ input: 'a', [param]: value }, asked)).toThrow(
+      expect.objectContaining({ code: 'invalid_request', param }),
+    )
+  })
+
+  const many = Array.from({ length: 101 }, () => 'a')
+  it.each([[[1, 2, 3]], [[[1, 2], [3]]], [[]], [undefined], [[{ text: 'a' }]], [many]])(
     'of %j are refused',
     (input) => {
       expect(() => embeddings.write({ input }, asked)).toThrow(
