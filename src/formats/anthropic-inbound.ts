@@ -21,6 +21,7 @@ import type {
 import { budgetToEffort } from './effort.ts'
 import type { ReadRequest } from './format.ts'
 import { unpackSeal } from './seals.ts'
+import { toMediaType } from './sources.ts'
 import { append } from './turns.ts'
 
 type Sent = Readonly<Record<string, unknown>>
@@ -201,7 +202,7 @@ function readSource(source: unknown, path: string): Source {
   if (!isObject(source)) throw wrong(`${path}.source`, 'an object')
   const { type, media_type: mediaType, data, url, file_id: id } = source
   if (type === 'base64' && typeof data === 'string' && typeof mediaType === 'string')
-    return { kind: 'base64', mediaType, base64: data }
+    return { kind: 'base64', mediaType: toMediaType(mediaType), base64: data }
   if (type === 'url' && typeof url === 'string') return { kind: 'url', url, mediaType: undefined }
   if (type === 'file' && typeof id === 'string') return { kind: 'file', id }
   throw wrong(`${path}.source`, 'a source of type "base64", "url" or "file"')
