@@ -13,7 +13,7 @@ import type { Asked, ToolName, WrittenRequest } from './format.ts'
 import { refuse } from './members.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
 import { append, type CallResult, joinTexts, type Turn, toConversation } from './turns.ts'
-import { listDropped, refuseChoices, refuseSound } from './uncarried.ts'
+import { listDropped, refuseBuckets, refuseChoices, refuseSound } from './uncarried.ts'
 import { createUnique } from './unique.ts'
 
 const LONGEST_NAME = 64
@@ -35,6 +35,7 @@ interface WireTurn {
 export function writeBedrock(request: ChatRequest, asked: Asked): WrittenRequest {
   refuseSound(request)
   refuseChoices(request)
+  refuseBuckets(request, asked)
   const traits = bedrockTraitsOf(asked.model)
   const claude = traits.family === 'claude' ? traitsOf(asked.model) : undefined
   const names = createWireNames(LONGEST_NAME)

@@ -10,7 +10,7 @@ import { createSchemaWork, type SchemaWork, toOpenApiSchema } from './gemini-sch
 import { refuse } from './members.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
 import { append, type CallResult, joinTexts, toConversation, type UserTurn } from './turns.ts'
-import { listDropped, refuseSound } from './uncarried.ts'
+import { listDropped, refuseBuckets, refuseSound } from './uncarried.ts'
 
 /** Where a part must carry a signature and there is none: the vendor's own way to say that it is not known. */
 export const NO_SIGNATURE = 'skip_thought_signature_validator'
@@ -35,6 +35,7 @@ export interface Service {
 
 export function writeGemini(request: ChatRequest, asked: Asked, service: Service): WrittenRequest {
   refuseSound(request)
+  refuseBuckets(request, asked)
   const traits = traitsOf(asked.model)
   const names = createWireNames(LONGEST_NAME, { startsWithLetter: true })
   const work = createSchemaWork()

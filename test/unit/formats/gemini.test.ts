@@ -363,6 +363,20 @@ describe('a request', () => {
     expect(() => write(over)).toThrow(expect.objectContaining({ code: 'invalid_request', param }))
   })
 
+  it.each([
+    { kind: 'url', url: 'gs://company/plans.pdf', mediaType: undefined },
+    { kind: 'file', id: 'gs://company/plans.pdf' },
+  ] as const)('may name a file of a bucket where any caller may read there, and nowhere else', (source) => {
+    const messages = [user({ type: 'file', name: undefined, source })]
+    expect(() => write({ messages })).toThrow(
+      expect.objectContaining({ code: 'invalid_request', param: 'messages' }),
+    )
+    const allowed = { ...GEMINI_3, options: { quirks: 'all-fields bucket-files' } }
+    expect(write({ messages }, allowed).body.contents).toMatchObject([
+      { parts: [{ fileData: { fileUri: 'gs://company/plans.pdf' } }] },
+    ])
+  })
+
   it('may name a file that the provider keeps', () => {
     const source = { kind: 'file', id: 'https://generativelanguage.googleapis.com/v1beta/files/a1' } as const
     expect(write({ messages: [user({ type: 'file', name: undefined, source })] }).body.contents).toEqual([
