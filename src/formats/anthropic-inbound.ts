@@ -81,8 +81,7 @@ export function readRequest(sent: Sent): ReadRequest {
       responseFormat: readFormat(sent),
       reasoning: readReasoning(sent),
       verbosity: undefined,
-      // Claude Code writes device, account and session into it: nothing for another vendor to see.
-      user: userId?.startsWith('{') === true ? undefined : userId,
+      user: isSession(userId) ? undefined : userId,
       cacheKey:
         userId === undefined ? undefined : createHash('sha256').update(userId).digest('hex').slice(0, 32),
       serviceTier: serviceTier === 'standard_only' ? 'default' : serviceTier,
@@ -93,6 +92,29 @@ export function readRequest(sent: Sent): ReadRequest {
     },
     dropped: [...dropped],
   }
+}
+
+/** A member of the request by the name that it has here. What is derived of another has none. */
+export function memberOf(name: string, { thinking, metadata }: Sent): string | undefined {
+  // Where in the conversation chat would have it is not where it stands here.
+  if (MESSAGES.test(name)) return 'messages'
+  if (name === 'reasoning_effort')
+    return isObject(thinking) && thinking.type !== 'disabled' ? 'thinking' : 'output_config.effort'
+  if (name === 'prompt_cache_key')
+    return isObject(metadata) && isSession(metadata.user_id) ? USER_ID : undefined
+  return NAMES.get(name) ?? name
+}
+
+const MESSAGES = /^messages\b/
+const USER_ID = 'metadata.user_id'
+const NAMES: ReadonlyMap<string, string> = new Map([
+  ['stop', 'stop_sequences'],
+  ['user', USER_ID],
+])
+
+/** Claude Code writes device, account and session into it: nothing for another vendor to see. */
+function isSession(userId: unknown): boolean {
+  return typeof userId === 'string' && userId.startsWith('{')
 }
 
 // --- messages ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import { elements } from '../bytes/json-list.ts'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Edit } from '../bytes/splice.ts'
 import type { Deployment, EventFacts, ModelRequest, Operation, Usage } from '../types.ts'
-import { readRequest } from './anthropic-inbound.ts'
+import { memberOf, readRequest } from './anthropic-inbound.ts'
 import { createWriter, writeReply } from './anthropic-outbound.ts'
 import { cutOwnThoughts } from './anthropic-own-thoughts.ts'
 import { createReader, readReply } from './anthropic-read.ts'
@@ -53,7 +53,7 @@ export const anthropic: Format & {
         ],
       ],
     },
-    chat: { read: readRequest, write: writeReply, events: createWriter },
+    chat: { read: readRequest, memberOf, write: writeReply, events: createWriter },
     forwards: ['anthropic-version', 'anthropic-beta'],
     requestIdHeader: 'request-id',
     status: toStatus,

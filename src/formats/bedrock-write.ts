@@ -705,6 +705,7 @@ function toSampling(
     else dropped.add('top_p')
   }
   const stops = stop.filter((text) => text.trim() !== '')
+  if (stops.length < stop.length) dropped.add('stop')
   if (stops.length > 0) {
     if (!traits.sampling) throw refuse('stop', 'This deployment takes no stop sequences.')
     inference.stopSequences = stops

@@ -36,7 +36,7 @@ export const completions: Format & { readonly client: ChatClientSide; readonly p
       ],
     },
     forwards: ['openai-beta'],
-    chat: { read: readRequest, write: writeReply, events: createEvents },
+    chat: { read: readRequest, memberOf, write: writeReply, events: createEvents },
     error: toError,
     errorEvent: (error) => `data: ${JSON.stringify(toError(error))}\n\n`,
   },
@@ -137,6 +137,11 @@ function readRequest(sent: Members): ReadRequest {
       KNOWN.has(name) || isDefault(name, value) ? [] : [name],
     ),
   }
+}
+
+/** The names are chat's, but for what is said. */
+function memberOf(name: string): string {
+  return /^messages\b/.test(name) ? 'prompt' : name
 }
 
 const ONE_TEXT = 'text or a list of one text'

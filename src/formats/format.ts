@@ -219,6 +219,11 @@ export interface ChatClientSide extends ClientSide {
 export interface ClientChat {
   /** @throws GatewayError `invalid_request` that names the field which cannot be read, or cannot be carried anywhere else. */
   read(sent: Readonly<Record<string, unknown>>): ReadRequest
+  /**
+   * What its callers call a member of the canonical request, from the name that chat has for it, which is how writers tell
+   * what they leave out or refuse; undefined where this one wrote none. Absent where the names are chat's.
+   */
+  memberOf?(name: string, sent: Readonly<Record<string, unknown>>): string | undefined
   write(reply: ChatReply, to: AnswerTo): unknown
   events(to: AnswerTo): EventWriter
 }

@@ -65,6 +65,7 @@ export function writeGemini(request: ChatRequest, asked: Asked, service: Service
     request,
     traits.penalties ? [...CARRIED, 'presencePenalty', 'frequencyPenalty'] : CARRIED,
   )
+  if (request.stop.includes('')) dropped.push('stop')
   if (traits.thinking.kind === 'none' && thinks(request.reasoning)) dropped.push('reasoning_effort')
   return {
     body,

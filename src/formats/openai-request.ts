@@ -18,7 +18,7 @@ import type {
   ToolChoice,
 } from './canonical.ts'
 import type { Asked, ReadRequest, WrittenRequest } from './format.ts'
-import { flagAt, numberAt, textAt, wrongType } from './members.ts'
+import { flagAt, numberAt, refuse, textAt, wrongType } from './members.ts'
 import { ownDetails, readCallSeal, readThoughts, writeCallSeal } from './openai-reasoning.ts'
 import type { Quirk } from './quirks.ts'
 import { toSource, toUrl } from './sources.ts'
@@ -111,6 +111,17 @@ export function readChatRequest(sent: Members): ReadRequest {
     dropped: [],
   }
 }
+
+/** What one of the extensions says is told by the name of that. */
+export function memberOf(name: string, sent: Members): string | undefined {
+  const names = NAMES.get(name) ?? []
+  return names.find((one) => (sent[one] ?? null) !== null) ?? name
+}
+
+const NAMES: ReadonlyMap<string, readonly string[]> = new Map([
+  ['user', ['user', 'safety_identifier']],
+  ['reasoning_effort', ['reasoning_effort', 'reasoning', 'thinking']],
+])
 
 /** An answer in sound cannot be had of text. */
 function refuseSound({ modalities, audio }: Members): void {
@@ -424,6 +435,8 @@ function cannot(param: string, what: string): GatewayError {
 
 /** OpenAI's bound for the name of a tool. */
 const LONGEST_NAME = 64
+/** OpenAI's too; others take more. */
+const MOST_STOPS = 4
 
 /** @throws GatewayError invalid_request */
 export function writeChatRequest(request: ChatRequest, asked: Asked): WrittenRequest {
@@ -454,6 +467,8 @@ export function writeChatRequest(request: ChatRequest, asked: Asked): WrittenReq
   set(quirks.has('max-completion-tokens') ? 'max_completion_tokens' : 'max_tokens', cap)
   set('temperature', request.temperature)
   set('top_p', request.topP)
+  if (isFull && request.stop.length > MOST_STOPS)
+    throw refuse('stop', `This deployment takes ${MOST_STOPS} stop sequences at most.`)
   if (request.stop.length > 0) set('stop', request.stop)
   if (request.choices > 1) set('n', request.choices)
   set('seed', request.seed)

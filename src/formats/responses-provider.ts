@@ -25,6 +25,8 @@ export function writeResponsesRequest(request: ChatRequest, asked: Asked): Writt
   refuseUncarried(request)
   for (const name of ['topK', 'seed', 'presencePenalty', 'frequencyPenalty'] as const)
     if (request[name] !== undefined) dropped.push(CHAT_NAMES[name])
+  if (request.messages.some((message) => message.role === 'user' && message.name !== undefined))
+    dropped.push('messages.name')
   for (const name of Object.keys(request.extra)) if (!CARRIED_EXTRAS.has(name)) dropped.push(name)
 
   const names = createWireNames(LONGEST_TOOL_NAME)

@@ -114,6 +114,20 @@ export function readResponsesRequest(sent: Members): ReadRequest {
   }
 }
 
+/** A member of the request by the name that it has here. */
+export function memberOf(name: string, sent: Members): string | undefined {
+  // Where in the conversation chat would have it is not where it stands here.
+  if (/^messages\b/.test(name)) return 'input'
+  if (name === 'user') return (sent.safety_identifier ?? null) === null ? 'user' : 'safety_identifier'
+  return NAMES.get(name) ?? name
+}
+
+const NAMES: ReadonlyMap<string, string> = new Map([
+  ['verbosity', 'text.verbosity'],
+  ['reasoning_effort', 'reasoning.effort'],
+  ['logprobs', 'include'],
+])
+
 function refuseStateful(sent: Members): void {
   for (const name of STATEFUL) {
     if ((sent[name] ?? null) === null) continue

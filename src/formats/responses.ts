@@ -21,7 +21,7 @@ import {
 } from './responses-provider.ts'
 import { createResponsesReader } from './responses-reader.ts'
 import { writeResponse } from './responses-reply.ts'
-import { REFUSED, readResponsesRequest } from './responses-request.ts'
+import { memberOf, REFUSED, readResponsesRequest } from './responses-request.ts'
 import { MARK } from './responses-seals.ts'
 
 /** A `text` that asks for no JSON. */
@@ -40,7 +40,7 @@ export const responses: Format & { readonly client: ChatClientSide; readonly pro
       refused: REFUSED,
     },
     forwards: ['openai-beta'],
-    chat: { read: readResponsesRequest, write: writeResponse, events: createResponsesEvents },
+    chat: { read: readResponsesRequest, memberOf, write: writeResponse, events: createResponsesEvents },
     error: toError,
     remember: readNumber,
     errorEvent: toErrorFrame,

@@ -29,6 +29,9 @@ export function listDropped(request: ChatRequest, carried: readonly Harmless[]):
     ...members
       .filter((member) => request[member] !== undefined && !carried.includes(member))
       .map((member) => HARMLESS[member]),
+    ...(request.messages.some((message) => message.role === 'user' && message.name !== undefined)
+      ? ['messages.name']
+      : []),
     ...Object.keys(request.extra),
   ]
 }

@@ -189,11 +189,11 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
   function toTranslated({ deployment, own, chat, client, maxOutputTokens }: Speakers): Wire {
     const { request: canonical, dropped, sent } = read(client)
     const model = deployment.model ?? request.model
-    const written = chat.write(canonical, {
-      model,
-      maxOutputTokens,
-      options: deployment.provider?.options ?? {},
-    })
+    const nameOf = (name: string): string | undefined =>
+      client.memberOf === undefined ? name : client.memberOf(name, sent)
+    const written = inNamesOf(nameOf, () =>
+      chat.write(canonical, { model, maxOutputTokens, options: deployment.provider?.options ?? {} }),
+    )
     /** Some do not say who they are: a caller sees who was asked, not what it called the route. */
     const named = <T extends { readonly model: string }>(told: T): T =>
       told.model === '' ? { ...told, model } : told
@@ -203,7 +203,7 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
       body: toBytes(written.body),
       headers: headersOf(own, written.headers),
       translation: {
-        dropped: [...new Set([...dropped, ...written.dropped])],
+        dropped: [...new Set([...dropped, ...written.dropped.flatMap((name) => nameOf(name) ?? [])])],
         begin() {
           const to: AnswerTo = { request: canonical, sent, nowSeconds: nowSeconds(), nextId }
           const reader = chat.events(written)
@@ -239,6 +239,19 @@ interface Speakers {
 
 interface VectorSpeakers extends Pick<Speakers, 'deployment' | 'own' | 'maxOutputTokens'> {
   readonly embeddings: ProviderEmbeddings
+}
+
+/** What a writer refuses, by the name that its caller has for it. */
+function inNamesOf<T>(nameOf: (name: string) => string | undefined, write: () => T): T {
+  try {
+    return write()
+  } catch (error) {
+    if (!(error instanceof GatewayError) || error.param === undefined) throw error
+    const { code, message, param, cause } = error
+    const own = nameOf(param) ?? param
+    if (own === param) throw error
+    throw new GatewayError(code, message.replaceAll(`"${param}"`, `"${own}"`), { param: own, cause })
+  }
 }
 
 /** Why there is no wire. Anything else than a refusal is a defect, but for what no stack can hold. */

@@ -502,6 +502,17 @@ describe('a request to a provider', () => {
     expect(dropped).toEqual(['top_k'])
   })
 
+  it('is refused where OpenAI takes fewer stop sequences, and other servers are given all', () => {
+    const stop = ['1', '2', '3', '4', '5']
+    expect(() => provider.chat.write({ ...base, stop }, asked('all-fields'))).toThrow(
+      expect.objectContaining({ code: 'invalid_request', param: 'stop' }),
+    )
+    expect(provider.chat.write({ ...base, stop: stop.slice(1) }, asked('all-fields')).body).toMatchObject({
+      stop: stop.slice(1),
+    })
+    expect(provider.chat.write({ ...base, stop }, asked()).body).toMatchObject({ stop })
+  })
+
   it('has all that a provider with everything takes', () => {
     expect(provider.chat.write(base, asked('all-fields max-completion-tokens')).body).toMatchObject({
       max_completion_tokens: 100,
