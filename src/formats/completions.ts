@@ -185,12 +185,21 @@ function toHead(
   to: AnswerTo,
 ): Members {
   return {
-    id: id === '' ? to.nextId('cmpl-') : id,
+    id: toId(id, to),
     object: 'text_completion',
     created: createdSeconds ?? to.nowSeconds,
     model: model === '' && typeof to.sent.model === 'string' ? to.sent.model : model,
   }
 }
+
+/** By its beginning an answer of this kind is known. */
+function toId(id: string, { nextId }: AnswerTo): string {
+  if (id.startsWith(PREFIX)) return id
+  return id.startsWith(CHAT_PREFIX) ? `${PREFIX}${id.slice(CHAT_PREFIX.length)}` : nextId(PREFIX)
+}
+
+const PREFIX = 'cmpl-'
+const CHAT_PREFIX = 'chatcmpl-'
 
 /** What a model refuses it says as well. Thoughts have no place here. */
 function textOf({ content }: Choice): string {
