@@ -39,6 +39,7 @@ export const anthropic: Format & {
   client: {
     fields: {
       outputCaps: ['max_tokens'],
+      mayBeSilent: true,
       conversation: 'messages',
       images: 'source',
       // `user_id` in it names the session (Claude Code) or the user.

@@ -156,6 +156,8 @@ export interface ToldError {
 export interface Fields {
   /** Output caps, all of which hold where several stand; the first is added where one is needed. */
   readonly outputCaps: readonly string[]
+  /** A cap of nothing is one, which only fills a cache; absent where the least is 1. */
+  readonly mayBeSilent?: boolean | undefined
   /** The list that the conversation stands in; absent where there is none. */
   readonly conversation?: string | undefined
   /** The body is a form (`multipart/form-data`) and no JSON. */
