@@ -52,9 +52,8 @@ export function readRequest(sent: Sent): ReadRequest {
   const tools = readTools(sent.tools, dropped)
   const { toolChoice, parallelToolCalls } = readToolChoice(sent.tool_choice, tools, dropped)
   const system = readSystem(sent.system)
-  const userId = isObject(sent.metadata)
-    ? optional(sent.metadata.user_id, isText, 'metadata.user_id', 'a text')
-    : undefined
+  const metadata = optional(sent.metadata, isObject, 'metadata', 'an object')
+  const userId = optional(metadata?.user_id, isText, 'metadata.user_id', 'a text')
   const stream = optional(sent.stream, isFlag, 'stream', 'true or false') ?? false
   const serviceTier = optional(sent.service_tier, isText, 'service_tier', 'a text')
   return {
@@ -143,7 +142,8 @@ function readTexts(content: unknown, path: string): TextPart[] {
 }
 
 function readMessages(messages: unknown, dropped: Set<string>): Message[] {
-  if (!Array.isArray(messages)) throw wrong('messages', 'a list')
+  if (!Array.isArray(messages) || messages.length === 0)
+    throw wrong('messages', 'a list with at least one message')
   return messages.flatMap((message: unknown, at): Message[] => {
     const path = `messages.${at}`
     if (!isObject(message)) throw wrong(path, 'an object')
@@ -332,14 +332,16 @@ function readTools(tools: unknown, dropped: Set<string>): Tool[] {
       return []
     }
     if (typeof name !== 'string' || name === '') throw wrong(`tools.${at}.name`, 'a text')
+    if (parameters !== undefined && !isObject(parameters))
+      throw wrong(`tools.${at}.input_schema`, 'an object')
     return [
       {
         kind: 'function',
         name,
         namespace: undefined,
-        description: typeof description === 'string' ? description : undefined,
+        description: optional(description, isText, `tools.${at}.description`, 'a text'),
         parameters,
-        strict: typeof strict === 'boolean' ? strict : undefined,
+        strict: optional(strict, isFlag, `tools.${at}.strict`, 'true or false'),
         grammar: undefined,
         cache: readCache(tool),
       },
@@ -407,7 +409,12 @@ function isClosed(schema: unknown, depth: number): boolean {
 }
 
 function readReasoning({ thinking, output_config: config }: Sent): Reasoning | undefined {
-  const told = isObject(config) && typeof config.effort === 'string' ? config.effort : undefined
+  const told = optional(
+    optional(config, isObject, 'output_config', 'an object')?.effort,
+    isText,
+    'output_config.effort',
+    'a text',
+  )
   if (thinking === undefined || thinking === null)
     return told === undefined ? undefined : { effort: told, budgetTokens: undefined, summary: undefined }
   if (!isObject(thinking)) throw wrong('thinking', 'an object')
@@ -417,7 +424,8 @@ function readReasoning({ thinking, output_config: config }: Sent): Reasoning | u
     case 'adaptive':
       return { effort: told, budgetTokens: undefined, summary }
     case 'enabled': {
-      if (!isNumber(budget)) throw wrong('thinking.budget_tokens', 'a number')
+      if (!isNumber(budget) || !Number.isInteger(budget) || budget < 1)
+        throw wrong('thinking.budget_tokens', 'a whole number from 1')
       return { effort: told ?? budgetToEffort(budget), budgetTokens: budget, summary }
     }
     case 'disabled':

@@ -18,7 +18,7 @@ import type {
   ToolChoice,
 } from './canonical.ts'
 import type { Asked, ReadRequest, WrittenRequest } from './format.ts'
-import { flagAt, numberAt, refuse, textAt, wrongType } from './members.ts'
+import { countAt, flagAt, listAt, numberAt, objectAt, refuse, textAt, textsAt, wrongType } from './members.ts'
 import { ownDetails, readCallSeal, readThoughts, writeCallSeal } from './openai-reasoning.ts'
 import type { Quirk } from './quirks.ts'
 import { toSource, toUrl } from './sources.ts'
@@ -103,7 +103,7 @@ export function readChatRequest(sent: Members): ReadRequest {
       user: textAt(sent.user, 'user') ?? textAt(sent.safety_identifier, 'safety_identifier'),
       cacheKey: textAt(sent.prompt_cache_key, 'prompt_cache_key'),
       serviceTier: textAt(sent.service_tier, 'service_tier'),
-      metadata: readMetadata(sent.metadata),
+      metadata: textsAt(sent.metadata, 'metadata'),
       stream: sent.stream === true,
       includeUsage: isObject(options) && options.include_usage === true,
       extra,
@@ -284,10 +284,8 @@ function readTools({ tools, functions }: Members): Tool[] {
     if (!Array.isArray(tools)) throw wrongType('tools', 'a list')
     for (const [index, tool] of tools.entries()) read.push(readTool(tool, `tools[${index}]`))
   }
-  if (Array.isArray(functions)) {
-    for (const [index, one] of functions.entries())
-      read.push(readFunction(one, `functions[${index}]`, undefined))
-  }
+  for (const [index, one] of (listAt(functions, 'functions') ?? []).entries())
+    read.push(readFunction(one, `functions[${index}]`, undefined))
   return read
 }
 
@@ -316,7 +314,7 @@ function readFunction(one: unknown, at: string, cache: CacheMark | undefined): T
     name: required(one.name, `${at}.name`),
     namespace: undefined,
     description: textAt(one.description, `${at}.description`),
-    parameters: one.parameters ?? undefined,
+    parameters: objectAt(one.parameters, `${at}.parameters`),
     strict: flagAt(one.strict, `${at}.strict`),
     grammar: undefined,
     cache,
@@ -387,31 +385,25 @@ function readResponseFormat(format: unknown): ResponseFormat {
 /** OpenAI's effort, OpenRouter's object, and the switch that Anthropic's and others' models have beside chat. */
 function readReasoning({ reasoning_effort, reasoning, thinking }: Members): Reasoning | undefined {
   const effort = textAt(reasoning_effort, 'reasoning_effort')
-  const inner = isObject(reasoning) ? reasoning : {}
+  const inner = objectAt(reasoning, 'reasoning') ?? {}
+  const outer = objectAt(thinking, 'thinking')
+  const budgetTokens =
+    countAt(outer?.budget_tokens, 'thinking.budget_tokens') ??
+    countAt(inner.max_tokens, 'reasoning.max_tokens')
   const found: Reasoning = {
     effort: effort ?? textAt(inner.effort, 'reasoning.effort'),
-    budgetTokens: numberAt(inner.max_tokens, 'reasoning.max_tokens'),
+    budgetTokens: budgetTokens === 0 ? undefined : budgetTokens,
     summary: textAt(inner.summary, 'reasoning.summary'),
   }
-  if (isObject(thinking)) {
-    const budgetTokens = numberAt(thinking.budget_tokens, 'thinking.budget_tokens') ?? found.budgetTokens
-    if (thinking.type === 'disabled') return { ...found, effort: found.effort ?? 'none' }
-    if (budgetTokens !== undefined) return { ...found, budgetTokens }
-    return { ...found, effort: found.effort ?? 'medium' }
-  }
+  // No tokens to think with is how several vendors turn it off.
+  if (outer?.type === 'disabled' || budgetTokens === 0)
+    return { ...found, budgetTokens: undefined, effort: found.effort ?? 'none' }
+  if (outer !== undefined && budgetTokens === undefined) return { ...found, effort: found.effort ?? 'medium' }
   if (found.effort === undefined && found.budgetTokens === undefined && found.summary === undefined) {
     if (inner.enabled === true) return { ...found, effort: 'medium' }
     return inner.enabled === false ? { ...found, effort: 'none' } : undefined
   }
   return found
-}
-
-function readMetadata(metadata: unknown): Readonly<Record<string, string>> | undefined {
-  if (!isObject(metadata)) return undefined
-  const texts = Object.entries(metadata).filter(
-    (entry): entry is [string, string] => typeof entry[1] === 'string',
-  )
-  return Object.fromEntries(texts)
 }
 
 function required(value: unknown, at: string, mayBeEmpty = false): string {

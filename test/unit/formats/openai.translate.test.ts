@@ -473,6 +473,17 @@ describe('a request of a caller', () => {
     ['stop', { stop: [5] }],
     ['response_format.type', { response_format: { type: 'grammar' } }],
     ['modalities', { modalities: ['text', 'audio'] }],
+    ['metadata', { metadata: 'a' }],
+    ['metadata.a', { metadata: { a: 1 } }],
+    ['reasoning', { reasoning: 'high' }],
+    ['reasoning.max_tokens', { reasoning: { max_tokens: 1.5 } }],
+    ['thinking', { thinking: true }],
+    ['thinking.budget_tokens', { thinking: { type: 'enabled', budget_tokens: -1 } }],
+    ['functions', { functions: {} }],
+    [
+      'tools[0].function.parameters',
+      { tools: [{ type: 'function', function: { name: 'f', parameters: 5 } }] },
+    ],
   ])('is refused by the name of the field: %s', (param, body) => {
     expect(() => read(body)).toThrow(GatewayError)
     try {
@@ -480,6 +491,16 @@ describe('a request of a caller', () => {
     } catch (error) {
       expect(error).toMatchObject({ code: 'invalid_request', param })
     }
+  })
+})
+
+describe('a budget of no thoughts', () => {
+  it.each([
+    { thinking: { type: 'enabled', budget_tokens: 0 } },
+    { reasoning: { max_tokens: 0 } },
+    { thinking: { type: 'disabled', budget_tokens: 5 } },
+  ])('is none: %j', (over) => {
+    expect(read(over).reasoning).toMatchObject({ effort: 'none', budgetTokens: undefined })
   })
 })
 
