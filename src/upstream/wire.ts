@@ -247,10 +247,12 @@ function inNamesOf<T>(nameOf: (name: string) => string | undefined, write: () =>
     return write()
   } catch (error) {
     if (!(error instanceof GatewayError) || error.param === undefined) throw error
-    const { code, message, param, cause } = error
+    const { code, param, cause } = error
     const own = nameOf(param) ?? param
-    if (own === param) throw error
-    throw new GatewayError(code, message.replaceAll(`"${param}"`, `"${own}"`), { param: own, cause })
+    const message = error.message.replaceAll(`"${param}"`, `"${own}"`)
+    // Some callers read the message alone.
+    const told = message.includes(own) ? message : `${own}: ${message}`
+    throw new GatewayError(code, told, { param: own, cause })
   }
 }
 
