@@ -29,7 +29,7 @@ import {
   type WireNames,
   wrapCustom,
 } from './tool-names.ts'
-import { append } from './turns.ts'
+import { append, withAnsweredCalls } from './turns.ts'
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -441,7 +441,11 @@ export function writeChatRequest(request: ChatRequest, asked: Asked): WrittenReq
   const body: Record<string, unknown> = {
     ...request.extra,
     model: asked.model,
-    messages: writeMessages(request.messages, wireNames, !quirks.has('no-reasoning-content')),
+    messages: writeMessages(
+      withAnsweredCalls(request.messages),
+      wireNames,
+      !quirks.has('no-reasoning-content'),
+    ),
   }
   const set = (name: string, value: unknown): void => {
     if (value !== undefined) body[name] = value

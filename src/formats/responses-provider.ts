@@ -12,6 +12,7 @@ import { toUsage } from './openai-usage.ts'
 import { joinSeal, RESPONSES, splitSeal } from './responses-seals.ts'
 import { toUrl } from './sources.ts'
 import { createWireNames, toToolName, type WireNames } from './tool-names.ts'
+import { withAnsweredCalls } from './turns.ts'
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -31,7 +32,7 @@ export function writeResponsesRequest(request: ChatRequest, asked: Asked): Writt
 
   const names = createWireNames(LONGEST_TOOL_NAME)
   const tools = request.tools.map((tool) => toTool(tool, names))
-  const input = toInput(request.messages, names)
+  const input = toInput(withAnsweredCalls(request.messages), names)
   const reasoning = toReasoning(request.reasoning)
   const thinks = reasoning !== undefined || input.some(({ type }) => type === 'reasoning')
   const wantsLogprobs = request.extra.logprobs === true

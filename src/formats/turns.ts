@@ -111,10 +111,7 @@ function addResult(turns: Draft[], message: Extract<Message, { readonly role: 't
     turnOf(turns, 'user').results.set(call, { call, content, isError, cache })
     return
   }
-  addUser(turns, [
-    { type: 'text', text: `Result of a call that is not in this conversation (${callId}):` },
-    ...content,
-  ])
+  addUser(turns, [orphanHead(callId), ...content])
 }
 
 /** Every call is answered in the turn behind it, in the order of the calls: some wires tell them apart by that alone. */
@@ -144,6 +141,59 @@ function isSaid(part: Part): boolean {
 
 function asInstruction(part: Part): Part {
   return part.type === 'text' ? { ...part, text: `<system>\n${part.text}\n</system>` } : part
+}
+
+// --- messages --------------------------------------------------------------------------------------------------------
+
+type Result = Extract<Message, { readonly role: 'tool' }>
+
+/**
+ * The same conversation for wires whose messages stay messages, but want each call answered right behind the one that
+ * makes it, once: a result is moved there from wherever it stands, whatever was said in between; what is missing, too much
+ * or answers nothing is mended as above.
+ */
+export function withAnsweredCalls(messages: readonly Message[]): readonly Message[] {
+  if (!messages.some(({ role, content }) => role === 'tool' || content.some(({ type }) => type === 'call')))
+    return messages
+  const results = new Map<CallPart, Result>()
+  const orphans = new Set<Message>()
+  /** The calls of an id, of the last message that has one: an id may come again in a later one. */
+  const asked = new Map<string, Asked & { readonly by: Message }>()
+  for (const message of messages) {
+    if (message.role === 'tool') {
+      const known = asked.get(message.callId)
+      const call = known?.calls[known.answered] ?? known?.calls.at(-1)
+      if (known === undefined || call === undefined) orphans.add(message)
+      else {
+        known.answered += 1
+        results.set(call, message)
+      }
+    } else if (message.role === 'assistant')
+      for (const part of message.content) {
+        if (part.type !== 'call') continue
+        const known = asked.get(part.id)
+        if (known?.by === message) known.calls.push(part)
+        else asked.set(part.id, { by: message, calls: [part], answered: 0 })
+      }
+  }
+  return messages.flatMap((message): Message[] => {
+    if (message.role === 'tool') return orphans.has(message) ? [toSaid(message)] : []
+    if (message.role !== 'assistant') return [message]
+    const calls = message.content.filter((part) => part.type === 'call')
+    return [message, ...calls.map((call) => results.get(call) ?? toResult(noResult(call)))]
+  })
+}
+
+function toSaid({ callId, content }: Result): Message {
+  return { role: 'user', content: [orphanHead(callId), ...content], name: undefined }
+}
+
+function toResult({ call, content, isError, cache }: CallResult): Result {
+  return { role: 'tool', callId: call.id, content, isError, cache }
+}
+
+function orphanHead(callId: string): Part {
+  return { type: 'text', text: `Result of a call that is not in this conversation (${callId}):` }
 }
 
 /** Adds all of `more`; a spread would put each of them on the stack. */

@@ -506,6 +506,17 @@ describe('a budget of no thoughts', () => {
 
 // --- for providers ---------------------------------------------------------------------------------------------
 
+const textOf = (text: string) => ({ type: 'text' as const, text })
+const callOf = (id: string) => ({
+  type: 'call' as const,
+  kind: 'function' as const,
+  id,
+  name: 'f',
+  namespace: undefined,
+  arguments: '',
+  sealed: undefined,
+})
+
 describe('a request to a provider', () => {
   const asked = (quirks = '') => ({ model: 'm1', maxOutputTokens: undefined, options: { quirks } })
   const base = read({ max_tokens: 100, reasoning_effort: 'xhigh', top_k: 5, prompt_cache_key: 'k' })
@@ -562,6 +573,7 @@ describe('a request to a provider', () => {
       messages: [
         { role: 'system', content: [{ type: 'text', text: 'one' }] },
         { role: 'developer', content: [{ type: 'text', text: 'two' }] },
+        { role: 'assistant', content: [callOf('a'), callOf('b')] },
         {
           role: 'tool',
           callId: 'a',
@@ -582,10 +594,49 @@ describe('a request to a provider', () => {
     const list = provider.chat.write(request, asked()).body.messages
     expect(list).toMatchObject([
       { role: 'system', content: 'one\n\ntwo' },
+      { role: 'assistant', tool_calls: [{ id: 'a' }, { id: 'b' }] },
       { role: 'tool', tool_call_id: 'a', content: expect.stringMatching(/^Error: r\n\[/) },
       { role: 'tool', tool_call_id: 'b', content: 's' },
       { role: 'user', content: [{ type: 'image_url', image_url: { url: 'https://x.test/a.png' } }] },
       { role: 'user', content: 'go on' },
+    ])
+  })
+
+  it('has every result behind its call, once, whatever stood in between', () => {
+    const says = (text: string) => ({ role: 'user' as const, content: [textOf(text)], name: undefined })
+    const result = (callId: string, text: string) => ({
+      role: 'tool' as const,
+      callId,
+      content: [textOf(text)],
+      isError: false,
+      cache: undefined,
+    })
+    const messages: ChatRequest['messages'] = [
+      says('go'),
+      { role: 'assistant', content: [callOf('a'), callOf('b'), callOf('c')] },
+      result('b', '1'),
+      says('hurry'),
+      { role: 'assistant', content: [textOf('I do')] },
+      result('a', 'late'),
+      result('b', '2'),
+      result('x', 'stray'),
+      // An id comes again in another turn, and twice in one.
+      { role: 'assistant', content: [callOf('a'), callOf('a')] },
+      result('a', '3'),
+      result('a', '4'),
+    ]
+    expect(provider.chat.write({ ...base, messages }, asked()).body.messages).toMatchObject([
+      { role: 'user', content: 'go' },
+      { role: 'assistant', tool_calls: [{ id: 'a' }, { id: 'b' }, { id: 'c' }] },
+      { role: 'tool', tool_call_id: 'a', content: 'late' },
+      { role: 'tool', tool_call_id: 'b', content: '2' },
+      { role: 'tool', tool_call_id: 'c', content: 'Error: There is no result of this call.' },
+      { role: 'user', content: 'hurry' },
+      { role: 'assistant', content: 'I do' },
+      { role: 'user', content: [{ text: expect.stringContaining('(x)') }, { text: 'stray' }] },
+      { role: 'assistant', tool_calls: [{ id: 'a' }, { id: 'a' }] },
+      { role: 'tool', tool_call_id: 'a', content: '3' },
+      { role: 'tool', tool_call_id: 'a', content: '4' },
     ])
   })
 

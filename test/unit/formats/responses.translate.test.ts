@@ -296,6 +296,7 @@ describe('a request to a provider of Responses', () => {
         },
       ],
       messages: [
+        { role: 'assistant', content: [call({ id: 'call_1' })] },
         {
           role: 'tool',
           callId: 'call_1',
@@ -307,7 +308,10 @@ describe('a request to a provider of Responses', () => {
     }
     expect(write(failed).body).toMatchObject({
       tools: [{ type: 'function', strict: false, parameters: { type: 'object', properties: {} } }],
-      input: [{ type: 'function_call_output', call_id: 'call_1', output: 'Error: No such file.' }],
+      input: [
+        { type: 'function_call', call_id: 'call_1' },
+        { type: 'function_call_output', call_id: 'call_1', output: 'Error: No such file.' },
+      ],
     })
   })
 })
