@@ -10,10 +10,16 @@ import type { Span } from '../types.ts'
 export interface ScanBounds {
   readonly depth: number
   readonly keys: number
+  /** Elements of all lists together, but for the first of each. */
+  readonly items: number
 }
 
-/** Limits of design and issue: deep enough for any tool schema, far below what hurts `JSON.parse`. */
-export const SCAN_BOUNDS: ScanBounds = { depth: 128, keys: 200_000 }
+/**
+ * Limits of design and issue: deep enough for any tool schema, far below what hurts `JSON.parse`. An element takes two
+ * bytes here and a hundred once it is an object of another format; the most that are sent in earnest are 300,000, as
+ * tokens to be made vectors of.
+ */
+export const SCAN_BOUNDS: ScanBounds = { depth: 128, keys: 200_000, items: 1_000_000 }
 
 export type ScanFault = 'invalid' | 'ambiguous' | 'bomb' | 'forbidden'
 
@@ -71,6 +77,7 @@ function scan(bytes: Buffer, { from, to, isFlat }: Stretch, bounds: ScanBounds):
   const inObject = new Uint8Array(bounds.depth + 1)
   let depth = 0
   let keys = 0
+  let items = 0
   let name = ''
   let valueStart = 0
   let at = skipSpace(bytes, from, to)
@@ -122,6 +129,12 @@ function scan(bytes: Buffer, { from, to, isFlat }: Stretch, bounds: ScanBounds):
       if (inObject[depth] === 1) {
         const refused = readKey()
         if (refused !== undefined) return refused
+      } else {
+        items += 1
+        if (items > bounds.items) {
+          const message = `The body has more than ${bounds.items} list elements.`
+          return { ok: false, fault: 'bomb', message }
+        }
       }
       continue value
     }

@@ -461,7 +461,7 @@ function provider(vendors: Vendors) {
       .max(QUIRKS.length)
       .default([])
       .describe(
-        'What its server is known to need. Where a request is translated to chat completions: `all-fields` (it has all that OpenAI has), `max-completion-tokens` (instead of `max_tokens`), `no-reasoning-content` (it refuses messages that carry reasoning). For embeddings: `float-embeddings` (it has vectors as lists only, and base64 is made of them here).',
+        'What its server is known to need. Where a request is translated to chat completions: `all-fields` (it has all that OpenAI has), `max-completion-tokens` (instead of `max_tokens`), `no-reasoning-content` (it refuses messages that carry reasoning). For embeddings: `float-embeddings` (it has vectors as lists only, and base64 is made of them here). Where a request is translated to a format whose vendor reads buckets: `bucket-files` (any caller may have its account read files there).',
       ),
     residency: notYet('Where the provider keeps what it is sent.'),
     health: health

@@ -3,6 +3,7 @@
 
 import { parseObject } from '../bytes/json-value.ts'
 import { IMAGE_TOKENS } from '../config/limits.ts'
+import { GatewayError } from '../errors.ts'
 import type { ModelRequest, Usage } from '../types.ts'
 import { anthropic } from './anthropic.ts'
 import { count, NOTHING, noAnswer } from './facts.ts'
@@ -12,7 +13,10 @@ export const anthropicCount: Format & { readonly client: ChatClientSide; readonl
   name: 'anthropic-count',
   client: {
     ...anthropic.client,
-    estimate: (request) => ({ input_tokens: estimate(request) }),
+    estimate(request) {
+      requireMessages(request)
+      return { input_tokens: estimate(request) }
+    },
   },
   provider: {
     ...anthropic.provider,
@@ -30,6 +34,16 @@ export const anthropicCount: Format & { readonly client: ChatClientSide; readonl
     }),
     whole: readCount,
   },
+}
+
+/** Who counts itself says so too. @throws GatewayError `invalid_request` */
+function requireMessages({ body, spans }: ModelRequest): void {
+  const span = spans.get('messages')
+  const text = span && body?.toString('latin1', span.start, span.end)
+  if (text !== undefined && /^\[\s*[^\s\]]/.test(text)) return
+  throw new GatewayError('invalid_request', 'messages: must be a list with at least one message.', {
+    param: 'messages',
+  })
 }
 
 /** About four bytes to a token, tools and all; what the form of it takes is in these bytes as well. */

@@ -21,6 +21,8 @@ import type {
 import { budgetToEffort } from './effort.ts'
 import type { ReadRequest } from './format.ts'
 import { unpackSeal } from './seals.ts'
+import { toMediaType } from './sources.ts'
+import { append } from './turns.ts'
 
 type Sent = Readonly<Record<string, unknown>>
 
@@ -50,9 +52,8 @@ export function readRequest(sent: Sent): ReadRequest {
   const tools = readTools(sent.tools, dropped)
   const { toolChoice, parallelToolCalls } = readToolChoice(sent.tool_choice, tools, dropped)
   const system = readSystem(sent.system)
-  const userId = isObject(sent.metadata)
-    ? optional(sent.metadata.user_id, isText, 'metadata.user_id', 'a text')
-    : undefined
+  const metadata = optional(sent.metadata, isObject, 'metadata', 'an object')
+  const userId = optional(metadata?.user_id, isText, 'metadata.user_id', 'a text')
   const stream = optional(sent.stream, isFlag, 'stream', 'true or false') ?? false
   const serviceTier = optional(sent.service_tier, isText, 'service_tier', 'a text')
   return {
@@ -79,8 +80,7 @@ export function readRequest(sent: Sent): ReadRequest {
       responseFormat: readFormat(sent),
       reasoning: readReasoning(sent),
       verbosity: undefined,
-      // Claude Code writes device, account and session into it: nothing for another vendor to see.
-      user: userId?.startsWith('{') === true ? undefined : userId,
+      user: isSession(userId) ? undefined : userId,
       cacheKey:
         userId === undefined ? undefined : createHash('sha256').update(userId).digest('hex').slice(0, 32),
       serviceTier: serviceTier === 'standard_only' ? 'default' : serviceTier,
@@ -91,6 +91,29 @@ export function readRequest(sent: Sent): ReadRequest {
     },
     dropped: [...dropped],
   }
+}
+
+/** A member of the request by the name that it has here. What is derived of another has none. */
+export function memberOf(name: string, { thinking, metadata }: Sent): string | undefined {
+  // Where in the conversation chat would have it is not where it stands here.
+  if (MESSAGES.test(name)) return 'messages'
+  if (name === 'reasoning_effort')
+    return isObject(thinking) && thinking.type !== 'disabled' ? 'thinking' : 'output_config.effort'
+  if (name === 'prompt_cache_key')
+    return isObject(metadata) && isSession(metadata.user_id) ? USER_ID : undefined
+  return NAMES.get(name) ?? name
+}
+
+const MESSAGES = /^messages\b/
+const USER_ID = 'metadata.user_id'
+const NAMES: ReadonlyMap<string, string> = new Map([
+  ['stop', 'stop_sequences'],
+  ['user', USER_ID],
+])
+
+/** Claude Code writes device, account and session into it: nothing for another vendor to see. */
+function isSession(userId: unknown): boolean {
+  return typeof userId === 'string' && userId.startsWith('{')
 }
 
 // --- messages ----------------------------------------------------------------------------------------------------
@@ -119,7 +142,8 @@ function readTexts(content: unknown, path: string): TextPart[] {
 }
 
 function readMessages(messages: unknown, dropped: Set<string>): Message[] {
-  if (!Array.isArray(messages)) throw wrong('messages', 'a list')
+  if (!Array.isArray(messages) || messages.length === 0)
+    throw wrong('messages', 'a list with at least one message')
   return messages.flatMap((message: unknown, at): Message[] => {
     const path = `messages.${at}`
     if (!isObject(message)) throw wrong(path, 'an object')
@@ -147,7 +171,7 @@ function readUser(content: unknown, { path, dropped }: Place): Message[] {
     const place = { path: `${path}.${at}`, dropped }
     if (!isObject(block)) throw wrong(place.path, 'an object')
     if (block.type === 'tool_result') results.push(readResult(block, place))
-    else parts.push(...readBlock(block, place))
+    else append(parts, readBlock(block, place))
   }
   return parts.length > 0 ? [...results, { role: 'user', content: parts, name: undefined }] : results
 }
@@ -200,7 +224,7 @@ function readSource(source: unknown, path: string): Source {
   if (!isObject(source)) throw wrong(`${path}.source`, 'an object')
   const { type, media_type: mediaType, data, url, file_id: id } = source
   if (type === 'base64' && typeof data === 'string' && typeof mediaType === 'string')
-    return { kind: 'base64', mediaType, base64: data }
+    return { kind: 'base64', mediaType: toMediaType(mediaType), base64: data }
   if (type === 'url' && typeof url === 'string') return { kind: 'url', url, mediaType: undefined }
   if (type === 'file' && typeof id === 'string') return { kind: 'file', id }
   throw wrong(`${path}.source`, 'a source of type "base64", "url" or "file"')
@@ -258,9 +282,12 @@ function readAssistant(content: unknown, { path, dropped }: Place): Part[] {
     } else if (block.type === 'tool_use') {
       parts.push(readCall(block, { ...place, sealed: callSeal }))
       callSeal = undefined
-    } else if (COMMON_BLOCKS.has(block.type)) parts.push(...readBlock(block, place))
+    } else if (COMMON_BLOCKS.has(block.type)) append(parts, readBlock(block, place))
     // What the model's own tools did, and what comes to be: nobody else made it, nobody else can read it.
-    else dropped.add(String(block.type))
+    else {
+      if (typeof block.type !== 'string') throw wrong(`${place.path}.type`, 'a text')
+      dropped.add(block.type)
+    }
   }
   return parts
 }
@@ -305,14 +332,16 @@ function readTools(tools: unknown, dropped: Set<string>): Tool[] {
       return []
     }
     if (typeof name !== 'string' || name === '') throw wrong(`tools.${at}.name`, 'a text')
+    if (parameters !== undefined && !isObject(parameters))
+      throw wrong(`tools.${at}.input_schema`, 'an object')
     return [
       {
         kind: 'function',
         name,
         namespace: undefined,
-        description: typeof description === 'string' ? description : undefined,
+        description: optional(description, isText, `tools.${at}.description`, 'a text'),
         parameters,
-        strict: typeof strict === 'boolean' ? strict : undefined,
+        strict: optional(strict, isFlag, `tools.${at}.strict`, 'true or false'),
         grammar: undefined,
         cache: readCache(tool),
       },
@@ -372,15 +401,20 @@ function isClosed(schema: unknown, depth: number): boolean {
   if (!isObject(schema)) return true
   const { properties, required } = schema
   if (isObject(properties)) {
-    const needed = Array.isArray(required) ? required : []
     if (schema.additionalProperties !== false) return false
-    if (!Object.keys(properties).every((name) => needed.includes(name))) return false
+    const needed = new Set<unknown>(Array.isArray(required) ? required : [])
+    if (!Object.keys(properties).every((name) => needed.has(name))) return false
   }
   return Object.values(schema).every((one) => isClosed(one, depth + 1))
 }
 
 function readReasoning({ thinking, output_config: config }: Sent): Reasoning | undefined {
-  const told = isObject(config) && typeof config.effort === 'string' ? config.effort : undefined
+  const told = optional(
+    optional(config, isObject, 'output_config', 'an object')?.effort,
+    isText,
+    'output_config.effort',
+    'a text',
+  )
   if (thinking === undefined || thinking === null)
     return told === undefined ? undefined : { effort: told, budgetTokens: undefined, summary: undefined }
   if (!isObject(thinking)) throw wrong('thinking', 'an object')
@@ -390,7 +424,8 @@ function readReasoning({ thinking, output_config: config }: Sent): Reasoning | u
     case 'adaptive':
       return { effort: told, budgetTokens: undefined, summary }
     case 'enabled': {
-      if (!isNumber(budget)) throw wrong('thinking.budget_tokens', 'a number')
+      if (!isNumber(budget) || !Number.isInteger(budget) || budget < 1)
+        throw wrong('thinking.budget_tokens', 'a whole number from 1')
       return { effort: told ?? budgetToEffort(budget), budgetTokens: budget, summary }
     }
     case 'disabled':
@@ -429,7 +464,7 @@ function isText(value: unknown): value is string {
 }
 
 function isNumber(value: unknown): value is number {
-  return typeof value === 'number'
+  return typeof value === 'number' && Number.isFinite(value)
 }
 
 function isFlag(value: unknown): value is boolean {

@@ -1,10 +1,10 @@
 // What an Anthropic provider answers, whole and streamed, in canonical form. Pure; what it is given has been judged good.
 
+import { elements } from '../bytes/json-list.ts'
 import { scanNested, scanObject } from '../bytes/json-scan.ts'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
 import { traitsOf } from './anthropic-models.ts'
-import { elements } from './anthropic-own-thoughts.ts'
 import { readUsage, toFinish } from './anthropic-words.ts'
 import { answerToolOf } from './anthropic-write.ts'
 import type { ChatEvent, ChatReply, Finish, Part } from './canonical.ts'

@@ -53,7 +53,7 @@ const TOLD: ReadonlySet<string> = new Set([
 
 /** The vendor's limit for a whole request; its compiler gives up earlier when many of them stand in one schema. */
 const MOST_OPTIONAL = 12
-/** Bound of what is looked at: a schema that is larger is told in words. */
+/** Bound of what is looked at, with what is listed in it: a schema that is larger is told in words. */
 const MOST_NODES = 5_000
 const MOST_DEPTH = 64
 
@@ -79,7 +79,7 @@ function fits(schema: unknown, walk: Walk): boolean {
   if (typeof schema === 'boolean') return schema
   if (!isObject(schema)) return false
   const { root, path, seen, depth = 0 } = walk
-  seen.nodes += 1
+  seen.nodes += Array.isArray(schema.type) ? schema.type.length + 1 : 1
   if (seen.nodes > MOST_NODES || depth > MOST_DEPTH) return false
   const inner = { ...walk, depth: depth + 1 }
   if (typeof schema.$ref === 'string') {
@@ -93,7 +93,11 @@ function fits(schema: unknown, walk: Walk): boolean {
     const isMap = schema.additionalProperties === true || isObject(schema.additionalProperties)
     if (isMap || isObject(schema.patternProperties)) return false
     if (Object.keys(properties).length === 0 && schema.additionalProperties !== false) return false
-    const required = new Set(Array.isArray(schema.required) ? schema.required : [])
+    const needed = Array.isArray(schema.required) ? schema.required : []
+    // Looked at again wherever a reference leads here.
+    seen.nodes += needed.length
+    if (seen.nodes > MOST_NODES) return false
+    const required = new Set(needed)
     for (const [name, property] of Object.entries(properties)) {
       if (!required.has(name)) seen.optional += 1
       if (seen.optional > MOST_OPTIONAL || !fits(property, inner)) return false
@@ -176,9 +180,11 @@ export function toInputSchema(parameters: unknown): Schema {
     for (const branch of list)
       for (const [name, property] of Object.entries(isObject(branch.properties) ? branch.properties : {}))
         if (!properties.has(name)) properties.set(name, property)
-    const needed = list.map((branch) => (Array.isArray(branch.required) ? branch.required : []))
-    for (const name of needed.flat())
-      if (keyword === 'allOf' || needed.every((names) => names.includes(name))) required.add(name)
+    const needed = list.map(({ required: names }) => new Set<unknown>(Array.isArray(names) ? names : []))
+    // What all branches require the first one does.
+    for (const names of keyword === 'allOf' ? needed : needed.slice(0, 1))
+      for (const name of names)
+        if (keyword === 'allOf' || needed.every((others) => others.has(name))) required.add(name)
   }
   return {
     ...merged,

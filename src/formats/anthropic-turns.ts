@@ -6,6 +6,8 @@ import type { ClaudeTraits } from './anthropic-models.ts'
 import { toPlainId } from './anthropic-words.ts'
 import type { CacheMark, CallPart, ChatRequest, Message, Part, Source } from './canonical.ts'
 import { toInput, type WireNames } from './tool-names.ts'
+import { append } from './turns.ts'
+import { createUnique } from './unique.ts'
 
 export type Block = Record<string, unknown>
 
@@ -48,13 +50,11 @@ export function toConversation({ messages }: Pick<ChatRequest, 'messages'>, sett
       continue
     }
     const blocks = toBlocks(message.content).filter(isText)
-    if (draft.isEmpty()) system.push(...blocks)
+    if (draft.isEmpty()) append(system, blocks)
     else draft.instruct(blocks, traits.midSystem)
   }
-  const { turns, calledNames } = draft
-  dropLastThoughts(turns)
-  foldStraySystem(turns)
-  answerCalls(turns)
+  const turns = toTurns(draft.turns)
+  const { calledNames } = draft
   if (turns[0]?.role !== 'user') turns.unshift({ role: 'user', content: [text(GO_ON)] })
   const last = turns.at(-1)
   if (last?.role === 'assistant') {
@@ -77,44 +77,48 @@ interface Draft {
   add(message: Exclude<Message, Instruction>): void
   /** What an operator says in the middle of a conversation. */
   instruct(blocks: Block[], mayStand: boolean): void
-  readonly turns: Turn[]
+  readonly turns: readonly DraftTurn[]
   readonly calledNames: ReadonlySet<string>
 }
 
+/** Results stand in front of everything else that its turn says. */
+interface DraftTurn extends Turn {
+  readonly results: Block[]
+}
+
+interface Calls {
+  /** Several where a server gave one id twice. */
+  readonly wireIds: string[]
+  /** Where the result of each stands. */
+  readonly answers: { readonly results: Block[]; readonly at: number }[]
+}
+
 function createDraft(names: WireNames, seals: string): Draft {
-  const turns: Turn[] = []
+  const turns: DraftTurn[] = []
   const calledNames = new Set<string>()
-  const usedIds = new Set<string>()
-  /** Calls of the last assistant turn by the caller's id: several where a server gave one id twice. */
-  let calls = new Map<string, { readonly wireIds: string[]; readonly answeredIn: Block[][] }>()
+  const toUnique = createUnique((id, n) => `${id}_${n}`)
+  /** Calls of the last assistant turn by the caller's id. */
+  let calls = new Map<string, Calls>()
 
   /** The turn that what `role` says belongs to: consecutive ones are one. */
-  function turnOf(role: Turn['role']): Turn {
+  function turnOf(role: Turn['role']): DraftTurn {
     const last = turns.at(-1)
     if (last?.role === role) return last
-    const turn: Turn = { role, content: [] }
+    const turn: DraftTurn = { role, results: [], content: [] }
     turns.push(turn)
     return turn
   }
 
   function push(role: Turn['role'], blocks: readonly Block[]): void {
-    if (blocks.length > 0) turnOf(role).content.push(...blocks)
-  }
-
-  function nextId(callerId: string): string {
-    const plain = toPlainId(callerId) || 'call'
-    let id = plain
-    for (let n = 2; usedIds.has(id); n += 1) id = `${plain}_${n}`
-    usedIds.add(id)
-    return id
+    if (blocks.length > 0) append(turnOf(role).content, blocks)
   }
 
   function toToolUse(part: CallPart): Block {
     const name = names.toWire(part)
-    const id = nextId(part.id)
+    const id = toUnique(toPlainId(part.id) || 'call')
     calledNames.add(name)
     const known = calls.get(part.id)
-    if (known === undefined) calls.set(part.id, { wireIds: [id], answeredIn: [] })
+    if (known === undefined) calls.set(part.id, { wireIds: [id], answers: [] })
     else known.wireIds.push(id)
     return marked({ type: 'tool_use', id, name, input: toInput(part) }, part.cache)
   }
@@ -132,7 +136,7 @@ function createDraft(names: WireNames, seals: string): Draft {
             ? { type: 'redacted_thinking', data: value }
             : { type: 'thinking', thinking: part.text, signature: value },
         )
-      } else blocks.push(...toBlocks([part]))
+      } else append(blocks, toBlocks([part]))
     }
     push('assistant', blocks)
   }
@@ -146,23 +150,21 @@ function createDraft(names: WireNames, seals: string): Draft {
       ])
       return
     }
-    const answered = call.answeredIn.length
-    const isAgain = answered >= call.wireIds.length
-    const at = isAgain ? answered - 1 : answered
-    const wireId = call.wireIds[at]
+    const { wireIds, answers } = call
+    const again = answers.length < wireIds.length ? undefined : answers.at(-1)
+    const wireId = wireIds[again === undefined ? answers.length : answers.length - 1]
     const answer = marked(
       { type: 'tool_result', tool_use_id: wireId, ...toResult(content), ...(isError && { is_error: true }) },
       cache,
     )
-    const before = isAgain ? call.answeredIn[at] : undefined
-    if (before !== undefined) {
+    if (again !== undefined) {
       // Each call is answered once: what came last counts.
-      before[before.findIndex((block) => block.tool_use_id === wireId)] = answer
+      again.results[again.at] = answer
       return
     }
-    const { content: turn } = turnOf('user')
-    insertResults(turn, [answer])
-    call.answeredIn.push(turn)
+    const { results } = turnOf('user')
+    answers.push({ results, at: results.length })
+    results.push(answer)
   }
 
   return {
@@ -187,60 +189,66 @@ function asInstruction(block: Block): Block {
   return { ...block, text: `<system>\n${String(block.text)}\n</system>` }
 }
 
-/** Role `system` stands behind a user's turn and before the assistant's, or at the end. */
-function foldStraySystem(turns: Turn[]): void {
-  for (let at = turns.length - 2; at > 0; at -= 1) {
-    const [turn, next, before] = [turns[at], turns[at + 1], turns[at - 1]]
-    if (turn?.role !== 'system' || next?.role !== 'user' || before?.role !== 'user') continue
-    insertResults(before.content, next.content.filter(isResult))
-    before.content.push(
-      ...turn.content.map(asInstruction),
-      ...next.content.filter((block) => !isResult(block)),
-    )
-    turns.splice(at, 2)
-  }
-}
-
-/** Every call gets a result in the turn behind it. */
-function answerCalls(turns: Turn[]): void {
-  for (let at = 0; at < turns.length; at += 1) {
-    const turn = turns[at]
-    if (turn?.role !== 'assistant') continue
-    const open = turn.content.filter((block) => block.type === 'tool_use')
-    if (open.length === 0) continue
-    let next = turns[at + 1]
-    if (next?.role !== 'user') {
-      next = { role: 'user', content: [] }
-      turns.splice(at + 1, 0, next)
-    }
-    const answered = new Set(next.content.map((block) => block.tool_use_id))
-    const missing = open.filter(({ id }) => !answered.has(id))
-    insertResults(
-      next.content,
-      missing.map(({ id }) => ({ type: 'tool_result', tool_use_id: id, content: NO_RESULT, is_error: true })),
-    )
-  }
-}
-
-/** Behind the results that stand in front, and before everything else. */
-function insertResults(content: Block[], results: readonly Block[]): void {
-  const at = content.findIndex((block) => !isResult(block))
-  content.splice(at < 0 ? content.length : at, 0, ...results)
+/** What a turn of ours comes to on the wire. */
+function toTurns(drafted: readonly DraftTurn[]): Turn[] {
+  const turns = answerCalls(foldStraySystem(withoutLastThoughts(drafted)))
+  return turns.map(({ role, results, content }) => ({
+    role,
+    content: results.length > 0 ? [...results, ...content] : content,
+  }))
 }
 
 /** A turn may not end with a thought; one that says nothing else is none. */
-function dropLastThoughts(turns: Turn[]): void {
-  for (let at = turns.length - 1; at >= 0; at -= 1) {
-    const turn = turns[at]
-    if (turn?.role !== 'assistant') continue
-    while (isThought(turn.content.at(-1))) turn.content.pop()
-    if (turn.content.length > 0) continue
-    const [before, after] = [turns[at - 1], turns[at + 1]]
-    turns.splice(at, 1)
-    if (before === undefined || after === undefined || before.role !== after.role) continue
-    before.content.push(...after.content)
-    turns.splice(at, 1)
+function withoutLastThoughts(drafted: readonly DraftTurn[]): DraftTurn[] {
+  const turns: DraftTurn[] = []
+  for (const turn of drafted) {
+    if (turn.role === 'assistant') while (isThought(turn.content.at(-1))) turn.content.pop()
+    if (turn.role === 'assistant' && turn.content.length === 0) continue
+    const before = turns.at(-1)
+    if (before?.role === turn.role) join(before, turn)
+    else turns.push(turn)
   }
+  return turns
+}
+
+/** Role `system` stands behind a user's turn and before the assistant's, or at the end. */
+function foldStraySystem(drafted: readonly DraftTurn[]): DraftTurn[] {
+  const turns: DraftTurn[] = []
+  for (const turn of drafted) {
+    const [before, last] = [turns.at(-2), turns.at(-1)]
+    if (turn.role === 'user' && last?.role === 'system' && before?.role === 'user') {
+      turns.pop()
+      append(before.content, last.content.map(asInstruction))
+      join(before, turn)
+    } else turns.push(turn)
+  }
+  return turns
+}
+
+function join(turn: DraftTurn, { results, content }: DraftTurn): void {
+  append(turn.results, results)
+  append(turn.content, content)
+}
+
+/** Every call gets a result in the turn behind it. */
+function answerCalls(drafted: readonly DraftTurn[]): DraftTurn[] {
+  const turns: DraftTurn[] = []
+  for (const [at, turn] of drafted.entries()) {
+    turns.push(turn)
+    if (turn.role !== 'assistant') continue
+    const open = turn.content.filter((block) => block.type === 'tool_use')
+    if (open.length === 0) continue
+    let next = drafted[at + 1]
+    if (next?.role !== 'user') {
+      next = { role: 'user', results: [], content: [] }
+      turns.push(next)
+    }
+    const answered = new Set(next.results.map((block) => block.tool_use_id))
+    for (const { id } of open)
+      if (!answered.has(id))
+        next.results.push({ type: 'tool_result', tool_use_id: id, content: NO_RESULT, is_error: true })
+  }
+  return turns
 }
 
 /** From the last thing that the user said on: a turn that calls must begin with what was thought before it. */

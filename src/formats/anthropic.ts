@@ -2,12 +2,13 @@
 // is what looks at bytes that pass untouched, and the words of errors; translation is in the files beside it. Pure.
 // Source: Anthropic's API reference (2023-06-01), its SDK's types, and the servers that speak the same format.
 
+import { elements } from '../bytes/json-list.ts'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Edit } from '../bytes/splice.ts'
 import type { Deployment, EventFacts, ModelRequest, Operation, Usage } from '../types.ts'
-import { readRequest } from './anthropic-inbound.ts'
+import { memberOf, readRequest } from './anthropic-inbound.ts'
 import { createWriter, writeReply } from './anthropic-outbound.ts'
-import { cutOwnThoughts, elements } from './anthropic-own-thoughts.ts'
+import { cutOwnThoughts } from './anthropic-own-thoughts.ts'
 import { createReader, readReply } from './anthropic-read.ts'
 import { ANTHROPIC, readUsage } from './anthropic-words.ts'
 import { writeRequest } from './anthropic-write.ts'
@@ -38,6 +39,7 @@ export const anthropic: Format & {
   client: {
     fields: {
       outputCaps: ['max_tokens'],
+      mayBeSilent: true,
       conversation: 'messages',
       images: 'source',
       // `user_id` in it names the session (Claude Code) or the user.
@@ -52,7 +54,7 @@ export const anthropic: Format & {
         ],
       ],
     },
-    chat: { read: readRequest, write: writeReply, events: createWriter },
+    chat: { read: readRequest, memberOf, write: writeReply, events: createWriter },
     forwards: ['anthropic-version', 'anthropic-beta'],
     requestIdHeader: 'request-id',
     status: toStatus,

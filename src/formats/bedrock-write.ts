@@ -12,8 +12,16 @@ import { budgetToEffort } from './effort.ts'
 import type { Asked, ToolName, WrittenRequest } from './format.ts'
 import { refuse } from './members.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
-import { type CallResult, joinTexts, type Turn, toConversation } from './turns.ts'
-import { listDropped, refuseChoices, refusePictures, refuseSound, withoutOwnPictures } from './uncarried.ts'
+import { append, type CallResult, joinTexts, type Turn, toConversation } from './turns.ts'
+import {
+  listDropped,
+  refuseBuckets,
+  refuseChoices,
+  refusePictures,
+  refuseSound,
+  withoutOwnPictures,
+} from './uncarried.ts'
+import { createUnique } from './unique.ts'
 
 const LONGEST_NAME = 64
 const MOST_CACHE_POINTS = 4
@@ -36,6 +44,7 @@ export function writeBedrock(given: ChatRequest, asked: Asked): WrittenRequest {
   refuseSound(request)
   refusePictures(request)
   refuseChoices(request)
+  refuseBuckets(request, asked)
   const traits = bedrockTraitsOf(asked.model)
   const claude = traits.family === 'claude' ? traitsOf(asked.model) : undefined
   const names = createWireNames(LONGEST_NAME)
@@ -62,7 +71,7 @@ export function writeBedrock(given: ChatRequest, asked: Asked): WrittenRequest {
   // Where none may be called, who cannot be told so is offered none.
   const tools = toTools(request.tools, { names, cache, isSent: offers || claude !== undefined })
   if (format.tool !== undefined) tools.push(format.tool)
-  if (tools.length === 0 && hasCalls && !isTold) tools.push(...toolsOfHistory(turns, names))
+  if (tools.length === 0 && hasCalls && !isTold) append(tools, toolsOfHistory(turns, names))
   const instructions = toSystem(system, cache)
   if (format.instruction !== undefined) instructions.push({ text: format.instruction })
   const messages = toMessages(turns, {
@@ -131,7 +140,7 @@ function toMessages(turns: readonly Turn[], setting: Setting): WireTurn[] {
   function push(role: WireTurn['role'], content: readonly Json[]): void {
     if (content.length === 0) return
     const last = messages.at(-1)
-    if (last?.role === role) last.content.push(...content)
+    if (last?.role === role) append(last.content, content)
     else messages.push({ role, content: [...content] })
   }
 
@@ -296,15 +305,14 @@ const SHORT_ID = /^[a-zA-Z0-9]{9}$/
 /** Ids as they are taken here: the same for a call and its result, another for every call of a conversation. */
 function createIds({ shortIds }: BedrockTraits): (call: CallPart) => string {
   const given = new Map<CallPart, string>()
-  const taken = new Set<string>()
+  const plain = shortIds ? SHORT_ID : PLAIN_ID
+  const unique = createUnique((id, n) => hashed(`${id}\n${n}`, shortIds))
   return (call) => {
-    const known = given.get(call)
-    if (known !== undefined) return known
-    const isFine = (shortIds ? SHORT_ID : PLAIN_ID).test(call.id)
-    let id = isFine ? call.id : hashed(call.id, shortIds)
-    for (let n = 2; taken.has(id); n += 1) id = hashed(`${call.id}\n${n}`, shortIds)
-    taken.add(id)
-    given.set(call, id)
+    let id = given.get(call)
+    if (id === undefined) {
+      id = unique(plain.test(call.id) ? call.id : hashed(call.id, shortIds))
+      given.set(call, id)
+    }
     return id
   }
 }
@@ -323,53 +331,48 @@ interface DocumentNames {
 
 /** Letters, digits, single spaces, hyphens, parentheses and square brackets, 200 at most. */
 function createDocumentNames(): DocumentNames {
-  const taken = new Set<string>()
+  const unique = createUnique((name, n) => `${name} ${n}`)
   return {
     next(name) {
-      const plain =
-        name
-          .replace(/\.[a-z0-9]{1,5}$/i, '')
-          .replace(/[^a-zA-Z0-9()[\]-]+/g, ' ')
-          .trim()
-          .slice(0, 190) || 'document'
-      let next = plain
-      for (let n = 2; taken.has(next); n += 1) next = `${plain} ${n}`
-      taken.add(next)
-      return next
+      const plain = name
+        .replace(/\.[a-z0-9]{1,5}$/i, '')
+        .replace(/[^a-zA-Z0-9()[\]-]+/g, ' ')
+        .trim()
+        .slice(0, 190)
+      return unique(plain || 'document')
     },
   }
 }
 
-const IMAGES: Readonly<Record<string, string>> = {
-  'image/png': 'png',
-  'image/jpeg': 'jpeg',
-  'image/jpg': 'jpeg',
-  'image/gif': 'gif',
-  'image/webp': 'webp',
-}
-const DOCUMENTS: Readonly<Record<string, string>> = {
-  'application/pdf': 'pdf',
-  'text/csv': 'csv',
-  'application/msword': 'doc',
-  'application/vnd.openxmlformats-officedocument.wordprocessingml.document': 'docx',
-  'application/vnd.ms-excel': 'xls',
-  'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet': 'xlsx',
-  'text/html': 'html',
-  'text/plain': 'txt',
-  'text/markdown': 'md',
-  'application/json': 'txt',
-}
+const IMAGES: ReadonlyMap<string, string> = new Map([
+  ['image/png', 'png'],
+  ['image/jpeg', 'jpeg'],
+  ['image/gif', 'gif'],
+  ['image/webp', 'webp'],
+])
+const DOCUMENTS: ReadonlyMap<string, string> = new Map([
+  ['application/pdf', 'pdf'],
+  ['text/csv', 'csv'],
+  ['application/msword', 'doc'],
+  ['application/vnd.openxmlformats-officedocument.wordprocessingml.document', 'docx'],
+  ['application/vnd.ms-excel', 'xls'],
+  ['application/vnd.openxmlformats-officedocument.spreadsheetml.sheet', 'xlsx'],
+  ['text/html', 'html'],
+  ['text/plain', 'txt'],
+  ['text/markdown', 'md'],
+  ['application/json', 'txt'],
+])
 
 /** Nothing for what is no file. */
 function toFile(part: Part, documents: DocumentNames): Json[] {
   if (part.type !== 'image' && part.type !== 'file') return []
   const { source } = part
   const type = mediaTypeOf(source)
-  const image = IMAGES[type]
+  const image = IMAGES.get(type)
   if (image !== undefined) return [{ image: { format: image, source: toSource(source) } }]
   if (part.type === 'image')
     throw refuse('messages', 'This deployment takes images as PNG, JPEG, GIF or WebP.')
-  const format = DOCUMENTS[type] ?? (type.startsWith('text/') ? 'txt' : undefined)
+  const format = DOCUMENTS.get(type) ?? (type.startsWith('text/') ? 'txt' : undefined)
   if (format === undefined)
     throw refuse('messages', `This deployment takes no files of the type "${type.slice(0, 100)}".`)
   return [{ document: { format, name: documents.next(part.name ?? ''), source: toSource(source) } }]
@@ -383,7 +386,7 @@ function mediaTypeOf(source: Source): string {
 
 function typeOfName(name: string): string {
   const ending = /\.([a-z0-9]{2,5})(?:[?#]|$)/i.exec(name)?.[1]?.toLowerCase()
-  const all = Object.entries({ ...DOCUMENTS, ...IMAGES })
+  const all = [...DOCUMENTS, ...IMAGES]
   return all.find(([, format]) => format === (ending === 'jpg' ? 'jpeg' : ending))?.[0] ?? ''
 }
 
@@ -585,12 +588,12 @@ interface ThoughtSetting {
 }
 
 const LEAST_BUDGET = 1024
-const BUDGETS: Readonly<Record<string, number>> = {
-  minimal: LEAST_BUDGET,
-  low: 2048,
-  medium: 8192,
-  high: 16_384,
-}
+const BUDGETS: ReadonlyMap<string, number> = new Map([
+  ['minimal', LEAST_BUDGET],
+  ['low', 2048],
+  ['medium', 8192],
+  ['high', 16_384],
+])
 const MOST_BUDGET = 32_000
 
 function toThought(request: ChatRequest, setting: ThoughtSetting): WrittenThought {
@@ -656,7 +659,7 @@ function toClaudeThought(
   // The cap is the caller's or the policy's and holds: thinking has what is left of it.
   const maxTokens = quiet.maxTokens ?? claude.defaultOutputTokens
   const budget = Math.min(
-    Math.max(LEAST_BUDGET, reasoning.budgetTokens ?? BUDGETS[wanted ?? 'medium'] ?? MOST_BUDGET),
+    Math.max(LEAST_BUDGET, reasoning.budgetTokens ?? BUDGETS.get(wanted ?? 'medium') ?? MOST_BUDGET),
     maxTokens - LEAST_BUDGET,
   )
   if (budget < LEAST_BUDGET || isLost) return { ...quiet, own: toEffort(effort), isDropped: true }
@@ -711,6 +714,7 @@ function toSampling(
     else dropped.add('top_p')
   }
   const stops = stop.filter((text) => text.trim() !== '')
+  if (stops.length < stop.length) dropped.add('stop')
   if (stops.length > 0) {
     if (!traits.sampling) throw refuse('stop', 'This deployment takes no stop sequences.')
     inference.stopSequences = stops

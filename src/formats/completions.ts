@@ -37,7 +37,7 @@ export const completions: Format & { readonly client: ChatClientSide; readonly p
       ],
     },
     forwards: ['openai-beta'],
-    chat: { read: readRequest, write: writeReply, events: createEvents },
+    chat: { read: readRequest, memberOf, write: writeReply, events: createEvents },
     error: toError,
     errorEvent: (error) => `data: ${JSON.stringify(toError(error))}\n\n`,
   },
@@ -140,6 +140,11 @@ function readRequest(sent: Members): ReadRequest {
   }
 }
 
+/** The names are chat's, but for what is said. */
+function memberOf(name: string): string {
+  return /^messages\b/.test(name) ? 'prompt' : name
+}
+
 const ONE_TEXT = 'text or a list of one text'
 const TEXTS = 'text or a list of texts'
 
@@ -181,12 +186,21 @@ function toHead(
   to: AnswerTo,
 ): Members {
   return {
-    id: id === '' ? to.nextId('cmpl-') : id,
+    id: toId(id, to),
     object: 'text_completion',
     created: createdSeconds ?? to.nowSeconds,
     model: model === '' && typeof to.sent.model === 'string' ? to.sent.model : model,
   }
 }
+
+/** By its beginning an answer of this kind is known. */
+function toId(id: string, { nextId }: AnswerTo): string {
+  if (id.startsWith(PREFIX)) return id
+  return id.startsWith(CHAT_PREFIX) ? `${PREFIX}${id.slice(CHAT_PREFIX.length)}` : nextId(PREFIX)
+}
+
+const PREFIX = 'cmpl-'
+const CHAT_PREFIX = 'chatcmpl-'
 
 /** What a model refuses it says as well. Thoughts have no place here, nor have pictures. */
 function textOf({ content }: Choice): string {

@@ -156,6 +156,8 @@ export interface ToldError {
 export interface Fields {
   /** Output caps, all of which hold where several stand; the first is added where one is needed. */
   readonly outputCaps: readonly string[]
+  /** A cap of nothing is one, which only fills a cache; absent where the least is 1. */
+  readonly mayBeSilent?: boolean | undefined
   /** The list that the conversation stands in; absent where there is none. */
   readonly conversation?: string | undefined
   /** The body is a form (`multipart/form-data`) and no JSON. */
@@ -223,6 +225,11 @@ export interface ChatClientSide extends ClientSide {
 export interface ClientChat {
   /** @throws GatewayError `invalid_request` that names the field which cannot be read, or cannot be carried anywhere else. */
   read(sent: Readonly<Record<string, unknown>>): ReadRequest
+  /**
+   * What its callers call a member of the canonical request, from the name that chat has for it, which is how writers tell
+   * what they leave out or refuse; undefined where this one wrote none. Absent where the names are chat's.
+   */
+  memberOf?(name: string, sent: Readonly<Record<string, unknown>>): string | undefined
   write(reply: ChatReply, to: AnswerTo): unknown
   events(to: AnswerTo): EventWriter
 }

@@ -23,13 +23,12 @@ export const embeddingsOfGemini: GoogleEmbeddings = {
   write(sent, { model }) {
     const name = toModelName(model)
     const { texts, dimensions, dropped } = readVectorsAsked(sent, { most: MOST_TEXTS })
-    const outputDimensionality = dimensions === undefined ? {} : { outputDimensionality: dimensions }
     return {
       body: {
         requests: texts.map((text) => ({
           model: name,
           content: { parts: [{ text }] },
-          ...outputDimensionality,
+          ...(dimensions !== undefined && { outputDimensionality: dimensions }),
         })),
       },
       headers: [],

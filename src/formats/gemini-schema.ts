@@ -8,11 +8,22 @@ type Schema = Record<string, unknown>
 /** Deeper, or more of it, than a tool's parameters ever are: a schema that refers to itself in two places doubles. */
 const MAX_DEPTH = 24
 const MAX_NODES = 2000
+/** The same for all schemas of a request: what is looked at, counted again wherever a reference leads to it. */
+const MOST_WORK = 200_000
+
+/** What is left to be looked at in one request; beyond it an object is any object. */
+export interface SchemaWork {
+  left: number
+}
+
+export function createSchemaWork(): SchemaWork {
+  return { left: MOST_WORK }
+}
 
 /** The schema in the subset; undefined for one that says nothing, which must not be sent. */
-export function toOpenApiSchema(schema: unknown): Schema | undefined {
+export function toOpenApiSchema(schema: unknown, work: SchemaWork = createSchemaWork()): Schema | undefined {
   if (!isObject(schema)) return undefined
-  const written = createWriter(schema)(schema, { depth: 0, refs: [] })
+  const written = createWriter(schema, work)(schema, { depth: 0, refs: [] })
   const isEmpty = written.type === 'object' && written.properties === undefined
   return isEmpty ? undefined : written
 }
@@ -39,13 +50,13 @@ const KEPT = [
   'minProperties',
   'maxProperties',
 ] as const
-const FORMATS: Readonly<Record<string, ReadonlySet<unknown>>> = {
-  string: new Set(['enum', 'date-time']),
-  number: new Set(['float', 'double']),
-  integer: new Set(['int32', 'int64']),
-}
+const FORMATS: ReadonlyMap<string, ReadonlySet<unknown>> = new Map([
+  ['string', new Set<unknown>(['enum', 'date-time'])],
+  ['number', new Set<unknown>(['float', 'double'])],
+  ['integer', new Set<unknown>(['int32', 'int64'])],
+])
 
-function createWriter(root: Readonly<Schema>): (schema: unknown, place: Place) => Schema {
+function createWriter(root: Readonly<Schema>, work: SchemaWork): (schema: unknown, place: Place) => Schema {
   let nodes = 0
 
   return write
@@ -54,13 +65,21 @@ function createWriter(root: Readonly<Schema>): (schema: unknown, place: Place) =
     nodes += 1
     // `true`: anything.
     if (!isObject(given)) return { type: 'string' }
-    if (place.depth > MAX_DEPTH || nodes > MAX_NODES) return { type: 'object' }
+    if (place.depth > MAX_DEPTH || nodes > MAX_NODES || !affords(given)) return { type: 'object' }
     const { schema, refs } = resolve(given, place.refs)
     if (schema === undefined) return described({ type: 'object' }, given)
     return writeResolved(mergeAll(schema, refs), { depth: place.depth + 1, refs })
   }
 
-  /** Follows references into the schema itself; undefined where one leads back to where it came from. */
+  /** Whether this much more may be looked at: its members, and what stands right in them. */
+  function affords(schema: Readonly<Schema>): boolean {
+    if (work.left <= 0) return false
+    for (const value of Object.values(schema))
+      work.left -= Array.isArray(value) ? value.length : isObject(value) ? Object.keys(value).length : 1
+    return work.left > 0
+  }
+
+  /** Follows references into the schema itself; undefined where one leads back to where it came from, or too far. */
   function resolve(
     given: Readonly<Schema>,
     from: readonly string[],
@@ -68,11 +87,12 @@ function createWriter(root: Readonly<Schema>): (schema: unknown, place: Place) =
     let schema = given
     let refs = from
     while (typeof schema.$ref === 'string') {
-      if (refs.includes(schema.$ref)) return { schema: undefined, refs }
+      if (refs.includes(schema.$ref) || refs.length > MAX_DEPTH) return { schema: undefined, refs }
       refs = [...refs, schema.$ref]
       const { $ref, ...beside } = schema
       const target = find(root, String($ref))
       if (!isObject(target)) return { schema: beside, refs }
+      if (!affords(target)) return { schema: undefined, refs }
       schema = { ...target, ...beside }
     }
     return { schema, refs }
@@ -82,14 +102,14 @@ function createWriter(root: Readonly<Schema>): (schema: unknown, place: Place) =
   function mergeAll(schema: Readonly<Schema>, refs: readonly string[]): Readonly<Schema> {
     if (!Array.isArray(schema.allOf)) return schema
     const { allOf, ...merged } = schema
-    const properties: Schema = isObject(merged.properties) ? { ...merged.properties } : {}
+    let properties: Schema = isObject(merged.properties) ? merged.properties : {}
     const required = new Set(strings(merged.required))
     let all: Schema = merged
     for (const part of schema.allOf.slice(0, MAX_DEPTH)) {
       const resolved = isObject(part) ? resolve(part, refs).schema : undefined
       if (resolved === undefined) continue
       const { allOf: _, ...rest } = resolved
-      if (isObject(rest.properties)) Object.assign(properties, rest.properties)
+      if (isObject(rest.properties)) properties = { ...properties, ...rest.properties }
       for (const name of strings(rest.required)) required.add(name)
       all = { ...rest, ...all }
     }
@@ -115,7 +135,7 @@ function createWriter(root: Readonly<Schema>): (schema: unknown, place: Place) =
     written.type = type
     if (nullable) written.nullable = true
     writeEnum(schema, written)
-    if (FORMATS[type]?.has(schema.format) === true) written.format = schema.format
+    if (FORMATS.get(type)?.has(schema.format) === true) written.format = schema.format
     if (type === 'object') writeProperties(schema, written, place)
     if (type === 'array') written.items = writeItems(schema, place)
     return written
@@ -123,12 +143,12 @@ function createWriter(root: Readonly<Schema>): (schema: unknown, place: Place) =
 
   function writeProperties(schema: Readonly<Schema>, written: Schema, place: Place): void {
     if (!isObject(schema.properties)) return
-    const properties: Schema = {}
+    const properties = new Map<string, Schema>()
     for (const [name, value] of Object.entries(schema.properties))
-      if (value !== false) properties[name] = write(value, place)
-    if (Object.keys(properties).length === 0) return
-    written.properties = properties
-    const required = strings(schema.required).filter((name) => Object.hasOwn(properties, name))
+      if (value !== false) properties.set(name, write(value, place))
+    if (properties.size === 0) return
+    written.properties = Object.fromEntries(properties)
+    const required = strings(schema.required).filter((name) => properties.has(name))
     if (required.length > 0) written.required = required
   }
 
@@ -155,7 +175,7 @@ function writeEnum(schema: Readonly<Schema>, written: Schema): void {
   if (listed.includes(null)) written.nullable = true
   if (values.length === 0) return
   if (written.type === 'string') {
-    written.enum = values.map(String)
+    written.enum = values.map((value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value)))
     return
   }
   const words = `One of: ${values.map((value: unknown) => JSON.stringify(value)).join(', ')}.`

@@ -6,11 +6,11 @@ import type { CallPart, ChatRequest, Part, Reasoning, Source, Tool } from './can
 import { budgetToEffort } from './effort.ts'
 import type { Asked, WrittenRequest } from './format.ts'
 import { type GeminiTraits, type Level, traitsOf } from './gemini-models.ts'
-import { toOpenApiSchema } from './gemini-schema.ts'
+import { createSchemaWork, type SchemaWork, toOpenApiSchema } from './gemini-schema.ts'
 import { refuse } from './members.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
-import { type CallResult, joinTexts, toConversation, type UserTurn } from './turns.ts'
-import { listDropped, refuseSound } from './uncarried.ts'
+import { append, type CallResult, joinTexts, toConversation, type UserTurn } from './turns.ts'
+import { listDropped, refuseBuckets, refuseSound } from './uncarried.ts'
 
 /** Where a part must carry a signature and there is none: the vendor's own way to say that it is not known. */
 export const NO_SIGNATURE = 'skip_thought_signature_validator'
@@ -35,9 +35,11 @@ export interface Service {
 
 export function writeGemini(request: ChatRequest, asked: Asked, service: Service): WrittenRequest {
   refuseSound(request)
+  refuseBuckets(request, asked)
   const traits = traitsOf(asked.model)
   const names = createWireNames(LONGEST_NAME, { startsWithLetter: true })
-  const tools = request.tools.map((tool) => toDeclaration(tool, traits, names))
+  const work = createSchemaWork()
+  const tools = request.tools.map((tool) => toDeclaration(tool, { traits, names, work }))
   const { system, turns } = toConversation(request.messages)
   const contents = createContents()
   for (const turn of turns) {
@@ -67,6 +69,7 @@ export function writeGemini(request: ChatRequest, asked: Asked, service: Service
     const at = dropped.indexOf(name)
     if (at >= 0) dropped.splice(at, 1)
   }
+  if (request.stop.includes('')) dropped.push('stop')
   if (traits.thinking.kind === 'none' && thinks(request.reasoning)) dropped.push('reasoning_effort')
   return {
     body,
@@ -91,13 +94,13 @@ function createContents(): {
     add(role, parts) {
       if (parts.length === 0) return
       const last = list.at(-1)
-      if (last?.role === role) last.parts.push(...parts)
+      if (last?.role === role) append(last.parts, parts)
       else list.push({ role, parts: [...parts] })
     },
     addFirst(parts) {
       if (parts.length === 0) return
       const [first] = list
-      if (first?.role === 'user') first.parts.unshift(...parts)
+      if (first?.role === 'user') list[0] = { role: 'user', parts: [...parts, ...first.parts] }
       else list.unshift({ role: 'user', parts: [...parts] })
     },
   }
@@ -115,7 +118,10 @@ function toUserParts({ results, content }: UserTurn, setting: Setting): Json[] {
   const parts: Json[] = results.map((result) => toResponse(result, setting))
   // Where a response cannot hold them, files stand behind all responses.
   if (!setting.traits.filesInResults)
-    parts.push(...results.flatMap((result) => result.content.flatMap(toFileParts)))
+    append(
+      parts,
+      results.flatMap((result) => result.content.flatMap(toFileParts)),
+    )
   return [...parts, ...content.flatMap(toContentParts)]
 }
 
@@ -163,7 +169,7 @@ function toModelParts(content: readonly Part[], setting: Setting): Json[] {
     } else {
       const written = toContentParts(part)
       const [first] = written
-      parts.push(...written)
+      append(parts, written)
       if (first === undefined) continue
       // Chat has all seals in front: what is said and each picture behind it has one of its own.
       given = Math.max(given, pending.length - pictures - 1)
@@ -229,42 +235,49 @@ function toFile(source: Source, otherwise: string): Json {
   return { fileData: { fileUri: source.id } }
 }
 
-const TYPES: Readonly<Record<string, string>> = {
-  png: 'image/png',
-  jpg: 'image/jpeg',
-  jpeg: 'image/jpeg',
-  webp: 'image/webp',
-  gif: 'image/gif',
-  heic: 'image/heic',
-  pdf: 'application/pdf',
-  txt: 'text/plain',
-  mp3: 'audio/mp3',
-  wav: 'audio/wav',
-  mp4: 'video/mp4',
-}
+const TYPES: ReadonlyMap<string, string> = new Map([
+  ['png', 'image/png'],
+  ['jpg', 'image/jpeg'],
+  ['jpeg', 'image/jpeg'],
+  ['webp', 'image/webp'],
+  ['gif', 'image/gif'],
+  ['heic', 'image/heic'],
+  ['pdf', 'application/pdf'],
+  ['txt', 'text/plain'],
+  ['mp3', 'audio/mp3'],
+  ['wav', 'audio/wav'],
+  ['mp4', 'video/mp4'],
+])
 
 function typeOfUrl(url: string): string | undefined {
   const ending = /\.([a-z0-9]{2,5})(?:[?#]|$)/i.exec(url)?.[1]
-  return ending === undefined ? undefined : TYPES[ending.toLowerCase()]
+  return ending === undefined ? undefined : TYPES.get(ending.toLowerCase())
 }
 
 // --- tools -----------------------------------------------------------------------------------------------------
 
-function toDeclaration(tool: Tool, traits: GeminiTraits, names: WireNames): Json {
+function toDeclaration(
+  tool: Tool,
+  {
+    traits,
+    names,
+    work,
+  }: { readonly traits: GeminiTraits; readonly names: WireNames; readonly work: SchemaWork },
+): Json {
   const isCustom = tool.kind === 'custom'
   const description = isCustom ? describeCustom(tool) : tool.description
   return {
     name: names.toWire(tool),
     ...(description !== undefined && description !== '' && { description }),
-    ...toParameters(isCustom ? CUSTOM_PARAMETERS : tool.parameters, traits),
+    ...toParameters(isCustom ? CUSTOM_PARAMETERS : tool.parameters, traits, work),
   }
 }
 
 /** Without properties nothing is sent: an empty object is refused. */
-function toParameters(schema: unknown, traits: GeminiTraits): Json {
+function toParameters(schema: unknown, traits: GeminiTraits, work: SchemaWork): Json {
   if (!isObject(schema)) return {}
   if (!traits.jsonSchema) {
-    const parameters = toOpenApiSchema(schema)
+    const parameters = toOpenApiSchema(schema, work)
     return parameters === undefined ? {} : { parameters }
   }
   const { properties } = schema
@@ -367,7 +380,12 @@ function toFormat(
 const EFFORTS = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'] as const
 const LEVELS: readonly Level[] = ['MINIMAL', 'LOW', 'MEDIUM', 'HIGH']
 /** Tokens of an effort; more than `high` is all there is. */
-const BUDGETS: Readonly<Record<string, number>> = { minimal: 1024, low: 1024, medium: 8192, high: 24_576 }
+const BUDGETS: ReadonlyMap<string, number> = new Map([
+  ['minimal', 1024],
+  ['low', 1024],
+  ['medium', 8192],
+  ['high', 24_576],
+])
 
 function thinks(reasoning: Reasoning | undefined): boolean {
   if (reasoning === undefined) return false
@@ -389,7 +407,7 @@ function toThinking(reasoning: Reasoning | undefined, { thinking }: GeminiTraits
     return { thinkingLevel: level, ...shown }
   }
   const { least, most, canStop } = thinking
-  const tokens = budgetTokens ?? (effort === 'none' ? 0 : (BUDGETS[effort ?? ''] ?? most))
+  const tokens = budgetTokens ?? (effort === 'none' ? 0 : (BUDGETS.get(effort ?? '') ?? most))
   if (tokens <= 0) return { thinkingBudget: canStop ? 0 : least }
   return { thinkingBudget: Math.min(most, Math.max(least, tokens)), ...shown }
 }

@@ -21,7 +21,8 @@ export function textAt(value: unknown, param: string): string | undefined {
 
 export function numberAt(value: unknown, param: string): number | undefined {
   if (value === undefined || value === null) return undefined
-  if (typeof value !== 'number') throw wrongType(param, 'a number')
+  // What is too large for a number is infinite here, and would be sent as null.
+  if (typeof value !== 'number' || !Number.isFinite(value)) throw wrongType(param, 'a number')
   return value
 }
 
@@ -54,12 +55,11 @@ export function listAt(value: unknown, param: string): readonly unknown[] | unde
 export function textsAt(value: unknown, param: string): Readonly<Record<string, string>> | undefined {
   const object = objectAt(value, param)
   if (object === undefined) return undefined
-  const texts: Record<string, string> = {}
-  for (const [name, text] of Object.entries(object)) {
+  const texts = Object.entries(object).map(([name, text]) => {
     if (typeof text !== 'string') throw wrongType(`${param}.${name}`, 'text')
-    texts[name] = text
-  }
-  return texts
+    return [name, text] as const
+  })
+  return Object.fromEntries(texts)
 }
 
 /** @throws GatewayError also where it is absent */

@@ -18,7 +18,7 @@ import type {
   ToolChoice,
 } from './canonical.ts'
 import type { Asked, ReadRequest, WrittenRequest } from './format.ts'
-import { flagAt, numberAt, textAt, wrongType } from './members.ts'
+import { countAt, flagAt, listAt, numberAt, objectAt, refuse, textAt, textsAt, wrongType } from './members.ts'
 import { ownDetails, readCallSeal, readThoughts, writeCallSeal } from './openai-reasoning.ts'
 import { readChatPictures, toPicture } from './pictures.ts'
 import type { Quirk } from './quirks.ts'
@@ -30,6 +30,7 @@ import {
   type WireNames,
   wrapCustom,
 } from './tool-names.ts'
+import { append, withAnsweredCalls } from './turns.ts'
 import { withoutOwnPictures } from './uncarried.ts'
 
 type Members = Readonly<Record<string, unknown>>
@@ -104,7 +105,7 @@ export function readChatRequest(sent: Members): ReadRequest {
       user: textAt(sent.user, 'user') ?? textAt(sent.safety_identifier, 'safety_identifier'),
       cacheKey: textAt(sent.prompt_cache_key, 'prompt_cache_key'),
       serviceTier: textAt(sent.service_tier, 'service_tier'),
-      metadata: readMetadata(sent.metadata),
+      metadata: textsAt(sent.metadata, 'metadata'),
       stream: sent.stream === true,
       includeUsage: isObject(options) && options.include_usage === true,
       extra,
@@ -112,6 +113,17 @@ export function readChatRequest(sent: Members): ReadRequest {
     dropped: [],
   }
 }
+
+/** What one of the extensions says is told by the name of that. */
+export function memberOf(name: string, sent: Members): string | undefined {
+  const names = NAMES.get(name) ?? []
+  return names.find((one) => (sent[one] ?? null) !== null) ?? name
+}
+
+const NAMES: ReadonlyMap<string, readonly string[]> = new Map([
+  ['user', ['user', 'safety_identifier']],
+  ['reasoning_effort', ['reasoning_effort', 'reasoning', 'thinking']],
+])
 
 /** An answer in sound cannot be had of text; in pictures, as gateways ask for them, it can of some. */
 function refuseSound({ modalities, audio }: Members): void {
@@ -149,7 +161,7 @@ function readMessages(list: readonly unknown[]): Message[] {
       case 'function':
         return {
           role: 'tool',
-          callId: legacy.get(required(message.name, `${at}.name`)) ?? `call_${String(message.name)}`,
+          callId: legacy.get(required(message.name, `${at}.name`)) ?? `call_${message.name}`,
           content: readContent(message.content, at),
           isError: false,
           cache: undefined,
@@ -275,10 +287,8 @@ function readTools({ tools, functions }: Members): Tool[] {
     if (!Array.isArray(tools)) throw wrongType('tools', 'a list')
     for (const [index, tool] of tools.entries()) read.push(readTool(tool, `tools[${index}]`))
   }
-  if (Array.isArray(functions)) {
-    for (const [index, one] of functions.entries())
-      read.push(readFunction(one, `functions[${index}]`, undefined))
-  }
+  for (const [index, one] of (listAt(functions, 'functions') ?? []).entries())
+    read.push(readFunction(one, `functions[${index}]`, undefined))
   return read
 }
 
@@ -307,7 +317,7 @@ function readFunction(one: unknown, at: string, cache: CacheMark | undefined): T
     name: required(one.name, `${at}.name`),
     namespace: undefined,
     description: textAt(one.description, `${at}.description`),
-    parameters: one.parameters ?? undefined,
+    parameters: objectAt(one.parameters, `${at}.parameters`),
     strict: flagAt(one.strict, `${at}.strict`),
     grammar: undefined,
     cache,
@@ -378,31 +388,25 @@ function readResponseFormat(format: unknown): ResponseFormat {
 /** OpenAI's effort, OpenRouter's object, and the switch that Anthropic's and others' models have beside chat. */
 function readReasoning({ reasoning_effort, reasoning, thinking }: Members): Reasoning | undefined {
   const effort = textAt(reasoning_effort, 'reasoning_effort')
-  const inner = isObject(reasoning) ? reasoning : {}
+  const inner = objectAt(reasoning, 'reasoning') ?? {}
+  const outer = objectAt(thinking, 'thinking')
+  const budgetTokens =
+    countAt(outer?.budget_tokens, 'thinking.budget_tokens') ??
+    countAt(inner.max_tokens, 'reasoning.max_tokens')
   const found: Reasoning = {
     effort: effort ?? textAt(inner.effort, 'reasoning.effort'),
-    budgetTokens: numberAt(inner.max_tokens, 'reasoning.max_tokens'),
+    budgetTokens: budgetTokens === 0 ? undefined : budgetTokens,
     summary: textAt(inner.summary, 'reasoning.summary'),
   }
-  if (isObject(thinking)) {
-    const budgetTokens = numberAt(thinking.budget_tokens, 'thinking.budget_tokens') ?? found.budgetTokens
-    if (thinking.type === 'disabled') return { ...found, effort: found.effort ?? 'none' }
-    if (budgetTokens !== undefined) return { ...found, budgetTokens }
-    return { ...found, effort: found.effort ?? 'medium' }
-  }
+  // No tokens to think with is how several vendors turn it off.
+  if (outer?.type === 'disabled' || budgetTokens === 0)
+    return { ...found, budgetTokens: undefined, effort: found.effort ?? 'none' }
+  if (outer !== undefined && budgetTokens === undefined) return { ...found, effort: found.effort ?? 'medium' }
   if (found.effort === undefined && found.budgetTokens === undefined && found.summary === undefined) {
     if (inner.enabled === true) return { ...found, effort: 'medium' }
     return inner.enabled === false ? { ...found, effort: 'none' } : undefined
   }
   return found
-}
-
-function readMetadata(metadata: unknown): Readonly<Record<string, string>> | undefined {
-  if (!isObject(metadata)) return undefined
-  const texts = Object.entries(metadata).filter(
-    (entry): entry is [string, string] => typeof entry[1] === 'string',
-  )
-  return Object.fromEntries(texts)
 }
 
 function required(value: unknown, at: string, mayBeEmpty = false): string {
@@ -426,6 +430,8 @@ function cannot(param: string, what: string): GatewayError {
 
 /** OpenAI's bound for the name of a tool. */
 const LONGEST_NAME = 64
+/** OpenAI's too; others take more. */
+const MOST_STOPS = 4
 
 /** @throws GatewayError invalid_request */
 export function writeChatRequest(given: ChatRequest, asked: Asked): WrittenRequest {
@@ -439,7 +445,11 @@ export function writeChatRequest(given: ChatRequest, asked: Asked): WrittenReque
   const body: Record<string, unknown> = {
     ...request.extra,
     model: asked.model,
-    messages: writeMessages(request.messages, wireNames, !quirks.has('no-reasoning-content')),
+    messages: writeMessages(
+      withAnsweredCalls(request.messages),
+      wireNames,
+      !quirks.has('no-reasoning-content'),
+    ),
   }
   const set = (name: string, value: unknown): void => {
     if (value !== undefined) body[name] = value
@@ -457,6 +467,8 @@ export function writeChatRequest(given: ChatRequest, asked: Asked): WrittenReque
   set(quirks.has('max-completion-tokens') ? 'max_completion_tokens' : 'max_tokens', cap)
   set('temperature', request.temperature)
   set('top_p', request.topP)
+  if (isFull && request.stop.length > MOST_STOPS)
+    throw refuse('stop', `This deployment takes ${MOST_STOPS} stop sequences at most.`)
   if (request.stop.length > 0) set('stop', request.stop)
   if (request.choices > 1) set('n', request.choices)
   set('seed', request.seed)
@@ -494,11 +506,15 @@ function writeEffort(reasoning: Reasoning | undefined, isFull: boolean): string 
           ? 'medium'
           : 'high')
   if (effort === undefined || isFull) return effort
-  return (
-    { none: undefined, minimal: 'low', low: 'low', medium: 'medium' }[effort] ??
-    (effort === 'none' ? undefined : 'high')
-  )
+  if (effort === 'none') return undefined
+  return LESSER_EFFORTS.get(effort) ?? 'high'
 }
+
+const LESSER_EFFORTS: ReadonlyMap<string, string> = new Map([
+  ['minimal', 'low'],
+  ['low', 'low'],
+  ['medium', 'medium'],
+])
 
 function writeResponseFormat(format: Exclude<ResponseFormat, { type: 'text' }>): unknown {
   if (format.type === 'json_object') return { type: 'json_object' }
@@ -564,7 +580,10 @@ function writeMessages(messages: readonly Message[], names: WireNames, hasReason
         tool_call_id: message.callId,
         content: `${message.isError ? ERROR_NOTE : ''}${content}${note}`,
       })
-      pictures.push(...shown.map((part) => writePart(part, at)))
+      append(
+        pictures,
+        shown.map((part) => writePart(part, at)),
+      )
       continue
     }
     flush()

@@ -33,7 +33,7 @@ import type {
 } from './format.ts'
 import { createChatReader, createChatWriter, readChatReply, writeChatReply } from './openai-answer.ts'
 import { choiceError, errorText, faults } from './openai-faults.ts'
-import { readChatRequest, writeChatRequest } from './openai-request.ts'
+import { memberOf, readChatRequest, writeChatRequest } from './openai-request.ts'
 import { readUsage } from './openai-usage.ts'
 import { hasQuirk } from './quirks.ts'
 
@@ -60,7 +60,7 @@ export const openai: Format & {
       ],
     },
     forwards: ['openai-beta'],
-    chat: { read: readChatRequest, write: writeChatReply, events: createChatWriter },
+    chat: { read: readChatRequest, memberOf, write: writeChatReply, events: createChatWriter },
     error: toError,
     errorEvent: (error) => `data: ${JSON.stringify(toError(error))}\n\n`,
   },

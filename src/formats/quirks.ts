@@ -1,4 +1,4 @@
-// What a server that speaks chat completions is known to need or to refuse, in words that the configuration has too.
+// What a provider is known to need, to refuse or to be allowed, in words that the configuration has too.
 
 export const QUIRKS = [
   /** Has all that OpenAI has: verbosity, cache keys, service tiers, every effort. */
@@ -9,6 +9,8 @@ export const QUIRKS = [
   'no-reasoning-content',
   /** Has vectors as lists only, and refuses or ignores base64. */
   'float-embeddings',
+  /** Its account may read files of buckets (`s3://`, `gs://`) that any caller names. */
+  'bucket-files',
 ] as const
 
 export type Quirk = (typeof QUIRKS)[number]

@@ -23,6 +23,7 @@ import { toPicture, typeOfBase64 } from './pictures.ts'
 import { joinSeal, RESPONSES, splitSeal } from './responses-seals.ts'
 import { toUrl } from './sources.ts'
 import { createWireNames, toToolName, type WireNames } from './tool-names.ts'
+import { withAnsweredCalls } from './turns.ts'
 import { withoutOwnPictures } from './uncarried.ts'
 
 type Members = Readonly<Record<string, unknown>>
@@ -38,11 +39,13 @@ export function writeResponsesRequest(given: ChatRequest, asked: Asked): Written
   refuseUncarried(request)
   for (const name of ['topK', 'seed', 'presencePenalty', 'frequencyPenalty'] as const)
     if (request[name] !== undefined) dropped.push(CHAT_NAMES[name])
+  if (request.messages.some((message) => message.role === 'user' && message.name !== undefined))
+    dropped.push('messages.name')
   for (const name of Object.keys(request.extra)) if (!CARRIED_EXTRAS.has(name)) dropped.push(name)
 
   const names = createWireNames(LONGEST_TOOL_NAME)
   const tools = request.tools.map((tool) => toTool(tool, names))
-  const input = toInput(request.messages, names)
+  const input = toInput(withAnsweredCalls(request.messages), names)
   const reasoning = toReasoning(request.reasoning)
   const thinks = reasoning !== undefined || input.some(({ type }) => type === 'reasoning')
   const wantsLogprobs = request.extra.logprobs === true

@@ -22,6 +22,7 @@ import { toPicture } from './pictures.ts'
 import { pictureOf } from './responses-provider.ts'
 import { readSeal } from './responses-seals.ts'
 import { toSource } from './sources.ts'
+import { append } from './turns.ts'
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -114,6 +115,20 @@ export function readResponsesRequest(sent: Members): ReadRequest {
     dropped: [...dropped],
   }
 }
+
+/** A member of the request by the name that it has here. */
+export function memberOf(name: string, sent: Members): string | undefined {
+  // Where in the conversation chat would have it is not where it stands here.
+  if (/^messages\b/.test(name)) return 'input'
+  if (name === 'user') return (sent.safety_identifier ?? null) === null ? 'user' : 'safety_identifier'
+  return NAMES.get(name) ?? name
+}
+
+const NAMES: ReadonlyMap<string, string> = new Map([
+  ['verbosity', 'text.verbosity'],
+  ['reasoning_effort', 'reasoning.effort'],
+  ['logprobs', 'include'],
+])
 
 function refuseStateful(sent: Members): void {
   for (const name of STATEFUL) {
@@ -225,33 +240,49 @@ function readToolChoice(value: unknown, tools: readonly Tool[]): Chosen {
   if (value === 'auto' || value === 'none' || value === 'required') return { tools, choice: { type: value } }
   if (!isObject(value)) throw wrongType('tool_choice', '"auto", "none", "required" or an object')
   if (value.type === 'function' || value.type === 'custom') {
-    const { name, namespace } = findTool(value, tools, 'tool_choice')
+    const { name, namespace } = findTool(value, namedTools(tools), 'tool_choice')
     return { tools, choice: { type: 'tool', name, namespace } }
   }
   if (value.type !== 'allowed_tools') {
     throw refuse(
       'tool_choice',
-      `The field "tool_choice" names a tool of one provider (${String(value.type)}), which cannot be called elsewhere.`,
+      `The field "tool_choice" names a tool of one provider (${shown(value.type)}), which cannot be called elsewhere.`,
     )
   }
   const list = mustBe(listAt(value.tools, 'tool_choice.tools'), 'tool_choice.tools')
-  const allowed = list.flatMap((one, i) => {
+  const byName = namedTools(tools)
+  const allowed = new Set<Tool>()
+  for (const [i, one] of list.entries()) {
     const param = `tool_choice.tools[${i}]`
     const tool = mustBe(objectAt(one, param), param)
     // Others are not there to be called, whatever is allowed.
-    return tool.type === 'function' || tool.type === 'custom' ? [findTool(tool, tools, param)] : []
-  })
-  const kept = tools.filter((tool) => allowed.includes(tool))
+    if (tool.type === 'function' || tool.type === 'custom') allowed.add(findTool(tool, byName, param))
+  }
+  const kept = tools.filter((tool) => allowed.has(tool))
   return { tools: kept, choice: { type: value.mode === 'required' ? 'required' : 'auto' } }
 }
 
+/** Tools by their names, each by the name of its group; without a group the first of that name. */
+type NamedTools = ReadonlyMap<string, ReadonlyMap<string | undefined, Tool>>
+
+function namedTools(tools: readonly Tool[]): NamedTools {
+  const named = new Map<string, Map<string | undefined, Tool>>()
+  for (const tool of tools) {
+    const groups = named.get(tool.name) ?? new Map<string | undefined, Tool>()
+    named.set(tool.name, groups.set(tool.namespace, tool))
+  }
+  for (const groups of named.values()) {
+    const [first] = groups.values()
+    if (!groups.has(undefined) && first !== undefined) groups.set(undefined, first)
+  }
+  return named
+}
+
 /** A tool by its name; one outside all groups goes first, as a choice of tool seldom says the group. */
-function findTool(choice: Members, tools: readonly Tool[], param: string): Tool {
+function findTool(choice: Members, tools: NamedTools, param: string): Tool {
   const name = mustBe(textAt(choice.name, `${param}.name`), `${param}.name`)
-  const namespace = textAt(choice.namespace, `${param}.namespace`)
-  const named = tools.filter((tool) => tool.name === name)
-  const found = named.find((tool) => tool.namespace === namespace) ?? (namespace === undefined && named[0])
-  if (!found)
+  const found = tools.get(name)?.get(textAt(choice.namespace, `${param}.namespace`))
+  if (found === undefined)
     throw refuse(`${param}.name`, `The field "${param}.name" names "${name}", which is not among the tools.`)
   return found
 }
@@ -298,13 +329,13 @@ function readInput(input: unknown, { messages, tools, dropped }: Reading): void 
   /** Where a reference to what was said stands, until it is known what follows on it. */
   let reference: string | undefined
 
-  function say(...parts: readonly Part[]): void {
+  function say(parts: readonly Part[]): void {
     if (parts.length === 0) return
     if (turn === undefined) {
       turn = []
       messages.push({ role: 'assistant', content: turn })
     }
-    turn.push(...parts)
+    append(turn, parts)
   }
 
   function put(message: Message): void {
@@ -314,15 +345,17 @@ function readInput(input: unknown, { messages, tools, dropped }: Reading): void 
 
   function call(kind: 'function' | 'custom', item: Members, param: string): void {
     const written = kind === 'custom' ? 'input' : 'arguments'
-    say({
-      type: 'call',
-      kind,
-      id: callId(item, param),
-      name: mustBe(textAt(item.name, `${param}.name`), `${param}.name`),
-      namespace: textAt(item.namespace, `${param}.namespace`),
-      arguments: textAt(item[written], `${param}.${written}`) ?? '',
-      sealed: callSeal,
-    })
+    say([
+      {
+        type: 'call',
+        kind,
+        id: callId(item, param),
+        name: mustBe(textAt(item.name, `${param}.name`), `${param}.name`),
+        namespace: textAt(item.namespace, `${param}.namespace`),
+        arguments: textAt(item[written], `${param}.${written}`) ?? '',
+        sealed: callSeal,
+      },
+    ])
     callSeal = undefined
   }
 
@@ -343,7 +376,7 @@ function readInput(input: unknown, { messages, tools, dropped }: Reading): void 
     switch (type) {
       case 'message': {
         const message = readMessage(item, param)
-        if (message.role === 'assistant') say(...message.content)
+        if (message.role === 'assistant') say(message.content)
         else put(message)
         return
       }
@@ -372,13 +405,13 @@ function readInput(input: unknown, { messages, tools, dropped }: Reading): void 
       case 'reasoning': {
         const thought = readThought(item, param)
         callSeal = thought.callSeal ?? callSeal
-        if (thought.part !== undefined) say(thought.part)
+        if (thought.part !== undefined) say([thought.part])
         return
       }
       case 'image_generation_call': {
         const picture = pictureOf(item)
         if (picture === undefined) dropped.add(`input.${type}`)
-        else say(toPicture(picture))
+        else say([toPicture(picture)])
         return
       }
       case 'item_reference':

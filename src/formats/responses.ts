@@ -2,9 +2,10 @@
 // kept for a later one. Untouched streams are only watched; what is translated has files of its own (responses-*.ts).
 // Source: OpenAI API reference; openai-node src/resources/responses.
 
+import { createMarkFinder, cutElements, elements } from '../bytes/json-list.ts'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Edit } from '../bytes/splice.ts'
-import type { EventFacts, ModelRequest, Operation, Usage } from '../types.ts'
+import type { EventFacts, ModelRequest, Operation, Span, Usage } from '../types.ts'
 import { createEdits } from './edits.ts'
 import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens, toWatch } from './facts.ts'
 import type { Asked, ChatClientSide, Fault, Format, ProviderSide, StreamWatch, WholeFacts } from './format.ts'
@@ -20,7 +21,7 @@ import {
 } from './responses-provider.ts'
 import { createResponsesReader } from './responses-reader.ts'
 import { writeResponse } from './responses-reply.ts'
-import { REFUSED, readResponsesRequest } from './responses-request.ts'
+import { memberOf, REFUSED, readResponsesRequest } from './responses-request.ts'
 import { MARK } from './responses-seals.ts'
 
 /** A `text` that asks for no JSON. */
@@ -39,7 +40,7 @@ export const responses: Format & { readonly client: ChatClientSide; readonly pro
       refused: REFUSED,
     },
     forwards: ['openai-beta'],
-    chat: { read: readResponsesRequest, write: writeResponse, events: createResponsesEvents },
+    chat: { read: readResponsesRequest, memberOf, write: writeResponse, events: createResponsesEvents },
     error: toError,
     remember: readNumber,
     errorEvent: toErrorFrame,
@@ -73,30 +74,32 @@ function toEdits(request: ModelRequest, { model, maxOutputTokens }: Asked): Edit
   const edits = createEdits(request)
   if (model !== request.model) edits.set('model', JSON.stringify(model))
   if (maxOutputTokens !== undefined) edits.capOutput(['max_output_tokens'], maxOutputTokens)
-  const input = withoutForeignSeals(request)
-  if (input !== undefined) edits.set('input', input)
-  return edits.list
+  return [...edits.list, ...cutForeignThoughts(request)]
 }
+
+const OWN_MARK = Buffer.from(`"${MARK}`)
+const OPEN_LIST = 0x5b
 
 /**
- * The input without the thoughts that other providers sealed, as those here refuse what they cannot open; undefined
- * where there are none, and the bytes stay the caller's.
+ * Takes the thoughts that other providers sealed out of the input, as those here refuse what they cannot open. All other
+ * bytes stay the caller's.
  */
-function withoutForeignSeals({ body, spans }: ModelRequest): string | undefined {
-  const span = spans.get('input')
-  if (body === undefined || span === undefined) return undefined
-  const at = body.indexOf(`"${MARK}`, span.start)
-  if (at < 0 || at >= span.end) return undefined
-  const input: unknown = JSON.parse(body.toString('utf8', span.start, span.end))
-  if (!Array.isArray(input)) return undefined
-  const kept = input.filter((item) => !isForeignThought(item))
-  return kept.length === input.length ? undefined : JSON.stringify(kept)
+function cutForeignThoughts({ body, spans }: ModelRequest): Edit[] {
+  const input = spans.get('input')
+  if (body === undefined || input === undefined || body[input.start] !== OPEN_LIST) return []
+  const isMarked = createMarkFinder(body, OWN_MARK)
+  if (!isMarked(input)) return []
+  const items = elements(body, input)
+  return cutElements(
+    items,
+    items.flatMap((item, i) => (isMarked(item) && isForeignThought(body, item) ? [i] : [])),
+  )
 }
 
-function isForeignThought(item: unknown): boolean {
+function isForeignThought(body: Buffer, { start, end }: Span): boolean {
+  const item = parseObject(body.toString('utf8', start, end))
   return (
-    isObject(item) &&
-    item.type === 'reasoning' &&
+    item?.type === 'reasoning' &&
     typeof item.encrypted_content === 'string' &&
     item.encrypted_content.startsWith(MARK)
   )

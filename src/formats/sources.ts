@@ -8,10 +8,16 @@ const DATA_URL = /^data:([^;,]*)((?:;[^;,]*)*?)(;base64)?,/i
 export function toSource(url: string, fallbackType = 'application/octet-stream'): Source {
   const head = DATA_URL.exec(url)
   if (head === null) return { kind: 'url', url, mediaType: undefined }
-  const mediaType = head[1] === undefined || head[1] === '' ? fallbackType : head[1].toLowerCase()
+  const mediaType = head[1] === undefined || head[1] === '' ? fallbackType : toMediaType(head[1])
   const rest = url.slice(head[0].length)
   if (head[3] !== undefined) return { kind: 'base64', mediaType, base64: rest }
   return { kind: 'base64', mediaType, base64: Buffer.from(unescapeText(rest)).toString('base64') }
+}
+
+/** As vendors compare it; many callers write the ending of a file, which several refuse. */
+export function toMediaType(told: string): string {
+  const type = told.toLowerCase()
+  return type === 'image/jpg' ? 'image/jpeg' : type
 }
 
 /** The other way; a file in a provider's account has no address. */

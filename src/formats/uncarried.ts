@@ -3,7 +3,9 @@
 
 import { isObject } from '../bytes/json-value.ts'
 import type { ChatRequest, Part } from './canonical.ts'
+import type { Asked } from './format.ts'
 import { refuse } from './members.ts'
+import { hasQuirk } from './quirks.ts'
 
 /** What nobody relies on, by the name that chat has for it. */
 const HARMLESS = {
@@ -27,6 +29,9 @@ export function listDropped(request: ChatRequest, carried: readonly Harmless[]):
     ...members
       .filter((member) => request[member] !== undefined && !carried.includes(member))
       .map((member) => HARMLESS[member]),
+    ...(request.messages.some((message) => message.role === 'user' && message.name !== undefined)
+      ? ['messages.name']
+      : []),
     ...Object.keys(request.extra),
   ]
 }
@@ -71,3 +76,25 @@ export function refuseSound({ extra: { audio, modalities } }: ChatRequest): void
   if (asked || isObject(audio))
     throw refuse(asked ? 'modalities' : 'audio', 'This deployment answers in text: it has no sound.')
 }
+
+/**
+ * The vendor reads them with the rights of the account, which many agents share: a caller would see what is not its own.
+ *
+ * @throws GatewayError `invalid_request` where a file of a bucket is named and the provider is not configured to read it.
+ */
+export function refuseBuckets({ messages }: ChatRequest, { options }: Asked): void {
+  if (hasQuirk(options, 'bucket-files')) return
+  for (const { content } of messages)
+    if (content.some(isInBucket))
+      throw refuse(
+        'messages',
+        'A file in a bucket would be read with an account that many agents share: send the file itself.',
+      )
+}
+
+function isInBucket(part: Part): boolean {
+  if ((part.type !== 'image' && part.type !== 'file') || part.source.kind === 'base64') return false
+  return BUCKET.test(part.source.kind === 'url' ? part.source.url : part.source.id)
+}
+
+const BUCKET = /^\s*(?:s3|gs):/i

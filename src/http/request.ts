@@ -96,7 +96,9 @@ export function readRequest(
       fields.images,
     )
   const many = fields.choices
-  const choices = (many !== undefined && readCount(body, spans.get(many), many, MOST_CHOICES)) || 1
+  const choices =
+    (many !== undefined && readCount(body, spans.get(many), { name: many, least: 1, most: MOST_CHOICES })) ||
+    1
   const request: ModelRequest = {
     endpoint,
     model: readModel(body, spans.get('model'), fields),
@@ -289,24 +291,29 @@ function readCacheKey(
 function readOutputCap(
   body: Buffer,
   spans: ReadonlyMap<string, Span>,
-  { outputCaps }: Fields,
+  { outputCaps, mayBeSilent }: Fields,
 ): number | undefined {
+  const least = mayBeSilent === true ? 0 : 1
   let largest: number | undefined
   for (const name of outputCaps) {
     // Clients do send 2147483647 for "no cap"; what it reserves is bounded by the meter.
-    const cap = readCount(body, spans.get(name), name, Number.MAX_SAFE_INTEGER)
+    const cap = readCount(body, spans.get(name), { name, least, most: Number.MAX_SAFE_INTEGER })
     if (cap !== undefined && (largest === undefined || cap > largest)) largest = cap
   }
   return largest
 }
 
-function readCount(body: Buffer, span: Span | undefined, name: string, most: number): number | undefined {
+function readCount(
+  body: Buffer,
+  span: Span | undefined,
+  { name, least, most }: { readonly name: string; readonly least: number; readonly most: number },
+): number | undefined {
   if (span === undefined) return undefined
   const word = text(body, span)
   if (word === 'null') return undefined
   const value = /^[-\d]/.test(word) ? Number(word) : Number.NaN
-  if (!Number.isInteger(value) || value < 1 || value > most)
-    throw wrongType(name, `a whole number from 1 to ${most}`)
+  if (!Number.isInteger(value) || value < least || value > most)
+    throw wrongType(name, `a whole number from ${least} to ${most}`)
   return value
 }
 

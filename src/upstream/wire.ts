@@ -240,11 +240,11 @@ class RequestWires implements Wires {
     const { request, nowSeconds, nextId } = this.#deps
     const { request: canonical, dropped, sent } = this.#read(client)
     const model = deployment.model ?? request.model
-    const written = chat.write(canonical, {
-      model,
-      maxOutputTokens,
-      options: deployment.provider?.options ?? {},
-    })
+    const nameOf = (name: string): string | undefined =>
+      client.memberOf === undefined ? name : client.memberOf(name, sent)
+    const written = inNamesOf(nameOf, () =>
+      chat.write(canonical, { model, maxOutputTokens, options: deployment.provider?.options ?? {} }),
+    )
     /** Some do not say who they are: a caller sees who was asked, not what it called the route. */
     const named = <T extends { readonly model: string }>(told: T): T =>
       told.model === '' ? { ...told, model } : told
@@ -254,7 +254,7 @@ class RequestWires implements Wires {
       body: toBytes(written.body),
       headers: headersOf(own, written.headers),
       translation: {
-        dropped: [...new Set([...dropped, ...written.dropped])],
+        dropped: [...new Set([...dropped, ...written.dropped.flatMap((name) => nameOf(name) ?? [])])],
         begin() {
           const to: AnswerTo = { request: canonical, sent, nowSeconds: nowSeconds(), nextId }
           const reader = chat.events(written)
@@ -290,6 +290,21 @@ interface Speakers {
 
 interface VectorSpeakers extends Pick<Speakers, 'deployment' | 'own' | 'maxOutputTokens'> {
   readonly embeddings: ProviderEmbeddings
+}
+
+/** What a writer refuses, by the name that its caller has for it. */
+function inNamesOf<T>(nameOf: (name: string) => string | undefined, write: () => T): T {
+  try {
+    return write()
+  } catch (error) {
+    if (!(error instanceof GatewayError) || error.param === undefined) throw error
+    const { code, param, cause } = error
+    const own = nameOf(param) ?? param
+    const message = error.message.replaceAll(`"${param}"`, `"${own}"`)
+    // Some callers read the message alone.
+    const told = message.includes(own) ? message : `${own}: ${message}`
+    throw new GatewayError(code, told, { param: own, cause })
+  }
 }
 
 /** Why there is no wire. Anything else than a refusal is a defect, but for what no stack can hold. */

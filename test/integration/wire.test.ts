@@ -358,6 +358,17 @@ describe('the count of tokens', () => {
     expect(before - Number(await remaining())).toBeLessThan(200)
   })
 
+  it.each([undefined, null, [], {}, 'Hello.'])(
+    'of %j is refused, as by who counts itself',
+    async (messages) => {
+      const response = await post('/messages/count_tokens', { model: 'chat', messages })
+      expect(response.status).toBe(400)
+      expect(await response.json()).toMatchObject({
+        error: { type: 'invalid_request_error', message: expect.stringContaining('messages') },
+      })
+    },
+  )
+
   it('of a body that is none is refused in the words of Messages', async () => {
     const response = await post('/messages/count_tokens', { messages: [] })
     expect(response.status).toBe(400)

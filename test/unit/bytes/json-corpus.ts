@@ -279,29 +279,34 @@ export type Ground =
   | 'forbidden name'
   | 'too deep'
   | 'too many keys'
+  | 'too many elements'
 
 /** Every ground that holds for a text that `JSON.parse` accepts. Reads tokens by a pattern, as the scanner does not. */
 export function groundsOf(
   text: string,
-  bounds: { readonly depth: number; readonly keys: number },
+  bounds: { readonly depth: number; readonly keys: number; readonly items: number },
 ): Set<Ground> {
   const grounds = new Set<Ground>()
   const seen = new Set<string>()
-  let depth = 0
+  const open: string[] = []
   let keys = 0
+  let items = 0
   let isFirst = true
-  const token = /"(?:[^"\\]|\\.)*"(\s*:)?|[{}[\]]|[^\s"{}[\],:]+/g
+  const token = /"(?:[^"\\]|\\.)*"(\s*:)?|[{}[\],]|[^\s"{}[\],:]+/g
   for (const [word, colon] of text.matchAll(token)) {
     if (isFirst && word !== '{') grounds.add('not an object')
     isFirst = false
     if (word === '{' || word === '[') {
-      depth += 1
-      if (depth > bounds.depth) grounds.add('too deep')
-    } else if (word === '}' || word === ']') depth -= 1
-    else if (colon !== undefined) {
+      open.push(word)
+      if (open.length > bounds.depth) grounds.add('too deep')
+    } else if (word === '}' || word === ']') open.pop()
+    else if (word === ',') {
+      if (open.at(-1) === '[') items += 1
+      if (items > bounds.items) grounds.add('too many elements')
+    } else if (colon !== undefined) {
       keys += 1
       if (keys > bounds.keys) grounds.add('too many keys')
-      if (depth !== 1) continue
+      if (open.length !== 1) continue
       const name = word.slice(1, word.lastIndexOf('"'))
       if (name.includes('\\')) grounds.add('escaped name')
       if (name === '__proto__') grounds.add('forbidden name')

@@ -13,7 +13,7 @@ import { createRandom, fuzzSeed } from './random.ts'
 
 const seed = fuzzSeed()
 const INPUTS = 520_000
-const SMALL: ScanBounds = { depth: 4, keys: 9 }
+const SMALL: ScanBounds = { depth: 4, keys: 9, items: 5 }
 
 const FAULT_OF: Readonly<Record<Ground, string>> = {
   'not an object': 'invalid',
@@ -22,6 +22,7 @@ const FAULT_OF: Readonly<Record<Ground, string>> = {
   'forbidden name': 'forbidden',
   'too deep': 'bomb',
   'too many keys': 'bomb',
+  'too many elements': 'bomb',
 }
 
 /** The law. Undefined when it holds, else what is wrong; no `expect`, which would cost more than the scan. */

@@ -146,12 +146,21 @@ describe('bounds', () => {
   const wide = (keys: number): string =>
     `{"a":{${Array.from({ length: keys - 1 }, (_, i) => `"${i}":0`).join(',')}}}`
 
-  it('accepts 128 levels and 200,000 keys, and not one more', () => {
-    expect(SCAN_BOUNDS).toEqual({ depth: 128, keys: 200_000 })
+  const long = (items: number): string => `{"a":[[],[[0${',0'.repeat(items - 2)}]]]}`
+
+  it('accepts 128 levels, 200,000 keys and a million elements, and not one more', () => {
+    expect(SCAN_BOUNDS).toEqual({ depth: 128, keys: 200_000, items: 1_000_000 })
     expect(scanObject(Buffer.from(nested(128))).ok).toBe(true)
     expect(refusal(nested(129)).fault).toBe('bomb')
     expect(scanObject(Buffer.from(wide(200_000))).ok).toBe(true)
     expect(refusal(wide(200_001)).fault).toBe('bomb')
+    // The first of each list costs a bracket.
+    expect(scanObject(Buffer.from(long(1_000_001))).ok).toBe(true)
+    expect(refusal(long(1_000_002))).toEqual({
+      ok: false,
+      fault: 'bomb',
+      message: 'The body has more than 1000000 list elements.',
+    })
   })
 
   it.each([
@@ -184,7 +193,7 @@ describe('bounds', () => {
     expect(performance.now() - startedMs).toBeLessThan(5_000)
   })
 
-  it('reads 32 MiB of one string, of numbers and of empty arrays in bounded time', () => {
+  it('looks through 32 MiB of one string, of numbers and of empty arrays in bounded time', () => {
     const bytes = 32 * 1024 * 1024
     for (const [head, unit, tail] of [
       ['{"a":"', 'x', '"}'],
@@ -198,7 +207,7 @@ describe('bounds', () => {
         Buffer.from(tail),
       ])
       const startedMs = performance.now()
-      expect(scanObject(body).ok).toBe(true)
+      expect(scanObject(body, { ...SCAN_BOUNDS, items: bytes }).ok).toBe(true)
       expect(performance.now() - startedMs).toBeLessThan(5_000)
     }
   })

@@ -215,8 +215,9 @@ describe('calls of tools', () => {
 
   it('29: there is no choice without tools', () => {
     expect(written({ toolChoice: { type: 'required' } })).not.toHaveProperty('tool_choice')
+    const messages = [{ role: 'user', content: 'Hi' }]
     expect(
-      client.chat.read({ model: 'm', max_tokens: 1, messages: [], tool_choice: { type: 'any' } }).request
+      client.chat.read({ model: 'm', max_tokens: 1, messages, tool_choice: { type: 'any' } }).request
         .toolChoice,
     ).toBeUndefined()
   })
@@ -436,7 +437,7 @@ describe('the shape of a stream', () => {
           { type: 'text', text: `x-anthropic-billing-header: cc_version=2.1.329; cch=${count};` },
           { type: 'text', text: 'S' },
         ],
-        messages: [],
+        messages: [{ role: 'user', content: 'Hi' }],
       }).request.messages
     expect(prompt(1)).toEqual(prompt(2))
   })

@@ -76,6 +76,22 @@ describe('a request of Claude Code', () => {
 })
 
 describe('a request', () => {
+  it.each([
+    ['thinking.budget_tokens', { thinking: { type: 'enabled', budget_tokens: 0 } }],
+    ['thinking.budget_tokens', { thinking: { type: 'enabled', budget_tokens: 1500.5 } }],
+    ['metadata', { metadata: 'u' }],
+    ['output_config', { output_config: [] }],
+    ['output_config.effort', { output_config: { effort: 3 } }],
+    ['tools.0.input_schema', { tools: [{ name: 'f', input_schema: 5 }] }],
+    ['tools.0.description', { tools: [{ name: 'f', description: 5, input_schema: {} }] }],
+    ['messages', { messages: [] }],
+    ['messages.0.content.0.type', { messages: [{ role: 'assistant', content: [{ type: 5 }] }] }],
+  ])('is refused by the name %s: %j', (param, over) => {
+    expect(() => read({ ...HELLO, ...over })).toThrow(
+      expect.objectContaining({ code: 'invalid_request', param }),
+    )
+  })
+
   it('is refused by the name of what cannot be read', () => {
     const cases: readonly (readonly [string, object])[] = [
       ['max_tokens', { max_tokens: undefined }],

@@ -378,10 +378,14 @@ describe('a conversation', () => {
     for (const id of ids) expect(id).toMatch(/^[a-zA-Z0-9_-]{1,64}$/)
   })
 
-  it('may hold what lies in S3', () => {
+  it('may hold what lies in S3 where any caller may read there, and nowhere else', () => {
     const source = { kind: 'url', url: 's3://bucket/cat.png', mediaType: undefined } as const
+    const messages = [user({ type: 'image', source, detail: undefined })]
+    expect(() => write({ messages })).toThrow(
+      expect.objectContaining({ code: 'invalid_request', param: 'messages' }),
+    )
     expect(
-      write({ messages: [user({ type: 'image', source, detail: undefined })] }).body.messages,
+      write({ messages }, { ...SONNET_4_5, options: { quirks: 'bucket-files' } }).body.messages,
     ).toMatchObject([
       { content: [{ image: { format: 'png', source: { s3Location: { uri: 's3://bucket/cat.png' } } } }] },
     ])

@@ -246,7 +246,7 @@ describe('an answer to a prompt', () => {
       expect(schemaFaults('CreateCompletionResponse', { ...chunk, usage: chunk.usage ?? undefined })).toEqual(
         [],
       )
-      expect(chunk).toMatchObject({ id: 'chatcmpl-7', created: 1_760_000_000, model: 'some-model' })
+      expect(chunk).toMatchObject({ id: 'cmpl-7', created: 1_760_000_000, model: 'some-model' })
     }
     return { texts, finishes, usages, frames }
   }

@@ -363,6 +363,20 @@ describe('a request', () => {
     expect(() => write(over)).toThrow(expect.objectContaining({ code: 'invalid_request', param }))
   })
 
+  it.each([
+    { kind: 'url', url: 'gs://company/plans.pdf', mediaType: undefined },
+    { kind: 'file', id: 'gs://company/plans.pdf' },
+  ] as const)('may name a file of a bucket where any caller may read there, and nowhere else', (source) => {
+    const messages = [user({ type: 'file', name: undefined, source })]
+    expect(() => write({ messages })).toThrow(
+      expect.objectContaining({ code: 'invalid_request', param: 'messages' }),
+    )
+    const allowed = { ...GEMINI_3, options: { quirks: 'all-fields bucket-files' } }
+    expect(write({ messages }, allowed).body.contents).toMatchObject([
+      { parts: [{ fileData: { fileUri: 'gs://company/plans.pdf' } }] },
+    ])
+  })
+
   it('may name a file that the provider keeps', () => {
     const source = { kind: 'file', id: 'https://generativelanguage.googleapis.com/v1beta/files/a1' } as const
     expect(write({ messages: [user({ type: 'file', name: undefined, source })] }).body.contents).toEqual([
@@ -398,7 +412,25 @@ describe('vectors', () => {
     })
   })
 
-  it.each([[[1, 2, 3]], [[[1, 2], [3]]], [[]], [undefined], [[{ text: 'a' }]]])(
+  it('name the model as their path does, whatever a caller calls it', () => {
+    const told = (model: string) => embeddings.write({ input: 'a' }, { ...asked, model }).body
+    expect(told('models/mine')).toMatchObject({ requests: [{ model: 'models/mine' }] })
+    expect(told('../files/x')).toMatchObject({ requests: [{ model: 'models/..%2Ffiles%2Fx' }] })
+  })
+
+  it.each([
+    ['dimensions', '768'],
+    ['dimensions', 0],
+    ['dimensions', 1.5],
+    ['encoding_format', 'int8'],
+  ])('are refused where %s is %j', (param, value) => {
+    expect(() => embeddings.write({ input: 'a', [param]: value }, asked)).toThrow(
+      expect.objectContaining({ code: 'invalid_request', param }),
+    )
+  })
+
+  const many = Array.from({ length: 101 }, () => 'a')
+  it.each([[[1, 2, 3]], [[[1, 2], [3]]], [[]], [undefined], [[{ text: 'a' }]], [many]])(
     'of %j are refused',
     (input) => {
       expect(() => embeddings.write({ input }, asked)).toThrow(

@@ -477,6 +477,17 @@ describe('a request of a caller', () => {
     ['stop', { stop: [5] }],
     ['response_format.type', { response_format: { type: 'grammar' } }],
     ['modalities', { modalities: ['text', 'audio'] }],
+    ['metadata', { metadata: 'a' }],
+    ['metadata.a', { metadata: { a: 1 } }],
+    ['reasoning', { reasoning: 'high' }],
+    ['reasoning.max_tokens', { reasoning: { max_tokens: 1.5 } }],
+    ['thinking', { thinking: true }],
+    ['thinking.budget_tokens', { thinking: { type: 'enabled', budget_tokens: -1 } }],
+    ['functions', { functions: {} }],
+    [
+      'tools[0].function.parameters',
+      { tools: [{ type: 'function', function: { name: 'f', parameters: 5 } }] },
+    ],
   ])('is refused by the name of the field: %s', (param, body) => {
     expect(() => read(body)).toThrow(GatewayError)
     try {
@@ -487,7 +498,28 @@ describe('a request of a caller', () => {
   })
 })
 
+describe('a budget of no thoughts', () => {
+  it.each([
+    { thinking: { type: 'enabled', budget_tokens: 0 } },
+    { reasoning: { max_tokens: 0 } },
+    { thinking: { type: 'disabled', budget_tokens: 5 } },
+  ])('is none: %j', (over) => {
+    expect(read(over).reasoning).toMatchObject({ effort: 'none', budgetTokens: undefined })
+  })
+})
+
 // --- for providers ---------------------------------------------------------------------------------------------
+
+const textOf = (text: string) => ({ type: 'text' as const, text })
+const callOf = (id: string) => ({
+  type: 'call' as const,
+  kind: 'function' as const,
+  id,
+  name: 'f',
+  namespace: undefined,
+  arguments: '',
+  sealed: undefined,
+})
 
 describe('a request to a provider', () => {
   const asked = (quirks = '') => ({ model: 'm1', maxOutputTokens: undefined, options: { quirks } })
@@ -504,6 +536,17 @@ describe('a request to a provider', () => {
       stream_options: { include_usage: true },
     })
     expect(dropped).toEqual(['top_k'])
+  })
+
+  it('is refused where OpenAI takes fewer stop sequences, and other servers are given all', () => {
+    const stop = ['1', '2', '3', '4', '5']
+    expect(() => provider.chat.write({ ...base, stop }, asked('all-fields'))).toThrow(
+      expect.objectContaining({ code: 'invalid_request', param: 'stop' }),
+    )
+    expect(provider.chat.write({ ...base, stop: stop.slice(1) }, asked('all-fields')).body).toMatchObject({
+      stop: stop.slice(1),
+    })
+    expect(provider.chat.write({ ...base, stop }, asked()).body).toMatchObject({ stop })
   })
 
   it('has all that a provider with everything takes', () => {
@@ -534,6 +577,7 @@ describe('a request to a provider', () => {
       messages: [
         { role: 'system', content: [{ type: 'text', text: 'one' }] },
         { role: 'developer', content: [{ type: 'text', text: 'two' }] },
+        { role: 'assistant', content: [callOf('a'), callOf('b')] },
         {
           role: 'tool',
           callId: 'a',
@@ -554,10 +598,49 @@ describe('a request to a provider', () => {
     const list = provider.chat.write(request, asked()).body.messages
     expect(list).toMatchObject([
       { role: 'system', content: 'one\n\ntwo' },
+      { role: 'assistant', tool_calls: [{ id: 'a' }, { id: 'b' }] },
       { role: 'tool', tool_call_id: 'a', content: expect.stringMatching(/^Error: r\n\[/) },
       { role: 'tool', tool_call_id: 'b', content: 's' },
       { role: 'user', content: [{ type: 'image_url', image_url: { url: 'https://x.test/a.png' } }] },
       { role: 'user', content: 'go on' },
+    ])
+  })
+
+  it('has every result behind its call, once, whatever stood in between', () => {
+    const says = (text: string) => ({ role: 'user' as const, content: [textOf(text)], name: undefined })
+    const result = (callId: string, text: string) => ({
+      role: 'tool' as const,
+      callId,
+      content: [textOf(text)],
+      isError: false,
+      cache: undefined,
+    })
+    const messages: ChatRequest['messages'] = [
+      says('go'),
+      { role: 'assistant', content: [callOf('a'), callOf('b'), callOf('c')] },
+      result('b', '1'),
+      says('hurry'),
+      { role: 'assistant', content: [textOf('I do')] },
+      result('a', 'late'),
+      result('b', '2'),
+      result('x', 'stray'),
+      // An id comes again in another turn, and twice in one.
+      { role: 'assistant', content: [callOf('a'), callOf('a')] },
+      result('a', '3'),
+      result('a', '4'),
+    ]
+    expect(provider.chat.write({ ...base, messages }, asked()).body.messages).toMatchObject([
+      { role: 'user', content: 'go' },
+      { role: 'assistant', tool_calls: [{ id: 'a' }, { id: 'b' }, { id: 'c' }] },
+      { role: 'tool', tool_call_id: 'a', content: 'late' },
+      { role: 'tool', tool_call_id: 'b', content: '2' },
+      { role: 'tool', tool_call_id: 'c', content: 'Error: There is no result of this call.' },
+      { role: 'user', content: 'hurry' },
+      { role: 'assistant', content: 'I do' },
+      { role: 'user', content: [{ text: expect.stringContaining('(x)') }, { text: 'stray' }] },
+      { role: 'assistant', tool_calls: [{ id: 'a' }, { id: 'a' }] },
+      { role: 'tool', tool_call_id: 'a', content: '3' },
+      { role: 'tool', tool_call_id: 'a', content: '4' },
     ])
   })
 

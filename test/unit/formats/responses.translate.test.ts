@@ -296,6 +296,7 @@ describe('a request to a provider of Responses', () => {
         },
       ],
       messages: [
+        { role: 'assistant', content: [call({ id: 'call_1' })] },
         {
           role: 'tool',
           callId: 'call_1',
@@ -307,7 +308,10 @@ describe('a request to a provider of Responses', () => {
     }
     expect(write(failed).body).toMatchObject({
       tools: [{ type: 'function', strict: false, parameters: { type: 'object', properties: {} } }],
-      input: [{ type: 'function_call_output', call_id: 'call_1', output: 'Error: No such file.' }],
+      input: [
+        { type: 'function_call', call_id: 'call_1' },
+        { type: 'function_call_output', call_id: 'call_1', output: 'Error: No such file.' },
+      ],
     })
   })
 })
@@ -720,6 +724,13 @@ describe('bytes that pass untouched', () => {
     const others = items.filter((_, i) => i !== 1)
     expect(sent(others)).toBe(JSON.stringify({ input: others, model: 'm' }))
     expect(sent('sluice.thought')).toBe('{"input":"sluice.thought","model":"m"}')
+    // Numbers of more digits than JavaScript has, and white space, stay as they were written.
+    const spelled = (list: string) => `{"model":"m","input":[ ${list}]}`
+    const foreign = JSON.stringify(items[1])
+    const call = '{"type":"local_shell_call", "call_id":"c","action":{"pid":12345678901234567890}}'
+    const asked = { ...MODEL, model: 'm' }
+    const request = toModelRequest(spelled(`${foreign} , ${call}`), 'responses')
+    expect(toSentBytes(provider, request, asked)).toBe(spelled(call))
   })
 
   it('go to the path of the API, with the key in its place', () => {

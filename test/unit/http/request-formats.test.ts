@@ -55,6 +55,16 @@ it.each([
   expect(refusal(path, { ...body, [name]: 'x' })).toMatchObject({ param: name })
 })
 
+it('a cap of nothing is one where it only fills a cache, and nowhere else', () => {
+  expect(read('/messages', { ...BODIES['/messages'], max_tokens: 0 }).maxOutputTokens).toBe(0)
+  expect(refusal('/messages', { ...BODIES['/messages'], max_tokens: -1 })).toMatchObject({
+    param: 'max_tokens',
+  })
+  expect(refusal('/completions', { ...BODIES['/completions'], max_tokens: 0 })).toMatchObject({
+    param: 'max_tokens',
+  })
+})
+
 it('several answers are asked for where the format has them, and mean nothing elsewhere', () => {
   expect(read('/completions', { ...BODIES['/completions'], n: 3 }).choices).toBe(3)
   expect(read('/responses', { ...BODIES['/responses'], n: 3 }).choices).toBe(1)

@@ -119,6 +119,79 @@ describe('a translation', () => {
     expect(() => translator?.change(odd)).toThrow(Untranslatable)
   })
 
+  const FILE = { type: 'document', source: { type: 'url', url: 'https://example.com/a.pdf' } }
+  const SOUND = { type: 'input_audio', input_audio: { data: 'AA==' } }
+  it.each([
+    ['/messages', { max_tokens: 9, messages: [USER], stop_sequences: ['x'] }, 'responses', 'stop_sequences'],
+    ['/messages', { max_tokens: 9, messages: [{ role: 'user', content: [FILE] }] }, 'openai', 'messages'],
+    ['/responses', { input: [{ role: 'user', content: [SOUND] }] }, 'anthropic', 'input'],
+    ['/completions', { prompt: 'x', stop: ['x'] }, 'responses', 'stop'],
+    ['/chat/completions', { messages: [USER], n: 2 }, 'bedrock', 'n'],
+  ])(
+    'of %s with %j is refused for %s by the name that its caller has for it',
+    (path, body, format, param) => {
+      const wires = wiresOf(requestAt(path, body))
+      try {
+        wires.of(deploymentOf({ format }), undefined)
+        expect.unreachable()
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'invalid_request', param })
+        // Nor is it in the words.
+        const chatName = param === 'stop' ? /"messages\[/ : /"(?:stop"|messages\[)/
+        expect(error).not.toHaveProperty('message', expect.stringMatching(chatName))
+      }
+    },
+  )
+
+  const SESSION = '{"device_id":"d","session_id":"s"}'
+  it.each([
+    [
+      '/messages',
+      { max_tokens: 2000, messages: [USER], metadata: { user_id: 'u' }, stop_sequences: ['x', ' '] },
+      'bedrock',
+      ['metadata.user_id', 'stop_sequences'],
+    ],
+    [
+      '/messages',
+      { max_tokens: 9, messages: [USER], metadata: { user_id: SESSION } },
+      'gemini',
+      ['metadata.user_id'],
+    ],
+    [
+      '/messages',
+      { max_tokens: 9, messages: [USER], thinking: { type: 'enabled', budget_tokens: 2000 } },
+      'bedrock',
+      ['thinking'],
+    ],
+    [
+      '/messages',
+      { max_tokens: 9, messages: [USER], output_config: { effort: 'high' } },
+      'bedrock',
+      ['output_config.effort'],
+    ],
+    [
+      '/responses',
+      { input: 'x', text: { verbosity: 'low' }, reasoning: { effort: 'low' }, safety_identifier: 'u' },
+      'bedrock',
+      ['reasoning.effort', 'safety_identifier', 'text.verbosity'],
+    ],
+    [
+      '/chat/completions',
+      { messages: [{ ...USER, name: 'bob' }], thinking: { type: 'enabled' }, safety_identifier: 'u' },
+      'bedrock',
+      ['messages.name', 'safety_identifier', 'thinking'],
+    ],
+    ['/chat/completions', { messages: [{ ...USER, name: 'bob' }] }, 'gemini', ['messages.name']],
+    ['/chat/completions', { messages: [{ ...USER, name: 'bob' }] }, 'responses', ['messages.name']],
+    ['/completions', { prompt: 'x', user: 'u' }, 'gemini', ['user']],
+  ])(
+    'of %s with %j tells %s what it leaves out by the names that its caller has for it',
+    (path, body, format, names) => {
+      const { translation } = wiresOf(requestAt(path, body)).of(deploymentOf({ format }), undefined)
+      expect(translation?.dropped.toSorted()).toEqual(names)
+    },
+  )
+
   it('cannot be made of what its format has no place for, and says so each time', () => {
     const request = requestAt('/chat/completions', { messages: [USER], modalities: ['audio'] })
     const wires = wiresOf(request)
