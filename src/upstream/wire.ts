@@ -7,6 +7,7 @@ import type {
   AnswerTo,
   ClientChat,
   Format,
+  Mending,
   ProviderChat,
   ProviderEmbeddings,
   ProviderSide,
@@ -24,7 +25,7 @@ export interface Wire {
   readonly body: Buffer | undefined
   /** Headers for this format, by rising precedence; each a flat list. */
   readonly headers: readonly (readonly string[])[]
-  /** Mends a whole reply of a server that is known to need it (`quirks`). */
+  /** Mends a whole reply of a server that needs it. */
   readonly mend?: ((body: Buffer) => Buffer) | undefined
   /** Undefined while bytes pass. */
   readonly translation: Translation | undefined
@@ -123,7 +124,8 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     if (client?.estimate !== undefined && deployment.kind === 'reply')
       return toEstimate(client.estimate(request), own)
     const isFirst = endpoint.format === first.name || endpoint.format === first.bytesOf
-    if (isFirst) return { ...nativeWire(own, own, request.forwarded), mend: toMend(deployment) }
+    if (isFirst)
+      return { ...nativeWire(own, own, request.forwarded), mend: toMend(deployment, client?.mending) }
     if (provider?.alsoSpeaks.has(endpoint.format) && !translated.has(deployment)) {
       const side = formats.get(endpoint.format)?.provider
       if (side !== undefined) return { ...nativeWire(side, own, request.forwarded), isSecond: true }
@@ -135,7 +137,8 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     return toTranslated({ deployment, own, chat: own.chat, client: chat, maxOutputTokens })
   }
 
-  function toMend({ provider }: Deployment): Wire['mend'] {
+  function toMend({ provider }: Deployment, mending: Mending | undefined): Wire['mend'] {
+    if (!request.stream && mending?.concerns(request) === true) return mending.whole
     if (endpoint.operation !== 'embeddings' || provider === undefined) return undefined
     if (!hasQuirk(provider.options, 'float-embeddings')) return undefined
     const wanted = encodingOf(request)
