@@ -179,7 +179,8 @@ export function message(
   reason: string,
   ...list: readonly (Members & { readonly type: string })[]
 ): Behaviour {
-  const usage = { input_tokens: 11, output_tokens: 1 }
+  const cached = { cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
+  const usage = { input_tokens: 11, ...cached, output_tokens: 1 }
   return events(
     {
       type: 'message_start',
