@@ -25,7 +25,7 @@ import { answer, type Behaviour, isRecord } from '../support/scripted-provider.t
 let peers: Peers
 
 beforeAll(async () => {
-  peers = await createPeers()
+  peers = await createPeers({ gemini: 21, claude: 9, bedrock: 6, chat: 21, responses: 5 })
 })
 afterAll(() => peers?.close())
 beforeEach(() => {

@@ -25,7 +25,7 @@ import { answer, type Behaviour, isRecord, toolCall } from '../support/scripted-
 let peers: Peers
 
 beforeAll(async () => {
-  peers = await createPeers()
+  peers = await createPeers({ gemini: 31, claude: 20, bedrock: 25, chat: 29, responses: 14, every: 2 })
 })
 afterAll(() => peers?.close())
 beforeEach(() => {
@@ -62,29 +62,26 @@ const stop = (index: number) => ({ type: 'content_block_stop', index })
 const use = (id: string, name: string) => ({ type: 'tool_use', id, name, input: {} })
 
 /** Two calls at once, as a provider of each format sends them. */
-const PARALLEL: readonly (readonly [bug: number, kind: Kind, what: string, behaviour: Behaviour])[] = [
+const PARALLEL: readonly (readonly [what: string, kind: Kind, behaviour: Behaviour])[] = [
   [
-    15,
+    'of Gemini in chunks of their own (bug 15)',
     'gemini',
-    'in chunks of their own',
     candidates(
       [{ functionCall: { name: 'get_weather', args: { city: 'Paris' } } }],
       [{ functionCall: { name: 'get_time', args: { city: 'Rome' } } }],
     ),
   ],
   [
-    15,
+    'of Gemini in one chunk (bug 15)',
     'gemini',
-    'in one chunk',
     candidates([
       { functionCall: { name: 'get_weather', args: { city: 'Paris' } } },
       { functionCall: { name: 'get_time', args: { city: 'Rome' } } },
     ]),
   ],
   [
-    16,
+    'of Anthropic behind a text (bug 16)',
     'claude',
-    'behind a text',
     message(
       'tool_use',
       block(0, { type: 'text', text: '' }),
@@ -100,9 +97,8 @@ const PARALLEL: readonly (readonly [bug: number, kind: Kind, what: string, behav
     ),
   ],
   [
-    18,
+    'of Converse one behind the other (bug 18)',
     'bedrock',
-    'one behind the other',
     converse(
       'tool_use',
       [
@@ -121,9 +117,8 @@ const PARALLEL: readonly (readonly [bug: number, kind: Kind, what: string, behav
     ),
   ],
   [
-    19,
+    'of a server of chat whose names come once and whose arguments are mixed (bug 19)',
     'chat',
-    'whose names come once and whose arguments are mixed',
     chunks(
       chunk({
         role: 'assistant',
@@ -143,9 +138,8 @@ const PARALLEL: readonly (readonly [bug: number, kind: Kind, what: string, behav
     ),
   ],
   [
-    20,
+    'of a server of chat whole in one chunk (bug 20)',
     'chat',
-    'whole in one chunk',
     chunks(
       chunk({
         role: 'assistant',
@@ -158,9 +152,8 @@ const PARALLEL: readonly (readonly [bug: number, kind: Kind, what: string, behav
     ),
   ],
   [
-    24,
+    'of a server of chat that all have the number 0 (bug 24)',
     'chat',
-    'that all have the number 0',
     chunks(
       chunk({
         role: 'assistant',
@@ -179,19 +172,16 @@ const PARALLEL: readonly (readonly [bug: number, kind: Kind, what: string, behav
 ]
 
 describe('parallel calls', () => {
-  for (const [bug, kind, what, behaviour] of PARALLEL)
-    it.each(STREAMS)(
-      `${what}, of ${kind}, keep all that is theirs for a caller of $name (bug ${bug})`,
-      async ({ api }) => {
-        const { calls, finish } = api.hear(await ask(api, kind, behaviour))
-        expect(calls.map(({ name, args }) => [name, args])).toEqual([
-          ['get_weather', PARIS],
-          ['get_time', ROME],
-        ])
-        expect(new Set(calls.map(({ id }) => id)).size).toBe(2)
-        expect(finish).toBe(CALLED[api.name])
-      },
-    )
+  for (const [what, kind, behaviour] of PARALLEL)
+    it.each(STREAMS)(`keep all that is theirs for a caller of $name: ${what}`, async ({ api }) => {
+      const { calls, finish } = api.hear(await ask(api, kind, behaviour))
+      expect(calls.map(({ name, args }) => [name, args])).toEqual([
+        ['get_weather', PARIS],
+        ['get_time', ROME],
+      ])
+      expect(new Set(calls.map(({ id }) => id)).size).toBe(2)
+      expect(finish).toBe(CALLED[api.name])
+    })
 })
 
 describe('a call', () => {

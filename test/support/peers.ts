@@ -43,9 +43,6 @@ export type Kind = keyof typeof KINDS
 export const isKind = (name: string): name is Kind => name in KINDS
 const NAMES = Object.keys(KINDS).filter(isKind)
 
-/** How many tests may have a deployment of one kind. */
-const EACH = 40
-
 export interface Answered {
   readonly status: number
   readonly headers: Headers
@@ -69,11 +66,14 @@ export interface Peers {
   close(): Promise<void>
 }
 
-/** Starts two providers and a gateway before them. The second one says `From the other.` after each `reset`. */
-export async function createPeers(tier: Readonly<Record<string, unknown>> = {}): Promise<Peers> {
+/**
+ * Starts two providers and a gateway before them, with so many deployments of each kind to take. Who stands in says
+ * `From the other.`
+ */
+export async function createPeers(most: Readonly<Partial<Record<Kind, number>>>): Promise<Peers> {
   const [provider, other] = await Promise.all([createScriptedProvider(), createScriptedProvider()])
   const slots = NAMES.flatMap((kind) =>
-    Array.from({ length: EACH }, (_, i) => ({ name: `${kind}-${i}`, ...KINDS[kind], kind })),
+    Array.from({ length: most[kind] ?? 0 }, (_, i) => ({ name: `${kind}-${i}`, ...KINDS[kind], kind })),
   )
   const each = <T>(of: (slot: (typeof slots)[number]) => readonly [string, T][]): Record<string, T> =>
     Object.fromEntries(slots.flatMap(of))
@@ -96,7 +96,7 @@ export async function createPeers(tier: Readonly<Record<string, unknown>> = {}):
       },
       tiers: {
         ...each(({ name, model }) => {
-          const all = { deployments: [`${name}/${model}`], idle: '2s', retries: 0, ...tier }
+          const all = { deployments: [`${name}/${model}`], idle: '20s', retries: 0 }
           return [
             [name, all],
             [`${name}-again`, { ...all, retries: 2, patience: '3s' }],
@@ -121,7 +121,7 @@ export async function createPeers(tier: Readonly<Record<string, unknown>> = {}):
     gateway,
     take(kind, more) {
       const next = taken.get(kind) ?? 0
-      if (next >= EACH) throw new Error(`more than ${EACH} tests ask for ${kind}`)
+      if (next >= (most[kind] ?? 0)) throw new Error(`more than ${next} are taken of ${kind}`)
       taken.set(kind, next + 1)
       other.script(answer({ text: 'From the other.' }))
       return more === undefined ? `${kind}-${next}` : `${kind}-${next}-${more}`
