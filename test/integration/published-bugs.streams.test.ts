@@ -381,10 +381,13 @@ describe('the usage of a stream', () => {
         chunks(chunk({ role: 'assistant', content: 'All in one.' }, 'stop', { usage })),
       ]) {
         peers.provider.script(behaviour)
-        const { text, finish, usage: told } = api.hear(await ask(api, peers.take('chat')))
+        const model = peers.take('chat')
+        const { text, finish, usage: told } = api.hear(await ask(api, model))
         expect(text).toBe('All in one.')
         expect(finish).toBe({ chat: 'stop', messages: 'end_turn', responses: 'completed' }[api.name])
         expect(Object.values(told)).toEqual(expect.arrayContaining([70, 20]))
+        const line = await peers.gateway.waitForLog(({ route }) => route === model)
+        expect(line).toMatchObject({ usageSource: 'provider', inputTokens: 70, outputTokens: 20 })
       }
     },
   )
