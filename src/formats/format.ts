@@ -5,7 +5,16 @@
 
 import type { ImageForm } from '../bytes/image-parts.ts'
 import type { Edit } from '../bytes/splice.ts'
-import type { Deployment, EventFacts, Frame, ModelRequest, Operation, Reason, Usage } from '../types.ts'
+import type {
+  Deployment,
+  EventFacts,
+  Frame,
+  ModelRequest,
+  Operation,
+  Reason,
+  Stage,
+  Usage,
+} from '../types.ts'
 import type { ChatEvent, ChatReply, ChatRequest } from './canonical.ts'
 
 /** Watches one stream; keeps what must be known at its end. */
@@ -215,6 +224,18 @@ export interface ClientSide {
   remember?(frames: Buffer): string | undefined
   /** The frame that ends a stream which broke. `last` is what was remembered of the events before it. */
   errorEvent(error: ToldError, last?: string): string
+  /** Absent where bytes pass as they came. */
+  readonly mending?: Mending | undefined
+}
+
+/** What servers that speak a format are known to get wrong, mended where their bytes pass. */
+export interface Mending {
+  /** Whether an answer to this request may need it. */
+  concerns(request: ModelRequest): boolean
+  /** Of a stream; one for each attempt. */
+  stage(): Stage
+  /** Of a whole reply: the same Buffer where nothing is wrong with it. */
+  whole(body: Buffer): Buffer
 }
 
 /** One whose requests can be read and answered in another format. */

@@ -153,18 +153,12 @@ function textOf(value: unknown): string {
 
 // --- a provider's, streamed ------------------------------------------------------------------------------------
 
-interface OpenCall {
-  /** As the wire has it; two may have the same. */
-  readonly index: number | undefined
+interface OpenCall extends KnownCall {
   /** Its number among the calls of the choice; undefined until its name is known. */
   number: number | undefined
-  id: string
-  name: string
   sealed: Seal | undefined
   /** What came before its name did. */
   held: string
-  /** All its arguments, to know whether they are whole. */
-  said: string
   /** Takes its free text out of the arguments. */
   custom: CustomInput | undefined
 }
@@ -275,25 +269,14 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
     call.held = ''
   }
 
-  /**
-   * Which call a fragment belongs to. An index may be missing, or the same for all (Ollama); an id may be missing, or
-   * another with each fragment. A name stands in the first fragment of a call and, with most, in no other.
-   */
   function findCall(fragment: Members, name: string, open: OpenChoice): OpenCall {
-    const index = typeof fragment.index === 'number' ? fragment.index : undefined
-    const id = textOf(fragment.id)
-    const known =
-      index === undefined
-        ? (open.calls.find((call) => id !== '' && call.id === id) ?? open.last)
-        : open.calls.findLast((call) => call.index === index)
-    const begins = name !== '' && known !== undefined && known.name !== ''
-    const isOther = begins && (id !== '' && known.id !== '' ? id !== known.id : isWhole(known.said))
-    if (known !== undefined && !isOther) {
+    const known = knownCall(fragment, name, open)
+    if (known !== undefined) {
       open.last = known
       return known
     }
     const call: OpenCall = {
-      index,
+      index: typeof fragment.index === 'number' ? fragment.index : undefined,
       number: undefined,
       id: '',
       name: '',
@@ -306,6 +289,37 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
     open.last = call
     return call
   }
+}
+
+/** As far as a call must be known to find the fragments that belong to it. */
+export interface KnownCall {
+  /** As the wire has it; two may have the same. */
+  readonly index: number | undefined
+  id: string
+  name: string
+  /** All its arguments, to know whether they are whole. */
+  said: string
+}
+
+/**
+ * Which call a fragment belongs to; undefined for one that begins with it. An index may be missing, or the same for all
+ * (Ollama); an id may be missing, or another with each fragment. A name stands in the first fragment of a call and, with
+ * most, in no other.
+ */
+export function knownCall<T extends KnownCall>(
+  fragment: Members,
+  name: string,
+  { calls, last }: { readonly calls: readonly T[]; readonly last: T | undefined },
+): T | undefined {
+  const index = typeof fragment.index === 'number' ? fragment.index : undefined
+  const id = textOf(fragment.id)
+  const known =
+    index === undefined
+      ? (calls.find((call) => id !== '' && call.id === id) ?? last)
+      : calls.findLast((call) => call.index === index)
+  const begins = name !== '' && known !== undefined && known.name !== ''
+  const isOther = begins && (id !== '' && known.id !== '' ? id !== known.id : isWhole(known.said))
+  return isOther ? undefined : known
 }
 
 function say(call: OpenCall, text: string, choice: number, events: ChatEvent[]): void {

@@ -33,6 +33,7 @@ import type {
 } from './format.ts'
 import { createChatReader, createChatWriter, readChatReply, writeChatReply } from './openai-answer.ts'
 import { choiceError, errorText, faults } from './openai-faults.ts'
+import { mending } from './openai-mend.ts'
 import { memberOf, readChatRequest, writeChatRequest } from './openai-request.ts'
 import { readUsage } from './openai-usage.ts'
 import { hasQuirk } from './quirks.ts'
@@ -63,6 +64,7 @@ export const openai: Format & {
     chat: { read: readChatRequest, memberOf, write: writeChatReply, events: createChatWriter },
     error: toError,
     errorEvent: (error) => `data: ${JSON.stringify(toError(error))}\n\n`,
+    mending,
   },
   provider: {
     path: toPath,

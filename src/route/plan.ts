@@ -29,6 +29,12 @@ import type {
 const WITHHOLD_USAGE = [withholdUsage]
 const NO_STAGES = [] as const
 
+function toStages(request: ModelRequest): Plan['stages'] {
+  const withheld = request.includeUsage ? NO_STAGES : WITHHOLD_USAGE
+  const mending = formats.get(request.endpoint.format)?.client?.mending
+  return mending?.concerns(request) === true ? [mending.stage, ...withheld] : withheld
+}
+
 /** What the router knows of a deployment's health. */
 export interface HealthView {
   /** False while the deployment is held back. */
@@ -157,7 +163,7 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
         deadlineAt,
         resumes: route.midStream === 'resume' && request.stream && request.plainText,
         maxOutputTokens: toOutputCap(request, decision),
-        stages: request.stream && !request.includeUsage ? WITHHOLD_USAGE : NO_STAGES,
+        stages: request.stream ? toStages(request) : NO_STAGES,
       }
     },
   }

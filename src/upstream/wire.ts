@@ -7,6 +7,7 @@ import type {
   AnswerTo,
   ClientChat,
   Format,
+  Mending,
   ProviderChat,
   ProviderEmbeddings,
   ProviderSide,
@@ -25,7 +26,7 @@ export interface Wire {
   readonly body: Buffer | undefined
   /** Headers for this format, by rising precedence; each a flat list. */
   readonly headers: readonly (readonly string[])[]
-  /** Mends a whole reply of a server that is known to need it (`quirks`). */
+  /** Mends a whole reply of a server that needs it. */
   readonly mend?: ((body: Buffer) => Buffer) | undefined
   /** Undefined while bytes pass. */
   readonly translation: Translation | undefined
@@ -159,7 +160,7 @@ class RequestWires implements Wires {
       return { ...nativeWire(native, own, request.forwarded), isSecond: true }
     if (native !== undefined) {
       const wire = nativeWire(own, own, request.forwarded)
-      const mend = this.#toMend(deployment)
+      const mend = this.#toMend(deployment, client?.mending)
       return mend === undefined ? wire : { ...wire, mend }
     }
     if (provider?.alsoSpeaks.has(endpoint.format) && this.#translated?.includes(deployment) !== true) {
@@ -179,8 +180,9 @@ class RequestWires implements Wires {
     return formatFor(formats, provider?.format ?? OWN_FORMAT, model ?? request.model)
   }
 
-  #toMend({ provider }: Deployment): Wire['mend'] {
+  #toMend({ provider }: Deployment, mending: Mending | undefined): Wire['mend'] {
     const { request } = this.#deps
+    if (!request.stream && mending?.concerns(request) === true) return mending.whole
     if (request.endpoint.operation !== 'embeddings' || provider === undefined) return undefined
     if (!hasQuirk(provider.options, 'float-embeddings')) return undefined
     const wanted = encodingOf(request)

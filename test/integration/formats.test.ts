@@ -146,7 +146,7 @@ describe.each(NAMES)('over a provider that speaks %s', (name) => {
       expect(sent).toContain('get_weather')
     })
 
-    it.each(MODES)('may be called twice at once, %s', async (_, stream) => {
+    it.each(MODES)('may be called twice at once, %s (bug 15, bug 16, bug 18)', async (_, stream) => {
       provider.script(toolCall('f', { n: 1 }, { toolCalls: [{ name: 'f', args: { n: 2 } }] }))
       const { heard } = await askFor(surface, name, { stream, tool: 'f' })
       expect(heard.calls.map(({ args }) => JSON.parse(args))).toEqual([{ n: 1 }, { n: 2 }])

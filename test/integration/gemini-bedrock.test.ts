@@ -113,7 +113,7 @@ async function ask(
 const NAMES = ['gemini', 'bedrock'] as const
 
 describe.each(NAMES)('a stream of %s', (name) => {
-  it.each([1, 3, 50])('in writes of %d bytes says the same', async (bytes) => {
+  it.each([1, 3, 50])('in writes of %d bytes says the same (bug 11)', async (bytes) => {
     const { content, text, status: code } = await ask(name, trickle({ bytes }))
     expect({ code, content }).toEqual({ code: 200, content: 'Grüße — 日本 👩‍🚀 done.' })
     expect(text.trimEnd().endsWith('data: [DONE]')).toBe(true)
@@ -235,7 +235,7 @@ describe('a refusal of Bedrock', () => {
     expect({ code, error: error?.code }).toEqual({ code: 400, error: 'context_length_exceeded' })
   })
 
-  it('inside of a 200 is answered by the next where it is about the rate', async () => {
+  it('inside of a 200 is answered by the next where it is about the rate (bug 12)', async () => {
     const bytes = Buffer.concat([
       toStreamEvent('messageStart', { role: 'assistant' }),
       toStreamException('throttlingException', { message: 'Too many requests.' }),

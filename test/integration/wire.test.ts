@@ -377,7 +377,7 @@ describe('the count of tokens', () => {
 })
 
 describe('vectors of a server that knows lists only', () => {
-  it('are given in base64 to who asked for it', async () => {
+  it('are given in base64 to who asked for it (bug 60)', async () => {
     const response = await post('/embeddings', {
       model: 'vectors',
       input: ['a', 'b'],

@@ -301,7 +301,7 @@ describe('an answer to a prompt', () => {
     expect(streamed(reply, { n: 2 })).toMatchObject({ texts: ['One', 'Two'], finishes: ['stop', 'length'] })
   })
 
-  it('tells its usage in a stream to whoever asked, in a chunk of its own (litellm#28735, #9657)', () => {
+  it('tells its usage in a stream to whoever asked, in a chunk of its own (bug 57, bug 58)', () => {
     const reply = toReply([hello], 'stop')
     expect(new Set(streamed(reply).usages)).toEqual(new Set([undefined]))
     const asked = { stream: true, stream_options: { include_usage: true } }
