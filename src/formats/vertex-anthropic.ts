@@ -13,7 +13,9 @@ import { faultOfGemini, inBandOfGemini } from './gemini-faults.ts'
 import { toVertexPath } from './vertex-path.ts'
 import { secretPartsOfVertex, type VertexSigner } from './vertex-sign.ts'
 
+/** What stands there for the first version of the interface; newer ones have the name that they have at Anthropic. */
 const VERSION = 'vertex-2023-10-16'
+const FIRST = '2023-06-01'
 const PUBLISHER = 'anthropic'
 const COUNTER = 'count-tokens'
 
@@ -25,19 +27,22 @@ export function isClaude(model: string): boolean {
 export function createClaudeOnVertex({ sign }: VertexSigner): Format {
   const { chat } = anthropic.provider
   if (chat === undefined) throw new Error('no chat')
-  const credential: Pick<ProviderSide, 'credential' | 'sign' | 'secretParts' | 'fault' | 'inBand'> = {
-    credential: (key) => ['authorization', `Bearer ${key}`],
-    sign,
-    secretParts: secretPartsOfVertex,
-    fault,
-    inBand: (text) => (isGoogles(text) ? inBandOfGemini(text) : anthropic.provider.inBand(text)),
-  }
+  const service: Pick<ProviderSide, 'credential' | 'sign' | 'secretParts' | 'headers' | 'fault' | 'inBand'> =
+    {
+      credential: (key) => ['authorization', `Bearer ${key}`],
+      sign,
+      secretParts: secretPartsOfVertex,
+      // The version is told in the body.
+      headers: undefined,
+      fault,
+      inBand: (text) => (isGoogles(text) ? inBandOfGemini(text) : anthropic.provider.inBand(text)),
+    }
   return {
     name: 'vertex-anthropic',
     bytesOf: anthropic.name,
     provider: {
       ...anthropic.provider,
-      ...credential,
+      ...service,
       path: (_operation, asked) =>
         `${toVertexPath(PUBLISHER, asked.model, asked.options)}:${asked.stream ? 'streamRawPredict' : 'rawPredict'}`,
       edits: toEdits,
@@ -56,7 +61,7 @@ export function createClaudeOnVertex({ sign }: VertexSigner): Format {
         bytesOf: anthropicCount.name,
         provider: {
           ...anthropicCount.provider,
-          ...credential,
+          ...service,
           path: (_operation, { options }) => `${toVertexPath(PUBLISHER, COUNTER, options)}:rawPredict`,
           edits: toCountEdits,
         },
@@ -69,7 +74,7 @@ function toEdits(request: ModelRequest, asked: Asked): Edit[] {
   // The name of the model is nothing that is rewritten where it stands.
   const inner = anthropic.provider.edits(request, { ...asked, model: request.model })
   const edits = createEdits(request)
-  const version = JSON.stringify(VERSION)
+  const version = versionFor(request)
   if (request.spans.has('anthropic_version')) {
     edits.set('anthropic_version', version)
     edits.remove('model')
@@ -80,9 +85,18 @@ function toEdits(request: ModelRequest, asked: Asked): Edit[] {
 
 function toCountEdits(request: ModelRequest, asked: Asked): Edit[] {
   const edits = createEdits(request)
-  edits.set('anthropic_version', JSON.stringify(VERSION))
+  edits.set('anthropic_version', versionFor(request))
   return [...edits.list, ...anthropicCount.provider.edits(request, asked)]
 }
+
+/** That which the caller speaks, as JSON: newer ones refuse what older ones take. */
+function versionFor({ forwarded }: ModelRequest): string {
+  const at = forwarded.indexOf('anthropic-version')
+  const told = at < 0 ? undefined : forwarded[at + 1]
+  return JSON.stringify(told !== undefined && DATE.test(told) && told > FIRST ? told : VERSION)
+}
+
+const DATE = /^\d{4}-\d{2}-\d{2}$/
 
 /** Google says what stands in front of the model, Anthropic what the model's own server says. */
 function fault(status: number, header: HeaderLookup, body: string, nowMs: number): Fault {

@@ -242,7 +242,7 @@ describe('Claude at Vertex AI', () => {
     const [request] = provider.requests
     expect(request?.path).toBe(`${VERTEX}/claude-opus-4-5@20251101:${method}`)
     expect(request?.body.toString()).toBe(
-      JSON.stringify({ anthropic_version: 'vertex-2023-10-16', ...body, stream }),
+      JSON.stringify({ anthropic_version: HEADERS['anthropic-version'], ...body, stream }),
     )
     expect(request?.header('authorization')).toBe(`Bearer ${KEY}`)
     expect(request?.header('anthropic-beta')).toBe(HEADERS['anthropic-beta'])

@@ -53,6 +53,11 @@ describe('a provider at Vertex AI', () => {
   })
 })
 
+it('no version is told in a header', () => {
+  expect(messages.headers).toBeUndefined()
+  expect(count.headers).toBeUndefined()
+})
+
 describe('a request in the bytes of Messages', () => {
   const sent = (text: string, over: Partial<Asked> = {}, side = messages): string =>
     toSentBytes(side, toModelRequest(text, 'anthropic'), asked(over))
@@ -70,6 +75,20 @@ describe('a request in the bytes of Messages', () => {
     const body = '{"anthropic_version":"bedrock-2023-05-31","max_tokens":5,"model":"c"}'
     expect(sent(body)).toBe('{"anthropic_version":"vertex-2023-10-16","max_tokens":5}')
     expect(sent('{"model":"c","anthropic_version":null}')).toBe('{"anthropic_version":"vertex-2023-10-16"}')
+  })
+
+  it.each([
+    ['2026-10-21', '2026-10-21'],
+    ['2023-06-01', 'vertex-2023-10-16'],
+    ['2023-01-01', 'vertex-2023-10-16'],
+    ['latest', 'vertex-2023-10-16'],
+  ])('whose caller speaks the version %s has %s in its body', (told, version) => {
+    const request = {
+      ...toModelRequest('{"model":"c"}', 'anthropic'),
+      forwarded: ['anthropic-version', told],
+    }
+    for (const side of [messages, count])
+      expect(JSON.parse(toSentBytes(side, request, asked()))).toMatchObject({ anthropic_version: version })
   })
 
   it('is capped as for its maker', () => {
