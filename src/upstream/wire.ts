@@ -159,7 +159,7 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     if (reading !== undefined) return reading
     if (request.body === undefined) throw new Error('the request body is gone')
     const sent: AnswerTo['sent'] = JSON.parse(request.body.toString('utf8'))
-    reading = { ...client.read(sent), sent }
+    reading = { ...client.read(sent, request.body), sent }
     return reading
   }
 
