@@ -3,8 +3,11 @@
 // what would change the meaning of the conversation is refused by its name. Pure.
 
 import { createHash } from 'node:crypto'
+import { elements } from '../bytes/json-list.ts'
+import { scanNested, scanObject } from '../bytes/json-scan.ts'
 import { isObject } from '../bytes/json-value.ts'
 import { GatewayError } from '../errors.ts'
+import type { Span } from '../types.ts'
 import { ANTHROPIC } from './anthropic-words.ts'
 import type {
   CacheMark,
@@ -47,7 +50,7 @@ const READ: ReadonlySet<string> = new Set([
 ])
 
 /** @throws GatewayError `invalid_request` that names the field. */
-export function readRequest(sent: Sent): ReadRequest {
+export function readRequest(sent: Sent, body?: Buffer): ReadRequest {
   const dropped = new Set<string>(Object.keys(sent).filter((name) => !READ.has(name)))
   const tools = readTools(sent.tools, dropped)
   const { toolChoice, parallelToolCalls } = readToolChoice(sent.tool_choice, tools, dropped)
@@ -60,7 +63,7 @@ export function readRequest(sent: Sent): ReadRequest {
     request: {
       messages: [
         ...(system.length > 0 ? [{ role: 'system' as const, content: system }] : []),
-        ...readMessages(sent.messages, dropped),
+        ...readMessages(sent.messages, { dropped, inputs: inputsOf(body) }),
       ],
       tools,
       toolChoice,
@@ -141,7 +144,41 @@ function readTexts(content: unknown, path: string): TextPart[] {
   })
 }
 
-function readMessages(messages: unknown, dropped: Set<string>): Message[] {
+/** What a call is called with, as it was written, by the places of its message and its block; undefined where it may be read anew. */
+type Inputs = (message: number, block: number) => string | undefined
+
+const LONG_NUMBER = /\d{16}/
+
+/** A number of more digits than JavaScript has would not come through a parser as it was. */
+function inputsOf(body: Buffer | undefined): Inputs {
+  if (body === undefined || !LONG_NUMBER.test(body.toString('latin1'))) return () => undefined
+  const scan = scanObject(body)
+  const span = scan.ok ? scan.members.get('messages') : undefined
+  const messages = span === undefined ? [] : elements(body, span)
+  const known = new Map<number, readonly Span[]>()
+  return (message, block) => {
+    let blocks = known.get(message)
+    if (blocks === undefined) {
+      const content = memberAt(body, messages[message], 'content')
+      blocks = content === undefined ? [] : elements(body, content)
+      known.set(message, blocks)
+    }
+    const input = memberAt(body, blocks[block], 'input')
+    return input && body.toString('utf8', input.start, input.end)
+  }
+}
+
+function memberAt(body: Buffer, span: Span | undefined, name: string): Span | undefined {
+  const scan = span === undefined ? undefined : scanNested(body, span)
+  return scan?.ok === true ? scan.members.get(name) : undefined
+}
+
+interface Reading {
+  readonly dropped: Set<string>
+  readonly inputs: Inputs
+}
+
+function readMessages(messages: unknown, { dropped, inputs }: Reading): Message[] {
   if (!Array.isArray(messages) || messages.length === 0)
     throw wrong('messages', 'a list with at least one message')
   return messages.flatMap((message: unknown, at): Message[] => {
@@ -151,7 +188,8 @@ function readMessages(messages: unknown, dropped: Set<string>): Message[] {
     if (role === 'system') return [{ role, content: readTexts(content, `${path}.content`) }]
     if (role === 'user') return readUser(content, { path: `${path}.content`, dropped })
     if (role !== 'assistant') throw wrong(`${path}.role`, '"user", "assistant" or "system"')
-    const parts = readAssistant(content, { path: `${path}.content`, dropped })
+    const inputOf = (block: number) => inputs(at, block)
+    const parts = readAssistant(content, { path: `${path}.content`, dropped, inputOf })
     return parts.length > 0 ? [{ role, content: parts }] : []
   })
 }
@@ -264,7 +302,11 @@ function searchText(block: Sent, path: string): string {
   return [...head, ...texts].join('\n')
 }
 
-function readAssistant(content: unknown, { path, dropped }: Place): Part[] {
+interface Said extends Place {
+  readonly inputOf: (block: number) => string | undefined
+}
+
+function readAssistant(content: unknown, { path, dropped, inputOf }: Said): Part[] {
   if (typeof content === 'string') return [{ type: 'text', text: content }]
   const parts: Part[] = []
   /** A call's own seal stands in a thought of ours before it (outbound). */
@@ -280,7 +322,7 @@ function readAssistant(content: unknown, { path, dropped }: Place): Part[] {
       if (of === 'call') callSeal = sealed
       else if (text !== '' || sealed !== undefined) parts.push({ type: 'thinking', text, sealed, isRedacted })
     } else if (block.type === 'tool_use') {
-      parts.push(readCall(block, { ...place, sealed: callSeal }))
+      parts.push(readCall(block, { ...place, sealed: callSeal, written: inputOf(at) }))
       callSeal = undefined
     } else if (COMMON_BLOCKS.has(block.type)) append(parts, readBlock(block, place))
     // What the model's own tools did, and what comes to be: nobody else made it, nobody else can read it.
@@ -292,7 +334,13 @@ function readAssistant(content: unknown, { path, dropped }: Place): Part[] {
   return parts
 }
 
-function readCall(block: Sent, { path, sealed }: Place & { readonly sealed: Seal | undefined }): CallPart {
+interface Call extends Place {
+  readonly sealed: Seal | undefined
+  /** Its input, as it was written. */
+  readonly written: string | undefined
+}
+
+function readCall(block: Sent, { path, sealed, written }: Call): CallPart {
   const { id, name, input } = block
   if (typeof id !== 'string') throw wrong(`${path}.id`, 'a text')
   if (typeof name !== 'string') throw wrong(`${path}.name`, 'a text')
@@ -303,7 +351,7 @@ function readCall(block: Sent, { path, sealed }: Place & { readonly sealed: Seal
       id,
       name,
       namespace: undefined,
-      arguments: JSON.stringify(input ?? {}),
+      arguments: isObject(input) && written !== undefined ? written : JSON.stringify(input ?? {}),
       sealed,
     },
     block,

@@ -244,8 +244,12 @@ export interface ChatClientSide extends ClientSide {
 }
 
 export interface ClientChat {
-  /** @throws GatewayError `invalid_request` that names the field which cannot be read, or cannot be carried anywhere else. */
-  read(sent: Readonly<Record<string, unknown>>): ReadRequest
+  /**
+   * `body` is what `sent` was parsed from, for what a parser loses.
+   *
+   * @throws GatewayError `invalid_request` that names the field which cannot be read, or cannot be carried anywhere else.
+   */
+  read(sent: Readonly<Record<string, unknown>>, body?: Buffer): ReadRequest
   /**
    * What its callers call a member of the canonical request, from the name that chat has for it, which is how writers tell
    * what they leave out or refuse; undefined where this one wrote none. Absent where the names are chat's.

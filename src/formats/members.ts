@@ -51,12 +51,15 @@ export function listAt(value: unknown, param: string): readonly unknown[] | unde
   return value
 }
 
+/** Of a name that a caller made up. */
+const LONGEST_SHOWN = 64
+
 /** Values that are all text. */
 export function textsAt(value: unknown, param: string): Readonly<Record<string, string>> | undefined {
   const object = objectAt(value, param)
   if (object === undefined) return undefined
   const texts = Object.entries(object).map(([name, text]) => {
-    if (typeof text !== 'string') throw wrongType(`${param}.${name}`, 'text')
+    if (typeof text !== 'string') throw wrongType(`${param}.${name.slice(0, LONGEST_SHOWN)}`, 'text')
     return [name, text] as const
   })
   return Object.fromEntries(texts)

@@ -209,7 +209,7 @@ class RequestWires implements Wires {
     const { body } = this.#deps.request
     if (body === undefined) throw new Error('the request body is gone')
     const sent: AnswerTo['sent'] = JSON.parse(body.toString('utf8'))
-    this.#reading = { ...client.read(sent), sent }
+    this.#reading = { ...client.read(sent, body), sent }
     return this.#reading
   }
 

@@ -479,6 +479,7 @@ describe('a request of a caller', () => {
     ['modalities', { modalities: ['text', 'audio'] }],
     ['metadata', { metadata: 'a' }],
     ['metadata.a', { metadata: { a: 1 } }],
+    [`metadata.${'n'.repeat(64)}`, { metadata: { ['n'.repeat(5000)]: 1 } }],
     ['reasoning', { reasoning: 'high' }],
     ['reasoning.max_tokens', { reasoning: { max_tokens: 1.5 } }],
     ['thinking', { thinking: true }],

@@ -1,6 +1,7 @@
 // How a deployment is spoken to: whose bytes pass, what is translated, and what cannot be.
 
 import { describe, expect, it } from 'vitest'
+import { scanObject } from '../../../src/bytes/json-scan.ts'
 import { GatewayError } from '../../../src/errors.ts'
 import { formats } from '../../../src/formats/index.ts'
 import { ENDPOINTS } from '../../../src/http/operations.ts'
@@ -189,6 +190,37 @@ describe('a translation', () => {
     (path, body, format, names) => {
       const { translation } = wiresOf(requestAt(path, body)).of(deploymentOf({ format }), undefined)
       expect(translation?.dropped.toSorted()).toEqual(names)
+    },
+  )
+
+  const ID = '12345678901234567890'
+  const INPUT = `{"id":${ID},"tag":"é","list":[{"id":-${ID}}]}`
+  it.each([
+    [
+      '/chat/completions',
+      `{"model":"m","messages":[{"role":"user","content":"x"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":${JSON.stringify(INPUT)}}}]}]}`,
+    ],
+    [
+      '/responses',
+      `{"model":"m","input":[{"type":"function_call","call_id":"a","name":"f","arguments":${JSON.stringify(INPUT)}}]}`,
+    ],
+    [
+      '/messages',
+      `{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}, {"role":"assistant","content":[{"type":"text","text":"[,"}, {"type":"tool_use","id":"a","name":"f", "input": ${INPUT} }]}]}`,
+    ],
+  ])(
+    'of %s carries numbers of more digits than JavaScript has, as the agent will ask for them',
+    (path, text) => {
+      const request = requestAt(path, {})
+      const body = Buffer.from(text)
+      const scan = scanObject(body)
+      if (!scan.ok) throw new Error(scan.message)
+      const wires = wiresOf({ ...request, body, spans: scan.members })
+      for (const format of ['openai', 'responses', 'anthropic', 'gemini', 'bedrock']) {
+        const sent = wires.of(deploymentOf({ format }), undefined).body?.toString()
+        if (sent !== undefined)
+          expect([sent, sent.replaceAll('\\"', '"')]).toContainEqual(expect.stringContaining(INPUT))
+      }
     },
   )
 
