@@ -12,7 +12,7 @@ import { ENDPOINTS } from '../src/http/operations.ts'
 import { createOverload } from '../src/http/overload.ts'
 import { readRequest } from '../src/http/request.ts'
 import { createIdentity } from '../src/identity/identify.ts'
-import { createRevocations } from '../src/identity/revocations.ts'
+import { createRevocations, type Stay } from '../src/identity/revocations.ts'
 import { createPolicy } from '../src/policy/decide.ts'
 import { createRouter } from '../src/route/plan.ts'
 import { createScrubber } from '../src/secrets/scrubber.ts'
@@ -110,8 +110,7 @@ const toArrival = (id: number): Arrival => ({
   forwarded: [],
   body: { read: () => Promise.reject(new Error('not here')), release: () => {}, stop: () => {} },
 })
-const open = Array.from({ length: 10_000 }, (_, id) => toArrival(id))
-for (const arrival of open) identity.enter(arrival)
+const open = Array.from({ length: 10_000 }, (_, id) => identity.enter(toArrival(id)).stay)
 let turn = 0
 const frame = Buffer.from(
   'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]}\n\n',
@@ -132,10 +131,12 @@ const steps: Record<string, () => unknown> = {
   'read the head': () => readHead(head),
   'identify (SHA-256)': () => identity.identify(bearer),
   'identify, enter and leave': () => {
-    const arrival = open[turn % open.length] as Arrival
+    const at = turn % open.length
     turn += 1
-    identity.leave(arrival)
-    identity.enter(arrival)
+    const stay = open[at] as Stay
+    const arrival = stay.item?.arrival
+    identity.leave(stay)
+    if (arrival !== undefined) open[at] = identity.enter(arrival).stay
   },
   'look for expired, 10,000 open': () => revocations.check(),
   'let in and out (overload)': () => {

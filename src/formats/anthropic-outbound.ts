@@ -272,7 +272,7 @@ export function createWriter(to: AnswerTo): EventWriter {
 
   /** Whether something else would have to wait. */
   function isBusy(): boolean {
-    return waiting.length > 0 || (open?.type === 'call' && !open.end.isWhole)
+    return waiting.length > 0 || (open?.type === 'call' && !open.end.isWhole())
   }
 
   function addText(text: string): void {
@@ -317,7 +317,7 @@ export function createWriter(to: AnswerTo): EventWriter {
   function addCallArguments(call: number, text: string): void {
     if (open?.type === 'call' && open.call === call) {
       addArguments(open, text)
-      if (open.end.isWhole) drain(false)
+      if (open.end.isWhole()) drain(false)
       return
     }
     const held = waiting.find((one) => one.type === 'call' && one.event.call === call)

@@ -48,7 +48,7 @@ export function toConversation({ messages }: Pick<ChatRequest, 'messages'>, sett
       continue
     }
     const blocks = toBlocks(message.content).filter(isText)
-    if (draft.isEmpty) system.push(...blocks)
+    if (draft.isEmpty()) system.push(...blocks)
     else draft.instruct(blocks, traits.midSystem)
   }
   const { turns, calledNames } = draft
@@ -73,7 +73,7 @@ function isInstruction(message: Message): message is Instruction {
 // --- turns -----------------------------------------------------------------------------------------------------
 
 interface Draft {
-  readonly isEmpty: boolean
+  isEmpty(): boolean
   add(message: Exclude<Message, Instruction>): void
   /** What an operator says in the middle of a conversation. */
   instruct(blocks: Block[], mayStand: boolean): void
@@ -166,9 +166,7 @@ function createDraft(names: WireNames, seals: string): Draft {
   }
 
   return {
-    get isEmpty() {
-      return turns.length === 0
-    },
+    isEmpty: () => turns.length === 0,
     add(message) {
       if (message.role === 'assistant') addAssistant(message.content)
       else if (message.role === 'tool') addResult(message)

@@ -6,7 +6,17 @@ import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { EventFacts, Frame, Operation, Usage } from '../types.ts'
 import type { ChatEvent, ChatReply, Finish, Part } from './canonical.ts'
 import { type CustomInput, createCustomInput } from './custom-input.ts'
-import { CONTENT, count, DONE, MALFORMED, NOTHING, noAnswer, textTokens, USAGE_ONLY } from './facts.ts'
+import {
+  CONTENT,
+  count,
+  DONE,
+  MALFORMED,
+  NOTHING,
+  noAnswer,
+  textTokens,
+  toWatch,
+  USAGE_ONLY,
+} from './facts.ts'
 import type { EventReader, Splitter, StreamWatch, WholeFacts, WrittenRequest } from './format.ts'
 import { toToolName, unwrapCustom } from './tool-names.ts'
 
@@ -95,7 +105,7 @@ export function watchBedrock(): StreamWatch {
     return tokens > 0 ? CONTENT : NOTHING
   }
 
-  return {
+  return toWatch({
     look(data) {
       const event = parseObject(data)
       if (event === undefined) return MALFORMED
@@ -119,19 +129,11 @@ export function watchBedrock(): StreamWatch {
       }
       return NOTHING
     },
-    get finished() {
-      return finished
-    },
-    get finishedChoices() {
-      return finished ? 1 : 0
-    },
-    get usage() {
-      return usage
-    },
-    get countedTokens() {
-      return countedTokens
-    },
-  }
+    finished: () => finished,
+    finishedChoices: () => (finished ? 1 : 0),
+    usage: () => usage,
+    countedTokens: () => countedTokens,
+  })
 }
 
 export function wholeBedrock(operation: Operation, body: Buffer): WholeFacts {

@@ -13,6 +13,7 @@ import {
   NOTHING,
   noAnswer,
   textTokens,
+  toWatch,
   USAGE_ONLY,
 } from './facts.ts'
 import type { EventReader, StreamWatch, WholeFacts, WrittenRequest } from './format.ts'
@@ -51,7 +52,7 @@ export function watchGemini(): StreamWatch {
   const seen = createChoices()
   let usage: Usage | undefined
   let countedTokens = 0
-  return {
+  return toWatch({
     look(data): EventFacts {
       const chunk = parseObject(data)
       if (chunk === undefined) return MALFORMED
@@ -79,19 +80,11 @@ export function watchGemini(): StreamWatch {
       }
       return content ? CONTENT : NOTHING
     },
-    get finished() {
-      return seen.finished
-    },
-    get finishedChoices() {
-      return seen.finishedChoices
-    },
-    get usage() {
-      return usage
-    },
-    get countedTokens() {
-      return countedTokens
-    },
-  }
+    finished: seen.finished,
+    finishedChoices: seen.finishedChoices,
+    usage: () => usage,
+    countedTokens: () => countedTokens,
+  })
 }
 
 export function wholeGemini(operation: Operation, body: Buffer): WholeFacts {

@@ -16,6 +16,7 @@ import {
   NOTHING,
   noAnswer,
   textTokens,
+  toWatch,
   USAGE_ONLY,
 } from './facts.ts'
 import type {
@@ -116,7 +117,7 @@ function createWatch(): StreamWatch {
   const seen = createChoices()
   let usage: Usage | undefined
   let countedTokens = 0
-  return {
+  return toWatch({
     look(data) {
       if (data === '[DONE]') return DONE
       const chunk = parseObject(data)
@@ -146,19 +147,11 @@ function createWatch(): StreamWatch {
       }
       return content ? CONTENT : NOTHING
     },
-    get finished() {
-      return seen.finished
-    },
-    get finishedChoices() {
-      return seen.finishedChoices
-    },
-    get usage() {
-      return usage
-    },
-    get countedTokens() {
-      return countedTokens
-    },
-  }
+    finished: seen.finished,
+    finishedChoices: seen.finishedChoices,
+    usage: () => usage,
+    countedTokens: () => countedTokens,
+  })
 }
 
 /** Some servers have an empty reason in every chunk but the last, where others have null. */

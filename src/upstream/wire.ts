@@ -72,9 +72,16 @@ interface WiresDeps {
 
 /** A side whose bytes pass. */
 export function nativeWire(side: ProviderSide, own: ProviderSide, forwarded: readonly string[] = []): Wire {
+  const known = forwarded.length === 0 && side === own ? NATIVE.get(side) : undefined
+  if (known !== undefined) return known
   const headers = headersOf(side, forwarded)
-  return { side, own, body: undefined, headers, translation: undefined, isSecond: false }
+  const wire = { side, own, body: undefined, headers, translation: undefined, isSecond: false }
+  if (forwarded.length === 0 && side === own) NATIVE.set(side, wire)
+  return wire
 }
+
+/** One for each format that passes without a header of the caller's: the same for every request. */
+const NATIVE = new WeakMap<ProviderSide, Wire>()
 
 /** Those of a format and, over them, others; lists with nothing in them are left out. */
 function headersOf({ headers = [] }: ProviderSide, over: readonly string[]): Wire['headers'] {
@@ -84,89 +91,123 @@ function headersOf({ headers = [] }: ProviderSide, over: readonly string[]): Wir
 /** What in-process deployments speak. */
 const OWN_FORMAT = 'openai'
 
-export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps): Wires {
-  const known = new Map<Deployment, Wire | GatewayError>()
-  const translated = new Set<Deployment>()
-  /** The same for every deployment that it is translated for. */
-  let reading: (ReadRequest & { readonly sent: AnswerTo['sent'] }) | undefined
-  const { endpoint } = request
+export function createWires(deps: WiresDeps): Wires {
+  return new RequestWires(deps)
+}
 
-  return {
-    translate(deployment) {
-      const first = formats.get(deployment.provider?.format ?? OWN_FORMAT)
-      if (first?.provider?.chat === undefined || endpoint.operation !== 'chat' || endpoint.countsOnly)
-        return false
-      translated.add(deployment)
-      known.delete(deployment)
-      return true
-    },
-    of(deployment, maxOutputTokens) {
-      let wire = known.get(deployment)
-      if (wire === undefined) {
-        try {
-          wire = find(deployment, maxOutputTokens)
-        } catch (error) {
-          wire = toRefusal(error)
-        }
-        known.set(deployment, wire)
-      }
-      if (wire instanceof GatewayError) throw wire
-      return wire
-    },
+/** A few places at most: a list is looked through sooner than a table is made. */
+interface Known {
+  readonly deployment: Deployment
+  readonly wire: Wire | GatewayError
+}
+
+/** A request as its caller's format says it. */
+type Reading = ReadRequest & { readonly sent: AnswerTo['sent'] }
+
+class RequestWires implements Wires {
+  readonly #deps: WiresDeps
+  #known: Known[] = []
+  #translated: Deployment[] | undefined = undefined
+  /** The same for every deployment that it is translated for. */
+  #reading: Reading | undefined = undefined
+
+  constructor(deps: WiresDeps) {
+    this.#deps = deps
   }
 
-  function find(deployment: Deployment, maxOutputTokens: number | undefined): Wire {
+  translate(deployment: Deployment): boolean {
+    const { formats, request } = this.#deps
+    const { endpoint } = request
+    const first = formats.get(deployment.provider?.format ?? OWN_FORMAT)
+    if (first?.provider?.chat === undefined || endpoint.operation !== 'chat' || endpoint.countsOnly)
+      return false
+    this.#translated ??= []
+    this.#translated.push(deployment)
+    this.#known = this.#known.filter((one) => one.deployment !== deployment)
+    return true
+  }
+
+  of(deployment: Deployment, maxOutputTokens: number | undefined): Wire {
+    const wire = this.#known.find((one) => one.deployment === deployment)?.wire
+    if (wire instanceof GatewayError) throw wire
+    return wire ?? this.#make(deployment, maxOutputTokens)
+  }
+
+  #make(deployment: Deployment, maxOutputTokens: number | undefined): Wire {
+    try {
+      const wire = this.#find(deployment, maxOutputTokens)
+      this.#known.push({ deployment, wire })
+      return wire
+    } catch (error) {
+      const refusal = toRefusal(error)
+      this.#known.push({ deployment, wire: refusal })
+      throw refusal
+    }
+  }
+
+  #find(deployment: Deployment, maxOutputTokens: number | undefined): Wire {
+    const { formats, request } = this.#deps
+    const { endpoint } = request
     const { provider } = deployment
     const first = formats.get(provider?.format ?? OWN_FORMAT)
     const own = first?.provider
     if (first === undefined || own === undefined) throw new Error(`no format for ${deployment.name}`)
     const client = formats.get(endpoint.format)?.client
     if (client?.estimate !== undefined && deployment.kind === 'reply')
-      return toEstimate(client.estimate(request), own)
+      return this.#toEstimate(client.estimate(request), own)
     const isFirst = endpoint.format === first.name || endpoint.format === first.bytesOf
-    if (isFirst)
-      return { ...nativeWire(own, own, request.forwarded), mend: toMend(deployment, client?.mending) }
-    if (provider?.alsoSpeaks.has(endpoint.format) && !translated.has(deployment)) {
+    if (isFirst) {
+      const native = nativeWire(own, own, request.forwarded)
+      const mend = this.#toMend(deployment, client?.mending)
+      return mend === undefined ? native : { ...native, mend }
+    }
+    if (provider?.alsoSpeaks.has(endpoint.format) && this.#translated?.includes(deployment) !== true) {
       const side = formats.get(endpoint.format)?.provider
       if (side !== undefined) return { ...nativeWire(side, own, request.forwarded), isSecond: true }
     }
     if (endpoint.operation === 'embeddings' && own.embeddings !== undefined)
-      return toVectors({ deployment, own, embeddings: own.embeddings, maxOutputTokens })
+      return this.#toVectors({ deployment, own, embeddings: own.embeddings, maxOutputTokens })
     const chat = client?.chat
-    if (chat === undefined || own.chat === undefined || endpoint.operation !== 'chat') throw cannotSpeak()
-    return toTranslated({ deployment, own, chat: own.chat, client: chat, maxOutputTokens })
+    if (chat === undefined || own.chat === undefined || endpoint.operation !== 'chat')
+      throw this.#cannotSpeak()
+    return this.#toTranslated({ deployment, own, chat: own.chat, client: chat, maxOutputTokens })
   }
 
-  function toMend({ provider }: Deployment, mending: Mending | undefined): Wire['mend'] {
+  #toMend({ provider }: Deployment, mending: Mending | undefined): Wire['mend'] {
+    const { request } = this.#deps
     if (!request.stream && mending?.concerns(request) === true) return mending.whole
-    if (endpoint.operation !== 'embeddings' || provider === undefined) return undefined
+    if (request.endpoint.operation !== 'embeddings' || provider === undefined) return undefined
     if (!hasQuirk(provider.options, 'float-embeddings')) return undefined
     const wanted = encodingOf(request)
     return (body) => toEncoding(body, wanted)
   }
 
-  function toEstimate(answer: unknown, own: ProviderSide): Wire {
-    const side = formats.get(endpoint.format)?.provider ?? own
+  #toEstimate(answer: unknown, own: ProviderSide): Wire {
+    const { formats, request } = this.#deps
+    const side = formats.get(request.endpoint.format)?.provider ?? own
     return { ...nativeWire(side, own), body: toBytes(answer) }
   }
 
-  function cannotSpeak(): GatewayError {
+  #cannotSpeak(): GatewayError {
+    const { endpoint, model } = this.#deps.request
     return new GatewayError(
       'invalid_request',
-      `The model "${request.model}" cannot be asked at ${endpoint.path}: no provider of it has that.`,
+      `The model "${model}" cannot be asked at ${endpoint.path}: no provider of it has that.`,
       { param: 'model' },
     )
   }
 
-  function read(client: ClientChat): NonNullable<typeof reading> {
-    if (reading !== undefined) return reading
-    if (request.body === undefined) throw new Error('the request body is gone')
-    const sent: AnswerTo['sent'] = JSON.parse(request.body.toString('utf8'))
-    reading = { ...client.read(sent), sent }
-    return reading
+  #read(client: ClientChat): Reading {
+    if (this.#reading !== undefined) return this.#reading
+    const { body } = this.#deps.request
+    if (body === undefined) throw new Error('the request body is gone')
+    const sent: AnswerTo['sent'] = JSON.parse(body.toString('utf8'))
+    this.#reading = { ...client.read(sent), sent }
+    return this.#reading
   }
 
-  function toVectors({ deployment, own, embeddings, maxOutputTokens }: VectorSpeakers): Wire {
+  #toVectors({ deployment, own, embeddings, maxOutputTokens }: VectorSpeakers): Wire {
+    const { request } = this.#deps
     if (request.body === undefined) throw new Error('the request body is gone')
     const encoding = encodingOf(request)
     const options = deployment.provider?.options ?? {}
@@ -189,8 +230,9 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     }
   }
 
-  function toTranslated({ deployment, own, chat, client, maxOutputTokens }: Speakers): Wire {
-    const { request: canonical, dropped, sent } = read(client)
+  #toTranslated({ deployment, own, chat, client, maxOutputTokens }: Speakers): Wire {
+    const { request, nowSeconds, nextId } = this.#deps
+    const { request: canonical, dropped, sent } = this.#read(client)
     const model = deployment.model ?? request.model
     const written = chat.write(canonical, {
       model,
