@@ -77,6 +77,11 @@ export function answersOf(server: Server): DrainDeps['unsent'] {
 
 /** What is told to a caller whose answer the end of the drain cuts. */
 function toCutError(reply: Reply): GatewayError {
-  const message = 'This gateway is shutting down.'
-  return new GatewayError(reply.committed ? 'upstream_incomplete' : 'draining', message)
+  const message = 'This gateway is shutting down'
+  if (!reply.committed) return new GatewayError('draining', `${message}.`)
+  // In words that clients come again for, as toBrokenError has them.
+  return new GatewayError(
+    'upstream_incomplete',
+    `${message}: the stream was closed before its answer was complete.`,
+  )
 }

@@ -44,14 +44,15 @@ export function toUncounted(): GatewayError {
 
 /**
  * The end of a stream that is not whole. Its code is the same whoever cut it (design §5: it is the one that says so);
- * the message says when it was the caller's or our deadline and not the provider.
+ * the message says when it was the caller's or our deadline and not the provider. Over Responses and Messages OpenClaw goes
+ * by the words, and comes again for a stream that "was closed".
  */
 export function toBrokenError(reason: Reason, plan: Plan, nowMs: number): GatewayError {
   const isLate = reason === 'attempt' && nowMs >= plan.deadlineAt
   const why = isLate ? ', as the deadline of this request passed' : ` (${reason})`
   return new GatewayError(
     'upstream_incomplete',
-    `The answer broke off${why}: what came before is not complete. Route: ${plan.route.name}.`,
+    `The answer broke off${why}: its stream was closed, and what came before is not complete. Route: ${plan.route.name}.`,
   )
 }
 

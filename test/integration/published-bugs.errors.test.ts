@@ -12,6 +12,7 @@ import {
   createPeers,
   type Kind,
   messages,
+  OTHER_KEY,
   type Peers,
   PROVIDER_KEY,
 } from '../support/peers.ts'
@@ -30,12 +31,12 @@ let peers: Peers
 
 beforeAll(async () => {
   peers = await createPeers({
-    chat: 48,
-    claude: 33,
-    every: 24,
+    chat: 51,
+    claude: 36,
+    every: 27,
     gemini: 25,
     bedrock: 25,
-    responses: 31,
+    responses: 34,
     azure: 4,
   })
 })
@@ -226,17 +227,22 @@ describe('what a caller shows who he is with', () => {
     async (api) => {
       const { bearer } = peers.gateway
       for (const kind of ['chat', 'claude', 'responses', 'every'] as const) {
-        peers.provider.script(status(503))
-        const model = peers.take(kind)
-        const headers = { 'x-api-key': bearer, 'anthropic-beta': 'oauth-2025-04-20' }
-        const answered = await peers.post(api.path, api.ask(model), headers)
-        expect(api.hear(answered).text).toBe('From the other.')
-        const request = peers.other.requests.at(-1)
-        if (request === undefined) throw new Error('nobody stood in')
-        expect(everything(request)).not.toContain(bearer)
-        expect(everything(request)).not.toContain(PROVIDER_KEY)
-        expect(request.header('anthropic-beta')).toBeUndefined()
-        peers.provider.reset()
+        // Behind it stands who speaks chat, or who takes what the caller speaks.
+        for (const more of [undefined, 'like'] as const) {
+          peers.provider.script(status(503))
+          const model = peers.take(kind, more)
+          const headers = { 'x-api-key': bearer, 'anthropic-beta': 'oauth-2025-04-20' }
+          const answered = await peers.post(api.path, api.ask(model), headers)
+          expect(api.hear(answered).text).toBe('From the other.')
+          const request = peers.other.requests.at(-1)
+          if (request === undefined) throw new Error('nobody stood in')
+          expect(everything(request)).not.toContain(bearer)
+          expect(everything(request)).not.toContain(PROVIDER_KEY)
+          const shown = request.headers.filter(([name]) => KEYS.some((key) => key === name.toLowerCase()))
+          expect(shown.map(([, value]) => value)).toEqual([`Bearer ${OTHER_KEY}`])
+          if (more === undefined) expect(request.header('anthropic-beta')).toBeUndefined()
+          peers.provider.reset()
+        }
       }
     },
   )

@@ -18,7 +18,7 @@ import {
 import { parseSse } from './sse.ts'
 
 export const PROVIDER_KEY = 'sk-provider-key-0123456789abcdef'
-const OTHER_KEY = 'sk-other-key-0123456789abcdef'
+export const OTHER_KEY = 'sk-other-key-0123456789abcdef'
 const SIGNING_KEY = 'AKIDEXAMPLE000000000:wJalrXUtnFEMIexampleSecretPart'
 
 /** What stands behind the origin of a provider, its model, and more of its configuration. */
@@ -53,8 +53,11 @@ export interface Peers {
   readonly provider: ScriptedProvider
   readonly other: ScriptedProvider
   readonly gateway: TestGateway
-  /** The name of a route over a deployment that nobody had before; `more`: what stands behind it. */
-  take(kind: Kind, more?: 'alone' | 'again'): string
+  /**
+   * The name of a route over a deployment that nobody had before. Behind it stands one that speaks chat, or nobody
+   * (`alone`), itself once more (`again`), or one that takes whatever its caller speaks (`like`).
+   */
+  take(kind: Kind, more?: 'alone' | 'again' | 'like'): string
   post(
     path: string,
     body: Readonly<Record<string, unknown>>,
@@ -93,6 +96,12 @@ export async function createPeers(most: Readonly<Partial<Record<Kind, number>>>)
           ]
         }),
         other: { format: 'openai', baseUrl: `${other.url}/v1`, apiKey: 'env:OTHER_KEY' },
+        like: {
+          format: 'openai',
+          baseUrl: `${other.url}/v1`,
+          apiKey: 'env:OTHER_KEY',
+          ...KINDS.every.more,
+        },
       },
       tiers: {
         ...each(({ name, model }) => {
@@ -103,9 +112,11 @@ export async function createPeers(most: Readonly<Partial<Record<Kind, number>>>)
           ]
         }),
         other: { deployments: ['other/other-model'], retries: 0 },
+        like: { deployments: ['like/other-model'], retries: 0 },
       },
       routes: each(({ name }) => [
         [name, [name, 'other']],
+        [`${name}-like`, [name, 'like']],
         [`${name}-alone`, [name]],
         [`${name}-again`, [`${name}-again`]],
       ]),

@@ -1087,9 +1087,9 @@ describe('the deadline', () => {
       'the deadline',
       { deadlineAt: START_MS + 2000 },
       2000,
-      'The answer broke off, as the deadline of this request passed:',
+      'The answer broke off, as the deadline of this request passed: its stream was closed',
     ],
-    ['the time of one attempt', {}, 300_000, 'The answer broke off (attempt):'],
+    ['the time of one attempt', {}, 300_000, 'The answer broke off (attempt): its stream was closed'],
   ])('is told from other limits when it cuts a stream: %s', async (_, over, ms, message) => {
     const tier = makeTier('t', [makeDeployment('a/one')], { idleMs: 600_000, attemptMs: 300_000 })
     const stage = createCallStage({ plan: makePlan([tier], over) })
