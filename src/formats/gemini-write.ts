@@ -8,6 +8,7 @@ import type { Asked, WrittenRequest } from './format.ts'
 import { type GeminiTraits, type Level, traitsOf } from './gemini-models.ts'
 import { createSchemaWork, type SchemaWork, toOpenApiSchema } from './gemini-schema.ts'
 import { refuse } from './members.ts'
+import { isBase64 } from './seals.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
 import { append, type CallResult, joinTexts, toConversation, type UserTurn } from './turns.ts'
 import { listDropped, refuseBuckets, refuseSound } from './uncarried.ts'
@@ -61,10 +62,11 @@ export function writeGemini(request: ChatRequest, asked: Asked, service: Service
     ...(tools.length > 0 && choice !== undefined && { toolConfig: { functionCallingConfig: choice } }),
     generationConfig: { ...toSampling(request, traits, asked), ...format.config },
   }
-  const dropped = listDropped(
-    request,
-    traits.penalties ? [...CARRIED, 'presencePenalty', 'frequencyPenalty'] : CARRIED,
-  )
+  const dropped = listDropped(request, [
+    'topK',
+    ...(isSeed(request.seed) ? (['seed'] as const) : []),
+    ...(traits.penalties ? (['presencePenalty', 'frequencyPenalty'] as const) : []),
+  ])
   if (request.stop.includes('')) dropped.push('stop')
   if (traits.thinking.kind === 'none' && thinks(request.reasoning)) dropped.push('reasoning_effort')
   return {
@@ -76,7 +78,10 @@ export function writeGemini(request: ChatRequest, asked: Asked, service: Service
   }
 }
 
-const CARRIED = ['seed', 'topK'] as const
+/** 32 bits; chat has 64. */
+function isSeed(seed: number | undefined): boolean {
+  return seed !== undefined && (seed | 0) === seed
+}
 
 /** Turns of one role are one. */
 function createContents(): {
@@ -141,7 +146,7 @@ function toModelParts(content: readonly Part[], setting: Setting): Json[] {
   let isSigned = false
   for (const part of content) {
     if (part.type === 'call') {
-      const own = part.sealed?.origin === service.origin ? part.sealed.value : pending
+      const own = ownSeal(part, service) ?? pending
       pending = undefined
       // One signature holds for all calls of a turn, and stands on the first.
       const signature = own ?? (traits.signedCalls && !isSigned ? NO_SIGNATURE : undefined)
@@ -151,8 +156,8 @@ function toModelParts(content: readonly Part[], setting: Setting): Json[] {
         ...(signature !== undefined && { thoughtSignature: signature }),
       })
     } else if (part.type === 'thinking') {
-      if (part.sealed?.origin !== service.origin) continue
-      const { value } = part.sealed
+      const value = ownSeal(part, service)
+      if (value === undefined) continue
       const last = parts.at(-1)
       if (part.text !== '') parts.push({ text: part.text, thought: true, thoughtSignature: value })
       else if (last !== undefined && typeof last.text === 'string' && last.thoughtSignature === undefined)
@@ -170,6 +175,14 @@ function toModelParts(content: readonly Part[], setting: Setting): Json[] {
   }
   if (pending !== undefined) parts.push({ text: '', thoughtSignature: pending })
   return parts
+}
+
+/** Where it is bytes at all: what somebody cut or made up would have the whole request refused. */
+function ownSeal(
+  { sealed }: Pick<CallPart, 'sealed'>,
+  { origin }: Pick<Service, 'origin'>,
+): string | undefined {
+  return sealed?.origin === origin && isBase64(sealed.value) ? sealed.value : undefined
 }
 
 function toCall(part: CallPart, { names, service }: Setting): Json {
@@ -303,13 +316,13 @@ function toSampling(request: ChatRequest, traits: GeminiTraits, { maxOutputToken
     ? { presencePenalty: request.presencePenalty, frequencyPenalty: request.frequencyPenalty }
     : {}
   return withoutUndefined({
-    maxOutputTokens: caps.length > 0 ? Math.min(...caps) : undefined,
+    maxOutputTokens: caps.length > 0 ? Math.min(...caps, traits.maxOutputTokens) : undefined,
     temperature: request.temperature,
     topP: request.topP,
     topK: request.topK,
     stopSequences: stops.length > 0 ? stops : undefined,
     candidateCount: request.choices > 1 ? request.choices : undefined,
-    seed: request.seed,
+    seed: isSeed(request.seed) ? request.seed : undefined,
     ...penalties,
     thinkingConfig: toThinking(request.reasoning, traits),
   })

@@ -473,7 +473,7 @@ export function writeChatRequest(request: ChatRequest, asked: Asked): WrittenReq
   if (request.responseFormat.type !== 'text')
     set('response_format', writeResponseFormat(request.responseFormat))
   set('reasoning_effort', writeEffort(request.reasoning, isFull))
-  set('user', request.user)
+  setWhereKnown('user', request.user, isShownUser(request.user))
   setWhereKnown('top_k', request.topK, false)
   setWhereKnown('verbosity', request.verbosity, isFull)
   setWhereKnown('service_tier', request.serviceTier, isFull)
@@ -487,6 +487,13 @@ export function writeChatRequest(request: ChatRequest, asked: Asked): WrittenReq
   }
   return { body, headers: [], dropped, names: wireNames.names }
 }
+
+/** More than 64 characters OpenAI has refused; Claude Code and others name users, devices and sessions with more. */
+export function isShownUser(user: string | undefined): boolean {
+  return user !== undefined && user.length <= LONGEST_USER
+}
+
+const LONGEST_USER = 64
 
 /** Which effort a budget comes to (wire §5), in the words that a server knows. */
 function writeEffort(reasoning: Reasoning | undefined, isFull: boolean): string | undefined {

@@ -535,6 +535,16 @@ describe('a request to a provider', () => {
     expect(dropped).toEqual(['top_k'])
   })
 
+  it('names a user whose name is not longer than OpenAI takes, and tells of one that is', () => {
+    const long = 'u'.repeat(65)
+    for (const quirks of ['', 'all-fields']) {
+      expect(provider.chat.write({ ...base, user: long.slice(1) }, asked(quirks)).body).toHaveProperty('user')
+      const { body, dropped } = provider.chat.write({ ...base, user: long }, asked(quirks))
+      expect(body).not.toHaveProperty('user')
+      expect(dropped).toContain('user')
+    }
+  })
+
   it('is refused where OpenAI takes fewer stop sequences, and other servers are given all', () => {
     const stop = ['1', '2', '3', '4', '5']
     expect(() => provider.chat.write({ ...base, stop }, asked('all-fields'))).toThrow(
