@@ -105,7 +105,7 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
         try {
           wire = find(deployment, maxOutputTokens)
         } catch (error) {
-          wire = toRefusal(error)
+          wire = toRefusal(error, formats.get(endpoint.format)?.client?.fields.conversation)
         }
         known.set(deployment, wire)
       }
@@ -257,12 +257,13 @@ function inNamesOf<T>(nameOf: (name: string) => string | undefined, write: () =>
 }
 
 /** Why there is no wire. Anything else than a refusal is a defect, but for what no stack can hold. */
-function toRefusal(error: unknown): GatewayError {
+function toRefusal(error: unknown, conversation: string | undefined): GatewayError {
   if (error instanceof GatewayError) return error
   // The arguments of a call are JSON inside a string: how deep they are nobody has looked.
   if (!(error instanceof RangeError)) throw error
   return new GatewayError('invalid_request', 'The arguments of a tool call nest too deep to be translated.', {
     cause: error,
+    ...(conversation !== undefined && { param: conversation }),
   })
 }
 
