@@ -287,6 +287,7 @@ describe('calls of tools in a stream', () => {
 // --- for callers -----------------------------------------------------------------------------------------------
 
 const USER = { role: 'user', content: 'hi' }
+const TOOL = { type: 'function', function: { name: 'f' } }
 const read = (body: Record<string, unknown>): ChatRequest =>
   client.chat.read({ model: 'm', messages: [USER], ...body }).request
 
@@ -474,6 +475,18 @@ describe('a request of a caller', () => {
     ['response_format.type', { response_format: { type: 'grammar' } }],
     ['modalities', { modalities: ['text', 'audio'] }],
     ['metadata', { metadata: 'a' }],
+    ['tool_choice', { tools: [TOOL], tool_choice: { type: 'function', function: { name: 'g' } } }],
+    ['function_call', { functions: [{ name: 'f' }], function_call: { name: 'g' } }],
+    [
+      'tool_choice',
+      {
+        tools: [TOOL],
+        tool_choice: {
+          type: 'allowed_tools',
+          allowed_tools: { mode: 'required', tools: [{ type: 'function', function: { name: 'g' } }] },
+        },
+      },
+    ],
     ['metadata.a', { metadata: { a: 1 } }],
     [`metadata.${'n'.repeat(64)}`, { metadata: { ['n'.repeat(5000)]: 1 } }],
     ['reasoning', { reasoning: 'high' }],
@@ -493,6 +506,13 @@ describe('a request of a caller', () => {
       expect(error).toMatchObject({ code: 'invalid_request', param })
     }
   })
+})
+
+it('a tool that is offered twice is offered once, as it was said last', () => {
+  const again = { type: 'function', function: { name: 'f', description: 'again' } }
+  const { request, dropped } = client.chat.read({ messages: [USER], tools: [TOOL, again] })
+  expect(request.tools).toMatchObject([{ name: 'f', description: 'again' }])
+  expect(dropped).toEqual(['tools'])
 })
 
 describe('a budget of no thoughts', () => {
