@@ -94,6 +94,17 @@ const GOALS: readonly Goal[] = [
     unit: '×',
   },
   {
+    measure: 'CPU per chunk, chat from Messages, vs untranslated',
+    read: (results) => {
+      const changed = figure(results, 'translated', 'Sluice, translating', 'cpuUs')
+      const passed = figure(results, 'translated', OWN, 'cpuUs')
+      return changed === undefined || passed === undefined ? undefined : changed / passed
+    },
+    must: 2,
+    aim: 1.5,
+    unit: '×',
+  },
+  {
     measure: 'streams on one core, p99 < 50 ms',
     read: own('capacity', 'streams'),
     must: 600,

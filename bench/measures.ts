@@ -150,10 +150,13 @@ async function interleave(
     measureMs,
     wanted,
     isSaturated,
+    mostDelayMs,
     read,
   }: Plan & {
     wanted: Omit<Ask, 'warmMs' | 'measureMs'>
     isSaturated: boolean
+    /** A round counts where half of the events of streams came earlier than this. */
+    mostDelayMs?: number
     read: Read
   },
   context: Context,
@@ -173,7 +176,9 @@ async function interleave(
           const idleBytes = started.pid === 0 ? 0 : residentBytes(treeOf(started.pid))
           const warm = target.warmsUp ? warmMs : WARM_MS
           const seen = await ask(started, { ...wanted, measureMs, warmMs: warm }, context)
-          const fault = faultOf(seen, isSaturated && started.pid !== 0)
+          const fault =
+            faultOf(seen, isSaturated && started.pid !== 0) ??
+            latenessOf(seen, mostDelayMs ?? Number.POSITIVE_INFINITY)
           if (fault === undefined) figures.push({ ...read(seen, idleBytes), startMs: started.startMs })
           else {
             discarded.set(target.name, (discarded.get(target.name) ?? 0) + 1)
@@ -194,6 +199,12 @@ function faultOf({ busy, share, errors, answered }: Round, isSaturated: boolean)
   if (busy < BUSY) return `its core was busy for ${percent(busy)} only`
   if (share < OWN) return `others had ${percent(1 - share)} of its core`
   return undefined
+}
+
+/** Who has to wait for its core finds several events in one read, which is cheaper than each by itself. */
+function latenessOf({ delay }: Round, mostDelayMs: number): string | undefined {
+  const delayMs = delay.p50Us / 1000
+  return delayMs > mostDelayMs ? `half of its events were ${delayMs.toFixed(1)} ms late or more` : undefined
 }
 
 function percent(share: number): string {
@@ -253,7 +264,11 @@ export function steady(plan: Plan, rate: number, context: Context): Promise<Row[
 }
 
 /** Streams that are read as they come. */
-export function streams(plan: Plan, count: number, context: Context): Promise<Row[]> {
+export function streams(
+  plan: Plan & { readonly mostDelayMs?: number },
+  count: number,
+  context: Context,
+): Promise<Row[]> {
   const wanted = {
     shape: '1.5 KB',
     mode: 'stream',

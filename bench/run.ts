@@ -26,7 +26,8 @@ import { buildSluice, haproxy, litellm, nginx, plainProxy, portkey, sluice, type
 interface Measure {
   readonly title: string
   readonly how: string
-  readonly targets: readonly (Target | undefined)[]
+  /** Brought when the table is made: one that is not asked for need not be installed. */
+  readonly targets: readonly (() => Promise<Target | undefined>)[]
   run(targets: readonly Target[]): Promise<Row[]>
 }
 
@@ -60,8 +61,9 @@ const context: Context = {
   say,
 }
 
-const [front, tcp, own, plain] = [nginx(say), haproxy(say), sluice(), plainProxy()]
-const [peer, python] = [await tried(portkey(say)), await tried(litellm(say))]
+const [front, tcp] = [once(() => nginx(say)), once(() => haproxy(say))]
+const [own, plain] = [once(() => sluice()), once(plainProxy)]
+const [peer, python] = [once(() => tried(portkey(say))), once(() => tried(litellm(say)))]
 const plan = (targets: readonly Target[]) => ({ targets, rounds, measureMs, warmMs: isQuick ? 4000 : 7000 })
 const medians = `medians of ${rounds} interleaved rounds of ${measureMs / 1000} s, each with fresh processes`
 
@@ -84,6 +86,13 @@ const measures: Readonly<Record<string, Measure>> = {
     targets: [front, tcp, own, plain, peer],
     run: (targets) => streams(plan(targets), 500, context),
   },
+  translated: {
+    title:
+      '200 streams of 50 chunks/s as chat, from providers that speak chat and from ones that speak Messages',
+    how: `CPU per chunk; the second are translated event by event; ${medians}.`,
+    targets: [own, once(() => sluice({ name: 'Sluice, translating', format: 'anthropic' }))],
+    run: (targets) => streams({ ...plan(targets), mostDelayMs: 3 }, 200, context),
+  },
   capacity: {
     title: 'Streams of 50 chunks/s that a core carries with 99 % of the chunks within 50 ms',
     how: 'Climbs by 50 until chunks come late; a step counts where it is carried once at the first try, or twice of three.',
@@ -91,8 +100,9 @@ const measures: Readonly<Record<string, Measure>> = {
     async run(targets) {
       const rows: Row[] = []
       for (const target of targets) {
-        const from = target === peer ? 50 : target === front ? 1000 : 400
-        const step = target === front ? 200 : isQuick ? 200 : 50
+        const [isPeer, isFront] = [target === (await peer()), target === (await front())]
+        const from = isPeer ? 50 : isFront ? 1000 : 400
+        const step = isFront || isQuick ? 200 : 50
         const found = await capacity(target, { from, step, most: 3000, measureMs: 4000 }, context)
         const figures = { streams: { median: found, min: found, max: found } }
         rows.push({ target: target.name, figures, rounds: 1, discarded: 0 })
@@ -103,13 +113,13 @@ const measures: Readonly<Record<string, Measure>> = {
   alone: {
     title: 'One connection that asks again when it was answered, 1.5 KB',
     how: `What a gateway adds is its latency less that without one; ${medians}.`,
-    targets: [direct(), front, tcp, own, plain, peer],
+    targets: [once(direct), front, tcp, own, plain, peer],
     run: (targets) => alone(plan(targets), context),
   },
   steady: {
     title: 'An open loop of 600 requests/s, 1.5 KB',
     how: `Latency counts from when a request was due; ${medians}.`,
-    targets: [direct(), front, own, plain, peer],
+    targets: [once(direct), front, own, plain, peer],
     run: (targets) => steady(plan(targets), 600, context),
   },
   start: {
@@ -121,7 +131,10 @@ const measures: Readonly<Record<string, Measure>> = {
   workers: {
     title: 'Two workers and one process, 1.5 KB, 128 connections, all cores shared with mock and load',
     how: `The same load on both; ${medians}.`,
-    targets: [sluice({ name: 'one process' }), sluice({ name: 'two workers', workers: 2 })],
+    targets: [
+      once(() => sluice({ name: 'one process' })),
+      once(() => sluice({ name: 'two workers', workers: 2 })),
+    ],
     run: (targets) => workers(plan(targets), context),
   },
 }
@@ -138,7 +151,9 @@ const begunMs = performance.now()
 for (const [name, measure] of Object.entries(measures)) {
   if (chosen.length > 0 && !chosen.includes(name)) continue
   now = name
-  const targets = measure.targets.filter((target) => target !== undefined)
+  const brought: (Target | undefined)[] = []
+  for (const bring of measure.targets) brought.push(await bring())
+  const targets = brought.filter((target) => target !== undefined)
   const rows = await measure.run(targets)
   const table: Table = {
     title: measure.title,
@@ -156,6 +171,16 @@ for (const [name, measure] of Object.entries(measures)) {
 process.stdout.write(`${showVerdicts(judge(results), process.stdout.isTTY)}\n`)
 say(`${Math.round((performance.now() - begunMs) / 1000)} s`)
 await redis.stop()
+
+function once(
+  bring: () => Target | undefined | Promise<Target | undefined>,
+): () => Promise<Target | undefined> {
+  let brought: Promise<Target | undefined> | undefined
+  return () => {
+    brought ??= Promise.resolve(bring())
+    return brought
+  }
+}
 
 /** One that does not start is left out of everything, instead of ending a run half-way. */
 async function tried(target: Target | undefined): Promise<Target | undefined> {

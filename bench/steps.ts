@@ -12,12 +12,13 @@ import { ENDPOINTS } from '../src/http/operations.ts'
 import { createOverload } from '../src/http/overload.ts'
 import { readRequest } from '../src/http/request.ts'
 import { createIdentity } from '../src/identity/identify.ts'
-import { createRevocations } from '../src/identity/revocations.ts'
+import { createRevocations, type Stay } from '../src/identity/revocations.ts'
 import { createPolicy } from '../src/policy/decide.ts'
 import { createRouter } from '../src/route/plan.ts'
 import { createScrubber } from '../src/secrets/scrubber.ts'
 import type { Arrival } from '../src/types.ts'
 import { VENDORS } from '../src/upstream/vendors.ts'
+import { createWires, type Translator } from '../src/upstream/wire.ts'
 import { toEdits } from '../test/support/edits.ts'
 
 const ROUNDS = 15
@@ -110,14 +111,23 @@ const toArrival = (id: number): Arrival => ({
   forwarded: [],
   body: { read: () => Promise.reject(new Error('not here')), release: () => {}, stop: () => {} },
 })
-const open = Array.from({ length: 10_000 }, (_, id) => toArrival(id))
-for (const arrival of open) identity.enter(arrival)
+const open = Array.from({ length: 10_000 }, (_, id) => identity.enter(toArrival(id)).stay)
 let turn = 0
 const frame = Buffer.from(
   'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]}\n\n',
 )
 const splitter = createFrameSplitter()
 const watch = formats.get('openai')?.provider?.watch()
+const messagesData =
+  '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"@0000052340005108183 word "}}'
+const messagesFrame = {
+  event: 'content_block_delta',
+  bytes: Buffer.from(`event: content_block_delta\ndata: ${messagesData}\n\n`),
+  data: messagesData,
+}
+const messages = formats.get('anthropic')?.provider
+const messagesWatch = messages?.watch()
+const translator = beginTranslation()
 const line = JSON.stringify({
   level: 30,
   id: 'req_abcdefghij0001',
@@ -132,10 +142,12 @@ const steps: Record<string, () => unknown> = {
   'read the head': () => readHead(head),
   'identify (SHA-256)': () => identity.identify(bearer),
   'identify, enter and leave': () => {
-    const arrival = open[turn % open.length] as Arrival
+    const at = turn % open.length
     turn += 1
-    identity.leave(arrival)
-    identity.enter(arrival)
+    const stay = open[at] as Stay
+    const arrival = stay.item?.arrival
+    identity.leave(stay)
+    if (arrival !== undefined) open[at] = identity.enter(arrival).stay
   },
   'look for expired, 10,000 open': () => revocations.check(),
   'let in and out (overload)': () => {
@@ -150,8 +162,21 @@ const steps: Record<string, () => unknown> = {
   'edit the body': () => toEdits(request, 'other-model', undefined),
   'split one frame': () => splitter.push(frame),
   'look at one event': () => watch?.look(frame.toString('utf8', 6, frame.length - 2)),
+  'look at one of Messages': () => messagesWatch?.look(messagesData),
+  'translate it into chat': () => translator.change(messagesFrame),
   'look for the key in one': () => redact?.(frame),
   'scrub one log line': () => scrubber.text(line),
+}
+
+/** From Messages into chat, as for the request above. */
+function beginTranslation(): Translator {
+  const provider = snapshot.providers.get('p')
+  const deployment = snapshot.tiers.get('t')?.deployments[0]
+  if (provider === undefined || deployment === undefined) throw new Error('no deployment')
+  const wires = createWires({ formats, request, nowSeconds: () => 1, nextId: (prefix) => prefix })
+  const wire = wires.of({ ...deployment, provider: { ...provider, format: 'anthropic' } }, undefined)
+  if (wire.translation === undefined) throw new Error('nothing is translated')
+  return wire.translation.begin()
 }
 
 /** Microseconds a call, over about `ROUND_MS`. */

@@ -207,11 +207,19 @@ export function buildSluice(): void {
 }
 
 /** Sluice as it is deployed: built, with the flags of `npm start`, and everything on. */
-export function sluice({ workers = 1, name = 'Sluice' }: { workers?: number; name?: string } = {}): Target {
+export function sluice({
+  workers = 1,
+  name = 'Sluice',
+  format = 'openai',
+}: {
+  workers?: number
+  name?: string
+  format?: 'openai' | 'anthropic'
+} = {}): Target {
   return {
     name,
     warmsUp: true,
-    about: `Node ${process.version}, ${workers === 1 ? 'one process' : `${workers} workers`}: bearer, scopes, leased limits of requests, tokens and slots on Redis, prices, failover over two tiers, metrics, one log line a request to a file`,
+    about: `Node ${process.version}, ${workers === 1 ? 'one process' : `${workers} workers`}${format === 'openai' ? '' : `, providers of the format ${format}`}: bearer, scopes, leased limits of requests, tokens and slots on Redis, prices, failover over two tiers, metrics, one log line a request to a file`,
     async start({ mockPort, redis }) {
       const [port, adminPort] = [await freePort(), await freePort()]
       const folder = temporaryFolder('bench-sluice')
@@ -225,7 +233,7 @@ scopes: ["chat:bench-*", "embeddings:*"]
 limits: { requests: 1000000/s, tokens: 100000000000/min, concurrency: 100000 }
 `,
       )
-      const provider = `{ format: openai, baseUrl: "http://127.0.0.1:${mockPort}/v1", apiKey: "env:BENCH_KEY" }`
+      const provider = `{ format: ${format}, baseUrl: "http://127.0.0.1:${mockPort}/v1", apiKey: "env:BENCH_KEY" }`
       const price = 'price: { input: 1.25, output: 10 }'
       const path = join(folder, 'sluice.yaml')
       writeFileSync(

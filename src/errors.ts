@@ -1,7 +1,7 @@
 // The closed set of errors a request can end with: what they mean, never how they look on the wire
 // (that is http/error-body.ts). The code is the wire code and the metric label: one name everywhere.
 
-import type { LimitName } from './types.ts'
+import type { EndSignal, LimitName } from './types.ts'
 
 /** Every way in which sluice ends a request itself: the wire code, and when it is given. */
 export const ERRORS = {
@@ -84,7 +84,7 @@ export class GatewayError extends Error {
 }
 
 /** Why a request was given up before its end: the error its signal was aborted with, else that the caller left. */
-export function toEndError(signal: AbortSignal): GatewayError {
+export function toEndError(signal: EndSignal): GatewayError {
   const reason: unknown = signal.reason
   return reason instanceof GatewayError ? reason : new GatewayError('client_closed', 'The caller went away.')
 }

@@ -8,7 +8,7 @@ import { ERROR_SHAPES } from './http/error-body.ts'
 import type { Overload } from './http/overload.ts'
 import { createHttp, type Http } from './http/room.ts'
 import { createIdentity, type Identity } from './identity/identify.ts'
-import type { Revocations } from './identity/revocations.ts'
+import type { Revocations, Stay } from './identity/revocations.ts'
 import { createPolicy, type Policy, toRefusal } from './policy/decide.ts'
 import type { HeaderLine, Meter } from './quota/meter.ts'
 import { isFull, type SubjectLimits } from './quota/shown.ts'
@@ -104,10 +104,13 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
   /** The path of a request: one line, one room. */
   async function handle(arrival: Arrival, reply: Reply): Promise<void> {
     const trail: Trail = { attempts: [], trace: usage.begin(arrival) }
+    let stay: Stay | undefined
     let hold: Hold | undefined
     counts.inflight += 1
     try {
-      const caller = (trail.caller = identity.enter(arrival))
+      const entered = identity.enter(arrival)
+      stay = entered.stay
+      const caller = (trail.caller = entered.caller)
       overload.enter(caller)
       const request = (trail.request = http.readRequest(arrival, await http.readBody(arrival)))
       const decision = (trail.decision = policy.decide(caller, request))
@@ -140,7 +143,7 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
     } finally {
       if (hold !== undefined) quota.settle(hold, trail.usage, trail.costMicros) // batched, never throws
       arrival.body.release()
-      identity.leave(arrival)
+      if (stay !== undefined) identity.leave(stay)
       if (trail.caller !== undefined) overload.leave(trail.caller)
       counts.inflight -= 1
       trail.status = reply.status || CALLER_LEFT

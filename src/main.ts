@@ -10,6 +10,7 @@ import { MeterProvider } from '@opentelemetry/sdk-metrics'
 import pino from 'pino'
 import { createAdmin } from './admin/app.ts'
 import { createAdminServer } from './admin/server.ts'
+import { createBag } from './bytes/bag.ts'
 import { isObject } from './bytes/json-value.ts'
 import { toBanner } from './cli/banner.ts'
 import { runCommand } from './cli/commands.ts'
@@ -26,7 +27,7 @@ import { createApp } from './http/app.ts'
 import { answersOf, drain, LAST_WORDS_MS } from './http/drain.ts'
 import { toErrorResponse } from './http/error-body.ts'
 import { createIds } from './http/ids.ts'
-import { createFrontDoor, createSweep, type FrontDoorDeps, type Phase, toBlockList } from './http/listen.ts'
+import { type Active, createFrontDoor, createSweep, type Phase, toBlockList } from './http/listen.ts'
 import { watchLoop } from './http/loop.ts'
 import { createOverload, OVERLOAD_EVERY_MS } from './http/overload.ts'
 import { freePort, listen, portOf } from './http/port.ts'
@@ -472,7 +473,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const sweep = createSweep(clock)
   const onFault = stores.usage.refused
   let trusted = toBlockList(snapshot.listen.trustedProxies)
-  const active: FrontDoorDeps['active'] = new Map()
+  const active = createBag<Active>()
   const front = createFrontDoor({
     active,
     clock,

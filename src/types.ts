@@ -32,7 +32,7 @@ export interface Arrival {
   /** `x-sluice-timeout-ms` of the caller, in ms. */
   readonly timeoutMs: number | undefined
   /** Aborts when the caller goes away, or when the request is ended from our side: its reason is then the error. */
-  readonly signal: AbortSignal
+  readonly signal: EndSignal
   /** Ends the request from our side: what is under way for it stops at once, and the caller is told this. Idempotent. */
   readonly end: (cause: Error) => void
   /** Address of the caller behind trusted proxies; for the log only, never for a decision. */
@@ -96,6 +96,15 @@ export interface ModelRequest {
   readonly restrictedFields: readonly string[]
   /** Headers for a provider of the same format: name, value, name, value. */
   readonly forwarded: readonly string[]
+  /** What was reckoned with when it was reserved for; quota's. */
+  reckoned?: Reckoned
+}
+
+/** How much a request of an agent may take, as far as is known before it is answered. */
+export interface Reckoned {
+  readonly agent: string
+  readonly outputTokens: number
+  readonly bytesPerToken: number
 }
 
 /** A request that somebody thinks of. */
@@ -552,6 +561,15 @@ export interface Trail {
 
 // --- hands that rooms are given --------------------------------------------------------------------------
 
+/** That something is over before it has come to its end: what is used of an AbortSignal, which is one. */
+export interface EndSignal {
+  readonly aborted: boolean
+  /** What it was ended with; undefined, or an Error that nobody shows, where the caller went away. */
+  readonly reason: unknown
+  addEventListener(type: 'abort', listener: () => void): void
+  removeEventListener(type: 'abort', listener: () => void): void
+}
+
 /** Time, passed in so that tests can move it. */
 export interface Clock {
   /** Monotonic milliseconds, with fractions. */
@@ -580,13 +598,15 @@ export type LimitName = `${Subject['kind']}:${Exclude<Refusal['kind'], 'unavaila
 /** How long a request may wait for its turn. */
 export interface Patience {
   /** Aborts when the caller goes away: nobody waits for somebody who left. */
-  readonly signal?: AbortSignal | undefined
+  readonly signal?: EndSignal | undefined
   /** Monotonic ms at which the request is over. */
   readonly deadlineAt?: number | undefined
 }
 
 /** The way to a deployment's own limits, attempt by attempt. */
 export interface Gate {
+  /** Whether the deployment or its provider has limits: `enter` is for those. */
+  limits(deployment: Deployment): boolean
   /**
    * Takes from the deployment's and its provider's buckets, all or nothing; undefined when they have none. Where a full
    * one says `wait`, it is waited for in the agent's line as far as `patience` goes; without it not at all.

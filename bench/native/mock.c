@@ -1,5 +1,6 @@
 // A provider that costs next to nothing: answers a chat at once with a whole reply, or with a stream of events each of
-// which carries the time it was sent at. Usage: mock PORT EVENTS GAP_MS FIRST_MS. Prints "ready".
+// which carries the time it was sent at, as OpenAI does or, at /v1/messages, as Anthropic does. Usage: mock PORT EVENTS
+// GAP_MS FIRST_MS. Prints "ready".
 
 #include "wire.h"
 
@@ -12,6 +13,7 @@ struct connection {
   /// Events still to be sent; -1 while no stream is under way.
   int left;
   int wants_usage;
+  int is_messages;
   int64_t due;
   /// Place in the heap, -1 when it is not there.
   int place;
@@ -62,30 +64,40 @@ static void remove_from_heap(struct connection *c) {
 
 // --- answers ---------------------------------------------------------------------------------------------------
 
-static char whole[2048];
-static size_t whole_size;
+struct whole {
+  char bytes[2048];
+  size_t size;
+};
+static struct whole chat, messages;
 static const char STREAM_HEAD[] = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
                                   "x-request-id: req_mock\r\ntransfer-encoding: chunked\r\n\r\n";
 static const char NOTHING[] = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 27\r\n\r\n"
                               "{\"object\":\"list\",\"data\":[]}";
 
-static void make_whole(void) {
+/// `shape` has one place, for the text.
+static void make_whole(struct whole *whole, const char *shape) {
   char text[520];
   memset(text, 'a', sizeof text - 1);
   for (size_t i = 5; i < sizeof text - 1; i += 6) text[i] = ' ';
   text[sizeof text - 1] = 0;
   char body[1024];
-  int n = snprintf(body, sizeof body,
-                   "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":1700000000,"
-                   "\"model\":\"mock-model\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
-                   "\"content\":\"%s\",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\"}],"
-                   "\"usage\":{\"prompt_tokens\":311,\"completion_tokens\":120,\"total_tokens\":431}}",
-                   text);
-  whole_size = (size_t)snprintf(whole, sizeof whole,
-                                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-                                "x-request-id: req_mock\r\ncontent-length: %d\r\n\r\n%s",
-                                n, body);
+  int n = snprintf(body, sizeof body, shape, text);
+  whole->size = (size_t)snprintf(whole->bytes, sizeof whole->bytes,
+                                 "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+                                 "x-request-id: req_mock\r\ncontent-length: %d\r\n\r\n%s",
+                                 n, body);
 }
+
+#define CHAT_WHOLE                                                                                                     \
+  "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":1700000000,"                                 \
+  "\"model\":\"mock-model\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","                          \
+  "\"content\":\"%s\",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\"}],"                             \
+  "\"usage\":{\"prompt_tokens\":311,\"completion_tokens\":120,\"total_tokens\":431}}"
+
+#define MESSAGES_WHOLE                                                                                                 \
+  "{\"id\":\"msg_mock\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"mock-model\","                       \
+  "\"content\":[{\"type\":\"text\",\"text\":\"%s\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,"           \
+  "\"usage\":{\"input_tokens\":311,\"output_tokens\":120}}"
 
 /// A mock that does not keep up must fail: what cannot be sent at once ends the connection.
 static int say(struct connection *c, const char *bytes, size_t size) {
@@ -99,23 +111,51 @@ static size_t chunk_of(char *out, const char *event, size_t size) {
   return n + size + 2;
 }
 
+/// The event with the time, and what stands before the first and behind the last.
+static size_t chat_event(const struct connection *c, char *out) {
 #define EVENT_HEAD "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"mock-model\","
-
-static int say_event(struct connection *c) {
-  char event[512], out[2048];
+  static const char stop[] = EVENT_HEAD "\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+  static const char usage[] = EVENT_HEAD "\"choices\":[],\"usage\":{\"prompt_tokens\":311,"
+                                         "\"completion_tokens\":120,\"total_tokens\":431}}\n\n";
+  static const char done[] = "data: [DONE]\n\n";
+  char event[512];
   size_t n = (size_t)snprintf(
       event, sizeof event,
       EVENT_HEAD "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"@%019lld word \"},\"finish_reason\":null}]}\n\n",
       (long long)now_ns());
   size_t size = chunk_of(out, event, n);
+  if (c->left > 1) return size;
+  size += chunk_of(out + size, stop, sizeof stop - 1);
+  if (c->wants_usage) size += chunk_of(out + size, usage, sizeof usage - 1);
+  return size + chunk_of(out + size, done, sizeof done - 1);
+}
+
+static size_t messages_event(const struct connection *c, char *out) {
+#define EVENT(type) "event: " type "\ndata: {\"type\":\"" type "\""
+  static const char start[] =
+      EVENT("message_start") ",\"message\":{\"id\":\"msg_mock\",\"type\":\"message\",\"role\":\"assistant\","
+                             "\"model\":\"mock-model\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,"
+                             "\"usage\":{\"input_tokens\":311,\"output_tokens\":1}}}\n\n"
+      EVENT("content_block_start") ",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n"
+      EVENT("ping") "}\n\n";
+  static const char stop[] = EVENT("content_block_stop") ",\"index\":0}\n\n"
+      EVENT("message_delta") ",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},"
+                             "\"usage\":{\"output_tokens\":120}}\n\n"
+      EVENT("message_stop") "}\n\n";
+  char event[512];
+  size_t n = (size_t)snprintf(event, sizeof event,
+                              EVENT("content_block_delta") ",\"index\":0,\"delta\":{\"type\":\"text_delta\","
+                                                           "\"text\":\"@%019lld word \"}}\n\n",
+                              (long long)now_ns());
+  size_t size = c->left == events ? chunk_of(out, start, sizeof start - 1) : 0;
+  size += chunk_of(out + size, event, n);
+  return c->left > 1 ? size : size + chunk_of(out + size, stop, sizeof stop - 1);
+}
+
+static int say_event(struct connection *c) {
+  char out[4096];
+  size_t size = c->is_messages ? messages_event(c, out) : chat_event(c, out);
   if (c->left == 1) {
-    static const char stop[] = EVENT_HEAD "\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-    static const char usage[] = EVENT_HEAD "\"choices\":[],\"usage\":{\"prompt_tokens\":311,"
-                                           "\"completion_tokens\":120,\"total_tokens\":431}}\n\n";
-    static const char done[] = "data: [DONE]\n\n";
-    size += chunk_of(out + size, stop, sizeof stop - 1);
-    if (c->wants_usage) size += chunk_of(out + size, usage, sizeof usage - 1);
-    size += chunk_of(out + size, done, sizeof done - 1);
     memcpy(out + size, "0\r\n\r\n", 5);
     size += 5;
   }
@@ -133,7 +173,10 @@ static int is_set(const char *body, size_t size, const char *name) {
 
 static int answer(struct connection *c, const char *body, size_t size) {
   if (size == 0) return say(c, NOTHING, sizeof NOTHING - 1);
-  if (!is_set(body, size, "\"stream\":")) return say(c, whole, whole_size);
+  if (!is_set(body, size, "\"stream\":")) {
+    const struct whole *whole = c->is_messages ? &messages : &chat;
+    return say(c, whole->bytes, whole->size);
+  }
   c->wants_usage = is_set(body, size, "\"include_usage\":");
   c->left = events;
   c->due = now_ns() + first_ns;
@@ -165,6 +208,8 @@ static int take_request(struct connection *c) {
     body = chunked_take(&chunks, c->in + head, c->used - head, skip, NULL);
     if (chunks.state != CHUNK_END) return 0;
   }
+  static const char path[] = "POST /v1/messages ";
+  c->is_messages = strncmp(c->in, path, sizeof path - 1) == 0;
   if (!answer(c, c->in + head, body)) return -1;
   c->used -= head + body;
   memmove(c->in, c->in + head + body, c->used);
@@ -221,7 +266,8 @@ int main(int argc, char **argv) {
   events = atoi(argv[2]);
   gap_ns = atoll(argv[3]) * 1000000;
   first_ns = atoll(argv[4]) * 1000000;
-  make_whole();
+  make_whole(&chat, CHAT_WHOLE);
+  make_whole(&messages, MESSAGES_WHOLE);
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
   int one = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);

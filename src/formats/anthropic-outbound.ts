@@ -4,9 +4,10 @@
 import { GatewayError } from '../errors.ts'
 import type { Usage } from '../types.ts'
 import { ANTHROPIC, toPlainId, toStopReason, writeUsage } from './anthropic-words.ts'
-import type { ChatEvent, ChatReply, Finish, Part, Seal } from './canonical.ts'
+import type { ChatEvent, ChatReply, Finish, Part, Seal, Source } from './canonical.ts'
 import type { AnswerTo, EventWriter } from './format.ts'
 import { createJsonEnd, type JsonEnd } from './json-end.ts'
+import { pictureNote } from './pictures.ts'
 import { packSeal } from './seals.ts'
 import { toInput, wrapCustom } from './tool-names.ts'
 
@@ -57,8 +58,11 @@ function toBlocks(part: Part, toToolId: (id: string) => string): unknown[] {
       const use = { type: 'tool_use', id: toToolId(part.id), name: part.name, input: toInput(part) }
       return part.sealed === undefined ? [use] : [sealBlock(part.sealed), use]
     }
+    case 'image':
+      // Messages answers with no pictures.
+      return [{ type: 'text', text: pictureNote(part.source), citations: null }]
     default:
-      // Pictures, files and sound are no part of what Messages answers with.
+      // Nor with files and sound, which nobody can ask for.
       return []
   }
 }
@@ -272,7 +276,7 @@ export function createWriter(to: AnswerTo): EventWriter {
 
   /** Whether something else would have to wait. */
   function isBusy(): boolean {
-    return waiting.length > 0 || (open?.type === 'call' && !open.end.isWhole)
+    return waiting.length > 0 || (open?.type === 'call' && !open.end.isWhole())
   }
 
   function addText(text: string): void {
@@ -282,6 +286,13 @@ export function createWriter(to: AnswerTo): EventWriter {
     const last = waiting.at(-1)
     if (last?.type === 'text') last.text += text
     else waiting.push({ type: 'text', text })
+  }
+
+  /** In a block of its own, as far as nothing else waits. */
+  function addPicture(source: Source): void {
+    if (!isBusy()) close()
+    addText(pictureNote(source))
+    if (open?.type === 'text') close()
   }
 
   function addThought(text: string): void {
@@ -317,7 +328,7 @@ export function createWriter(to: AnswerTo): EventWriter {
   function addCallArguments(call: number, text: string): void {
     if (open?.type === 'call' && open.call === call) {
       addArguments(open, text)
-      if (open.end.isWhole) drain(false)
+      if (open.end.isWhole()) drain(false)
       return
     }
     const held = waiting.find((one) => one.type === 'call' && one.event.call === call)
@@ -364,6 +375,8 @@ export function createWriter(to: AnswerTo): EventWriter {
         return addText(event.text)
       case 'thinking':
         return addThought(event.text)
+      case 'image':
+        return addPicture(event.source)
       case 'seal':
         return addSeal(event)
       case 'call':

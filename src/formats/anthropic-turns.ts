@@ -50,7 +50,7 @@ export function toConversation({ messages }: Pick<ChatRequest, 'messages'>, sett
       continue
     }
     const blocks = toBlocks(message.content).filter(isText)
-    if (draft.isEmpty) append(system, blocks)
+    if (draft.isEmpty()) append(system, blocks)
     else draft.instruct(blocks, traits.midSystem)
   }
   const turns = toTurns(draft.turns)
@@ -73,7 +73,7 @@ function isInstruction(message: Message): message is Instruction {
 // --- turns -----------------------------------------------------------------------------------------------------
 
 interface Draft {
-  readonly isEmpty: boolean
+  isEmpty(): boolean
   add(message: Exclude<Message, Instruction>): void
   /** What an operator says in the middle of a conversation. */
   instruct(blocks: Block[], mayStand: boolean): void
@@ -168,9 +168,7 @@ function createDraft(names: WireNames, seals: string): Draft {
   }
 
   return {
-    get isEmpty() {
-      return turns.length === 0
-    },
+    isEmpty: () => turns.length === 0,
     add(message) {
       if (message.role === 'assistant') addAssistant(message.content)
       else if (message.role === 'tool') addResult(message)

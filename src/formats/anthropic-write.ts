@@ -9,7 +9,7 @@ import type { CacheMark, ChatRequest, Reasoning, ResponseFormat, Tool } from './
 import { budgetToEffort } from './effort.ts'
 import type { Asked, ToolName, WrittenRequest } from './format.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, type WireNames } from './tool-names.ts'
-import { refuseChoices, refuseSound } from './uncarried.ts'
+import { refuseChoices, refusePictures, refuseSound, withoutOwnPictures } from './uncarried.ts'
 
 /** The API takes 128 by now; 64 is what every server of this format takes. */
 const LONGEST_NAME = 64
@@ -31,16 +31,18 @@ export function answerToolOf({ names }: WrittenRequest): string | undefined {
 }
 
 /** @throws GatewayError `invalid_request` for several answers, sound, and files that another provider keeps. */
-export function writeRequest(request: ChatRequest, asked: Asked): WrittenRequest {
+export function writeRequest(given: ChatRequest, asked: Asked): WrittenRequest {
+  const { request, lost } = withoutOwnPictures(given)
   refuseChoices(request)
   refuseSound(request)
+  refusePictures(request)
   const traits = traitsOf(asked.model)
   const names = createWireNames(LONGEST_NAME)
   const tools = writeTools(request.tools, names, traits)
   const format = writeFormat(request.responseFormat, traits, tools.length > 0)
   const wantsThought = request.reasoning !== undefined && request.reasoning.effort !== 'none'
   const conversation = toConversation(request, { traits, names, mayPrefill: traits.prefill && !wantsThought })
-  const dropped = new Set<string>()
+  const dropped = new Set(lost)
 
   const choice = writeToolChoice(request, { tools, names, format, traits, conversation })
   if (choice.isSoftened) dropped.add('tool_choice')

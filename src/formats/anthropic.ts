@@ -13,7 +13,7 @@ import { createReader, readReply } from './anthropic-read.ts'
 import { ANTHROPIC, readUsage } from './anthropic-words.ts'
 import { writeRequest } from './anthropic-write.ts'
 import { createEdits } from './edits.ts'
-import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens } from './facts.ts'
+import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens, toWatch } from './facts.ts'
 import type {
   Asked,
   ChatClientSide,
@@ -153,23 +153,17 @@ function createWatch(): StreamWatch {
     }
   }
 
-  return {
+  return toWatch({
     look,
-    get finished() {
-      return finished
-    },
-    get finishedChoices() {
-      return finished ? 1 : 0
-    },
-    get usage() {
+    finished: () => finished,
+    finishedChoices: () => (finished ? 1 : 0),
+    usage() {
       // What the stream begins with counts the prompt, and next to nothing of the answer.
       if (usage === undefined || isFinal) return usage
       return { ...usage, outputTokens: Math.max(usage.outputTokens, countedTokens) }
     },
-    get countedTokens() {
-      return countedTokens
-    },
-  }
+    countedTokens: () => countedTokens,
+  })
 }
 
 /** Members of a delta that carry output; a signature says nothing. */

@@ -4,9 +4,20 @@
 import { createMessageSplitter, type StreamMessage } from '../bytes/eventstream.ts'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { EventFacts, Frame, Operation, Usage } from '../types.ts'
+import { wholeVectors } from './bedrock-embeddings.ts'
 import type { ChatEvent, ChatReply, Finish, Part } from './canonical.ts'
 import { type CustomInput, createCustomInput } from './custom-input.ts'
-import { CONTENT, count, DONE, MALFORMED, NOTHING, noAnswer, textTokens, USAGE_ONLY } from './facts.ts'
+import {
+  CONTENT,
+  count,
+  DONE,
+  MALFORMED,
+  NOTHING,
+  noAnswer,
+  textTokens,
+  toWatch,
+  USAGE_ONLY,
+} from './facts.ts'
 import type { EventReader, Splitter, StreamWatch, WholeFacts, WrittenRequest } from './format.ts'
 import { toToolName, unwrapCustom } from './tool-names.ts'
 
@@ -95,7 +106,7 @@ export function watchBedrock(): StreamWatch {
     return tokens > 0 ? CONTENT : NOTHING
   }
 
-  return {
+  return toWatch({
     look(data) {
       const event = parseObject(data)
       if (event === undefined) return MALFORMED
@@ -119,26 +130,18 @@ export function watchBedrock(): StreamWatch {
       }
       return NOTHING
     },
-    get finished() {
-      return finished
-    },
-    get finishedChoices() {
-      return finished ? 1 : 0
-    },
-    get usage() {
-      return usage
-    },
-    get countedTokens() {
-      return countedTokens
-    },
-  }
+    finished: () => finished,
+    finishedChoices: () => (finished ? 1 : 0),
+    usage: () => usage,
+    countedTokens: () => countedTokens,
+  })
 }
 
 export function wholeBedrock(operation: Operation, body: Buffer): WholeFacts {
-  if (operation !== 'chat') return noAnswer('malformed')
   if (body.length === 0) return noAnswer('empty')
   const reply = parseObject(body.toString('utf8'))
   if (reply === undefined) return noAnswer('malformed')
+  if (operation === 'embeddings') return wholeVectors(reply)
   const message = isObject(reply.output) ? reply.output.message : undefined
   // A refusal inside a 200 has only a message, as one with a status has.
   if (message === undefined && typeof reply.message === 'string') return noAnswer('in_band', reply.message)

@@ -14,7 +14,14 @@ import { refuse } from './members.ts'
 import { isBase64 } from './seals.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
 import { append, type CallResult, joinTexts, type Turn, toConversation } from './turns.ts'
-import { listDropped, refuseBuckets, refuseChoices, refuseSound } from './uncarried.ts'
+import {
+  listDropped,
+  refuseBuckets,
+  refuseChoices,
+  refusePictures,
+  refuseSound,
+  withoutOwnPictures,
+} from './uncarried.ts'
 import { createUnique } from './unique.ts'
 
 const LONGEST_NAME = 64
@@ -33,14 +40,16 @@ interface WireTurn {
 }
 
 /** @throws GatewayError `invalid_request` for several answers, sound, and images or files that are not in the request. */
-export function writeBedrock(request: ChatRequest, asked: Asked): WrittenRequest {
+export function writeBedrock(given: ChatRequest, asked: Asked): WrittenRequest {
+  const { request, lost } = withoutOwnPictures(given)
   refuseSound(request)
+  refusePictures(request)
   refuseChoices(request)
   refuseBuckets(request, asked)
   const traits = bedrockTraitsOf(asked.model)
   const claude = traits.family === 'claude' ? traitsOf(asked.model) : undefined
   const names = createWireNames(LONGEST_NAME)
-  const dropped = new Set(listDropped(request, traits.family === 'claude' ? ['topK'] : []))
+  const dropped = new Set([...lost, ...listDropped(request, traits.family === 'claude' ? ['topK'] : [])])
   const { system, turns } = toConversation(request.messages)
 
   const hasCalls = turns.some(({ content }) => content.some(({ type }) => type === 'call'))

@@ -174,7 +174,7 @@ export interface ChatReply {
 }
 
 export interface Choice {
-  /** Text, refusal, thinking and calls in the order in which they were said. */
+  /** Text, refusal, thinking, calls and pictures in the order in which they were said. */
   readonly content: readonly Part[]
   readonly finish: Finish
   /** Which of the stop sequences ended it, where that is told. */
@@ -204,6 +204,8 @@ export type ChatEvent =
   | { readonly type: 'text'; readonly choice: number; readonly text: string }
   | { readonly type: 'refusal'; readonly choice: number; readonly text: string }
   | { readonly type: 'thinking'; readonly choice: number; readonly text: string }
+  /** A picture, whole. */
+  | { readonly type: 'image'; readonly choice: number; readonly source: Source }
   /** Ends the thought before it, or stands alone (redacted). */
   | {
       readonly type: 'seal'

@@ -18,6 +18,7 @@ import type {
 import { countAt, flagAt, mustBe, numberAt, objectAt, refuse, textAt, textsAt, wrongType } from './members.ts'
 import { openai, toError } from './openai.ts'
 import { writeUsage } from './openai-usage.ts'
+import { pictureNote } from './pictures.ts'
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -201,9 +202,14 @@ function toId(id: string, { nextId }: AnswerTo): string {
 const PREFIX = 'cmpl-'
 const CHAT_PREFIX = 'chatcmpl-'
 
-/** What a model refuses it says as well. Thoughts have no place here. */
+/** What a model refuses it says as well. Thoughts have no place here, nor have pictures. */
 function textOf({ content }: Choice): string {
-  return content.map((part) => (part.type === 'text' || part.type === 'refusal' ? part.text : '')).join('')
+  return content
+    .map((part) => {
+      if (part.type === 'image') return `\n${pictureNote(part.source)}\n`
+      return part.type === 'text' || part.type === 'refusal' ? part.text : ''
+    })
+    .join('')
 }
 
 function toChoice(index: number, text: string, finish: Finish | undefined): Members {
@@ -247,6 +253,8 @@ function createEvents(to: AnswerTo): EventWriter {
         case 'text':
         case 'refusal':
           return event.text === '' ? '' : say(event.choice, event.text, undefined)
+        case 'image':
+          return say(event.choice, `\n${pictureNote(event.source)}\n`, undefined)
         case 'finish':
           return say(event.choice, '', event.finish)
         case 'usage':

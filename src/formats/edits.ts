@@ -7,6 +7,10 @@ import type { ModelRequest, Span } from '../types.ts'
 export interface Edits {
   /** Rewrites a member where it stands, or adds it in front of the others. */
   set(name: string, text: string): void
+  /** Puts another member in the place of one that is there. */
+  rename(name: string, to: string, text: string): void
+  /** Takes a member out, with the comma that it leaves behind; there must be another. */
+  remove(name: string): void
   /**
    * Caps the output. A server may read any spelling: each is capped where it stands, and the first is added where none
    * does.
@@ -29,8 +33,32 @@ export function createEdits({ spans, body }: ModelRequest): Edits {
       list.push({ start: front, end: front, text: `${JSON.stringify(name)}:${text},` })
   }
 
+  /** From its name to the end of its value. */
+  function memberAt(name: string): Span | undefined {
+    const span = spans.get(name)
+    if (span === undefined || body === undefined) return undefined
+    // Nothing but space stands between a name, its colon and its value; and in the name no quote, however it is spelled.
+    const quote = body.lastIndexOf(QUOTE, body.lastIndexOf(COLON, span.start - 1))
+    return { start: body.lastIndexOf(QUOTE, quote - 1), end: span.end }
+  }
+
   return {
     set,
+    rename(name, to, text) {
+      const member = memberAt(name)
+      if (member !== undefined) list.push({ ...member, text: `${JSON.stringify(to)}:${text}` })
+    },
+    remove(name) {
+      const member = memberAt(name)
+      if (member === undefined || body === undefined) return
+      let { start, end } = member
+      while (isSpace(body[end])) end += 1
+      if (body[end] === COMMA) list.push({ start, end: end + 1, text: '' })
+      else {
+        while (isSpace(body[start - 1])) start -= 1
+        list.push({ start: body[start - 1] === COMMA ? start - 1 : start, end: member.end, text: '' })
+      }
+    },
     capOutput(names, maxOutputTokens) {
       const written = names.filter((name) => spans.has(name))
       for (const name of written)
@@ -47,4 +75,11 @@ function isOver(body: Buffer | undefined, span: Span | undefined, cap: number): 
   return !(value <= cap)
 }
 
+function isSpace(byte: number | undefined): boolean {
+  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
+}
+
 export const OPEN_BRACE = 0x7b
+const QUOTE = 0x22
+const COLON = 0x3a
+const COMMA = 0x2c

@@ -1,8 +1,8 @@
 // What watchers of every format say in the same words: what an event tells, what is no answer, and how much text is how
 // many tokens.
 
-import type { EventFacts, Reason } from '../types.ts'
-import type { WholeFacts } from './format.ts'
+import type { EventFacts, Reason, Usage } from '../types.ts'
+import type { StreamWatch, WholeFacts } from './format.ts'
 
 export const NOTHING: EventFacts = {
   content: false,
@@ -20,12 +20,52 @@ export function noAnswer(failure: Reason, error?: string): WholeFacts {
   return { usage: undefined, countedTokens: 0, failure, error }
 }
 
+/** A watch by what tells it. */
+interface Watching extends Pick<StreamWatch, 'look'> {
+  finished(): boolean
+  finishedChoices(): number
+  usage(): Usage | undefined
+  countedTokens(): number
+}
+
+/** A watch of functions. */
+export function toWatch(watching: Watching): StreamWatch {
+  return new Watch(watching)
+}
+
+/** A class, for its getters: those of an object literal outlive it in V8, with all that they close over. */
+class Watch implements StreamWatch {
+  readonly look: StreamWatch['look']
+  readonly #watching: Watching
+
+  constructor(watching: Watching) {
+    this.look = watching.look
+    this.#watching = watching
+  }
+
+  get finished(): boolean {
+    return this.#watching.finished()
+  }
+
+  get finishedChoices(): number {
+    return this.#watching.finishedChoices()
+  }
+
+  get usage(): Usage | undefined {
+    return this.#watching.usage()
+  }
+
+  get countedTokens(): number {
+    return this.#watching.countedTokens()
+  }
+}
+
 export interface Choices {
   /** That a choice has said something, or given its finish reason. */
   see(index: number, hasEnded: boolean): void
   /** Every choice that began has given its reason. */
-  readonly finished: boolean
-  readonly finishedChoices: number
+  finished(): boolean
+  finishedChoices(): number
 }
 
 /** Which answers of a stream are under way and which have ended, in whatever order they come. */
@@ -39,12 +79,8 @@ export function createChoices(): Choices {
         open.delete(index)
       } else if (!ended.has(index)) open.add(index)
     },
-    get finished() {
-      return ended.size > 0 && open.size === 0
-    },
-    get finishedChoices() {
-      return ended.size
-    },
+    finished: () => ended.size > 0 && open.size === 0,
+    finishedChoices: () => ended.size,
   }
 }
 

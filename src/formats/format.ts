@@ -5,7 +5,16 @@
 
 import type { ImageForm } from '../bytes/image-parts.ts'
 import type { Edit } from '../bytes/splice.ts'
-import type { Deployment, EventFacts, Frame, ModelRequest, Operation, Reason, Usage } from '../types.ts'
+import type {
+  Deployment,
+  EventFacts,
+  Frame,
+  ModelRequest,
+  Operation,
+  Reason,
+  Stage,
+  Usage,
+} from '../types.ts'
 import type { ChatEvent, ChatReply, ChatRequest } from './canonical.ts'
 
 /** Watches one stream; keeps what must be known at its end. */
@@ -184,6 +193,10 @@ export interface Format {
   readonly name: string
   /** Format whose bytes a provider of this one speaks, under another address or with another credential. */
   readonly bytesOf?: string | undefined
+  /** The format that a model of such a provider is spoken to in, where its maker has another; undefined for this one. */
+  readonly forModel?: ((model: string) => Format | undefined) | undefined
+  /** Formats of other endpoints that such a provider has, at addresses of its own. */
+  readonly also?: readonly Format[] | undefined
   /** Absent where no caller speaks it. */
   readonly client?: ClientSide | undefined
   /** Absent where no provider does. */
@@ -211,6 +224,18 @@ export interface ClientSide {
   remember?(frames: Buffer): string | undefined
   /** The frame that ends a stream which broke. `last` is what was remembered of the events before it. */
   errorEvent(error: ToldError, last?: string): string
+  /** Absent where bytes pass as they came. */
+  readonly mending?: Mending | undefined
+}
+
+/** What servers that speak a format are known to get wrong, mended where their bytes pass. */
+export interface Mending {
+  /** Whether an answer to this request may need it. */
+  concerns(request: ModelRequest): boolean
+  /** Of a stream; one for each attempt. */
+  stage(): Stage
+  /** Of a whole reply: the same Buffer where nothing is wrong with it. */
+  whole(body: Buffer): Buffer
 }
 
 /** One whose requests can be read and answered in another format. */
@@ -306,7 +331,7 @@ export interface ProviderEmbeddings {
   /** `sent` is the caller's body. @throws GatewayError `invalid_request` that names the field which cannot be carried. */
   write(sent: Readonly<Record<string, unknown>>, asked: Asked): WrittenRequest
   /** Of a body that `whole` has found good: a reply as OpenAI gives it, with vectors as lists. */
-  read(body: Buffer, asked: Asked): unknown
+  read(body: Buffer, asked: Asked, written: WrittenRequest): unknown
 }
 
 export interface Resuming {

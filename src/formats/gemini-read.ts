@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { EventFacts, Operation, Usage } from '../types.ts'
-import type { ChatEvent, ChatReply, Choice, Finish, Part, Seal } from './canonical.ts'
+import type { ChatEvent, ChatReply, Choice, Finish, Part, Seal, Source } from './canonical.ts'
 import {
   CONTENT,
   count,
@@ -13,9 +13,11 @@ import {
   NOTHING,
   noAnswer,
   textTokens,
+  toWatch,
   USAGE_ONLY,
 } from './facts.ts'
 import type { EventReader, StreamWatch, WholeFacts, WrittenRequest } from './format.ts'
+import { toPicture } from './pictures.ts'
 import { toToolName, unwrapCustom } from './tool-names.ts'
 
 type Json = Readonly<Record<string, unknown>>
@@ -51,7 +53,7 @@ export function watchGemini(): StreamWatch {
   const seen = createChoices()
   let usage: Usage | undefined
   let countedTokens = 0
-  return {
+  return toWatch({
     look(data): EventFacts {
       const chunk = parseObject(data)
       if (chunk === undefined) return MALFORMED
@@ -79,32 +81,25 @@ export function watchGemini(): StreamWatch {
       }
       return content ? CONTENT : NOTHING
     },
-    get finished() {
-      return seen.finished
-    },
-    get finishedChoices() {
-      return seen.finishedChoices
-    },
-    get usage() {
-      return usage
-    },
-    get countedTokens() {
-      return countedTokens
-    },
-  }
+    finished: seen.finished,
+    finishedChoices: seen.finishedChoices,
+    usage: () => usage,
+    countedTokens: () => countedTokens,
+  })
 }
 
-export function wholeGemini(operation: Operation, body: Buffer): WholeFacts {
+/** `vectors` reads a reply of those. */
+export function wholeGemini(
+  operation: Operation,
+  body: Buffer,
+  vectors: (reply: Json) => WholeFacts,
+): WholeFacts {
   if (body.length === 0) return noAnswer('empty')
   const reply = parseObject(body.toString('utf8'))
   if (reply === undefined) return noAnswer('malformed')
   const error = errorText(reply)
   if (error !== undefined) return noAnswer('in_band', error)
-  if (operation === 'embeddings') {
-    if (!Array.isArray(reply.embeddings)) return noAnswer('malformed')
-    if (reply.embeddings.length === 0) return noAnswer('empty')
-    return { usage: readUsage(reply), countedTokens: 0, failure: undefined, error: undefined }
-  }
+  if (operation === 'embeddings') return vectors(reply)
   if (isBlocked(reply))
     return { usage: readUsage(reply), countedTokens: 0, failure: undefined, error: undefined }
   if (reply.candidates !== undefined && !Array.isArray(reply.candidates)) return noAnswer('malformed')
@@ -242,6 +237,7 @@ export function readGemini(body: Buffer, written: WrittenRequest, origin: string
 function addTo(content: Part[], event: ChatEvent): void {
   const last = content.at(-1)
   if (event.type === 'text') content.push({ type: 'text', text: event.text })
+  else if (event.type === 'image') content.push(toPicture(event.source))
   else if (event.type === 'thinking')
     content.push({ type: 'thinking', text: event.text, sealed: undefined, isRedacted: false })
   else if (event.type === 'seal') {
@@ -316,6 +312,8 @@ function createReader(
     const events: ChatEvent[] = []
     if (typeof part.text === 'string' && part.text !== '')
       events.push({ type: part.thought === true ? 'thinking' : 'text', choice, text: part.text })
+    const picture = pictureOf(part)
+    if (picture !== undefined) events.push({ type: 'image', choice, source: picture })
     const sealed = toSeal(part)
     if (sealed !== undefined) events.push({ type: 'seal', choice, sealed, isRedacted: false })
     return events
@@ -363,6 +361,15 @@ function createReader(
       return events
     },
   }
+}
+
+/** One that the model only thought of is no part of its answer. */
+function pictureOf({ inlineData, thought }: Json): Source | undefined {
+  if (!isObject(inlineData) || thought === true) return undefined
+  const { mimeType, data } = inlineData
+  if (typeof mimeType !== 'string' || !mimeType.startsWith('image/') || typeof data !== 'string')
+    return undefined
+  return { kind: 'base64', mediaType: mimeType, base64: data }
 }
 
 /** Where a call has no id: the same one each time that this answer is read, and another one in every other answer. */

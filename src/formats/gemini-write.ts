@@ -60,13 +60,17 @@ export function writeGemini(request: ChatRequest, asked: Asked, service: Service
     ...(instructions.length > 0 && { systemInstruction: { parts: instructions } }),
     ...(tools.length > 0 && { tools: [{ functionDeclarations: tools }] }),
     ...(tools.length > 0 && choice !== undefined && { toolConfig: { functionCallingConfig: choice } }),
-    generationConfig: { ...toSampling(request, traits, asked), ...format.config },
+    generationConfig: { ...toSampling(request, traits, asked), ...format.config, ...toPictures(request) },
   }
   const dropped = listDropped(request, [
     'topK',
     ...(isSeed(request.seed) ? (['seed'] as const) : []),
     ...(traits.penalties ? (['presencePenalty', 'frequencyPenalty'] as const) : []),
   ])
+  for (const name of PICTURE_MEMBERS) {
+    const at = dropped.indexOf(name)
+    if (at >= 0) dropped.splice(at, 1)
+  }
   if (request.stop.includes('')) dropped.push('stop')
   if (traits.thinking.kind === 'none' && thinks(request.reasoning)) dropped.push('reasoning_effort')
   return {
@@ -141,13 +145,17 @@ function toResponse({ call, content, isError }: CallResult, { traits, names, ser
 function toModelParts(content: readonly Part[], setting: Setting): Json[] {
   const { traits, service } = setting
   const parts: Json[] = []
-  /** Of a thought that is not there: belongs to the call behind it. */
-  let pending: string | undefined
+  /** Of thoughts that are not there: each belongs to what stands behind it. */
+  const pending: string[] = []
+  /** How many of them are given back, or are too many. */
+  let given = 0
   let isSigned = false
+  let pictures = content.filter(({ type }) => type === 'image').length
   for (const part of content) {
+    if (part.type === 'image') pictures -= 1
     if (part.type === 'call') {
-      const own = ownSeal(part, service) ?? pending
-      pending = undefined
+      const own = ownSeal(part, service) ?? lastOf(pending, given)
+      given = pending.length
       // One signature holds for all calls of a turn, and stands on the first.
       const signature = own ?? (traits.signedCalls && !isSigned ? NO_SIGNATURE : undefined)
       isSigned = true
@@ -160,21 +168,33 @@ function toModelParts(content: readonly Part[], setting: Setting): Json[] {
       if (value === undefined) continue
       const last = parts.at(-1)
       if (part.text !== '') parts.push({ text: part.text, thought: true, thoughtSignature: value })
-      else if (last !== undefined && typeof last.text === 'string' && last.thoughtSignature === undefined)
+      else if (last !== undefined && isSaid(last) && last.thoughtSignature === undefined)
         last.thoughtSignature = value
-      else pending = value
+      else pending.push(value)
     } else {
       const written = toContentParts(part)
       const [first] = written
-      if (pending !== undefined && first !== undefined) {
-        first.thoughtSignature = pending
-        pending = undefined
-      }
       append(parts, written)
+      if (first === undefined) continue
+      // Chat has all seals in front: what is said and each picture behind it has one of its own.
+      given = Math.max(given, pending.length - pictures - 1)
+      const signature = pending[given]
+      if (signature === undefined) continue
+      first.thoughtSignature = signature
+      given += 1
     }
   }
-  if (pending !== undefined) parts.push({ text: '', thoughtSignature: pending })
+  const last = lastOf(pending, given)
+  if (last !== undefined) parts.push({ text: '', thoughtSignature: last })
   return parts
+}
+
+function lastOf(pending: readonly string[], given: number): string | undefined {
+  return given < pending.length ? pending.at(-1) : undefined
+}
+
+function isSaid({ text, inlineData, fileData }: Json): boolean {
+  return typeof text === 'string' || inlineData !== undefined || fileData !== undefined
 }
 
 /** Where it is bytes at all: what somebody cut or made up would have the whole request refused. */
@@ -326,6 +346,21 @@ function toSampling(request: ChatRequest, traits: GeminiTraits, { maxOutputToken
     ...penalties,
     thinkingConfig: toThinking(request.reasoning, traits),
   })
+}
+
+/** Members of chat by which gateways ask for pictures; here they are carried. */
+const PICTURE_MEMBERS = ['modalities', 'image_config'] as const
+
+/** Models that draw do so without being told; only who wants one of the two alone must say so. */
+function toPictures({ extra: { modalities, image_config: image } }: ChatRequest): Json {
+  const wanted = Array.isArray(modalities) ? modalities.filter((one) => typeof one === 'string') : []
+  const config = isObject(image)
+    ? withoutUndefined({ aspectRatio: image.aspect_ratio, imageSize: image.image_size })
+    : {}
+  return {
+    ...(wanted.includes('image') && { responseModalities: wanted.map((one) => one.toUpperCase()) }),
+    ...(Object.keys(config).length > 0 && { imageConfig: config }),
+  }
 }
 
 /** As a JSON answer where that may be asked for; else in words. */

@@ -26,6 +26,25 @@ const ALL: readonly Format[] = [
 
 export const formats: ReadonlyMap<string, Format> = new Map(ALL.map((format) => [format.name, format]))
 
+/** What a model of a provider is spoken to in, by the format of the provider. */
+export function formatFor(
+  known: ReadonlyMap<string, Format>,
+  provider: string,
+  model: string,
+): Format | undefined {
+  const format = known.get(provider)
+  return format?.forModel?.(model) ?? format
+}
+
+/** Of a format, and those that such a provider has besides, the one that takes the bytes of another. */
+export function speakerOf(format: Format, of: string): Format | undefined {
+  return takes(format, of) ? format : format.also?.find((other) => takes(other, of))
+}
+
+function takes({ name, bytesOf }: Format, of: string): boolean {
+  return of === name || of === bytesOf
+}
+
 /** What callers speak, for those who may name no vendor. */
 export const MESSAGES = anthropic.name
 export const MESSAGES_COUNT = anthropicCount.name

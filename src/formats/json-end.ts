@@ -4,7 +4,7 @@
 export interface JsonEnd {
   push(text: string): void
   /** An object or list has been opened and closed. */
-  readonly isWhole: boolean
+  isWhole(): boolean
 }
 
 export function createJsonEnd(): JsonEnd {
@@ -37,8 +37,6 @@ export function createJsonEnd(): JsonEnd {
         }
       }
     },
-    get isWhole() {
-      return isWhole
-    },
+    isWhole: () => isWhole,
   }
 }

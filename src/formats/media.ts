@@ -6,7 +6,7 @@ import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Edit } from '../bytes/splice.ts'
 import type { ModelRequest, Usage } from '../types.ts'
 import { createEdits } from './edits.ts'
-import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer } from './facts.ts'
+import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, toWatch } from './facts.ts'
 import type { Asked, Fields, Format, StreamWatch, WholeFacts } from './format.ts'
 import { openai, toError } from './openai.ts'
 import { errorText, faults } from './openai-faults.ts'
@@ -130,7 +130,7 @@ function looksLikeObject(body: Buffer): boolean {
 function createWatch(): StreamWatch {
   let finishedChoices = 0
   let usage: Usage | undefined
-  return {
+  return toWatch({
     look(data) {
       if (data === '[DONE]') return DONE
       const event = parseObject(data)
@@ -142,17 +142,11 @@ function createWatch(): StreamWatch {
       if (ENDS.test(type)) finishedChoices += 1
       return CONTENT
     },
-    get finished() {
-      return finishedChoices > 0
-    },
-    get finishedChoices() {
-      return finishedChoices
-    },
-    get usage() {
-      return usage
-    },
-    countedTokens: 0,
-  }
+    finished: () => finishedChoices > 0,
+    finishedChoices: () => finishedChoices,
+    usage: () => usage,
+    countedTokens: () => 0,
+  })
 }
 
 /** `image_generation.completed`, `image_edit.completed`, `transcript.text.done`. */

@@ -18,6 +18,7 @@ import {
 } from './openai-reasoning.ts'
 import { argumentsText } from './openai-request.ts'
 import { readUsage, writeUsage } from './openai-usage.ts'
+import { readChatPictures, toChatPicture, toPicture } from './pictures.ts'
 import { toToolName, unwrapCustom } from './tool-names.ts'
 
 type Members = Readonly<Record<string, unknown>>
@@ -43,6 +44,7 @@ function readChoice(choice: unknown, salt: string, names: WrittenRequest['names'
   const message = isObject(written.message) ? written.message : {}
   const content: Part[] = [...readReasoning(message), ...readSaid(message.content)]
   if (textOf(message.refusal) !== '') content.push({ type: 'refusal', text: textOf(message.refusal) })
+  content.push(...readChatPictures(message.images).map(toPicture))
   for (const [index, call] of callsOf(message).entries()) {
     const read = readCall(call, `${salt} ${index}`, names)
     if (read !== undefined) content.push(read)
@@ -71,7 +73,7 @@ function readReasoning(message: Members): ThinkingPart[] {
   return [{ type: 'thinking', text, sealed: undefined, isRedacted: false }]
 }
 
-/** Text, or Mistral's list of text and thinking. */
+/** Text, or a list: Mistral's of text and thinking, others' of text and pictures. */
 function readSaid(content: unknown): Part[] {
   if (typeof content === 'string') return content === '' ? [] : [{ type: 'text', text: content }]
   if (!Array.isArray(content)) return []
@@ -82,6 +84,7 @@ function readSaid(content: unknown): Part[] {
       const text = thinkingText(part.thinking)
       return text === '' ? [] : [{ type: 'thinking', text, sealed: undefined, isRedacted: false }]
     }
+    if (part.type === 'image_url') return readChatPictures([part]).map(toPicture)
     return textOf(part.text) === '' ? [] : [{ type: 'text', text: textOf(part.text) }]
   })
 }
@@ -150,18 +153,12 @@ function textOf(value: unknown): string {
 
 // --- a provider's, streamed ------------------------------------------------------------------------------------
 
-interface OpenCall {
-  /** As the wire has it; two may have the same. */
-  readonly index: number | undefined
+interface OpenCall extends KnownCall {
   /** Its number among the calls of the choice; undefined until its name is known. */
   number: number | undefined
-  id: string
-  name: string
   sealed: Seal | undefined
   /** What came before its name did. */
   held: string
-  /** All its arguments, to know whether they are whole. */
-  said: string
   /** Takes its free text out of the arguments. */
   custom: CustomInput | undefined
 }
@@ -236,8 +233,10 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
     for (const part of readSaid(delta.content)) {
       if (part.type === 'text') events.push({ type: 'text', choice, text: part.text })
       else if (part.type === 'thinking') events.push({ type: 'thinking', choice, text: part.text })
+      else if (part.type === 'image') events.push({ type: 'image', choice, source: part.source })
     }
     if (textOf(delta.refusal) !== '') events.push({ type: 'refusal', choice, text: textOf(delta.refusal) })
+    for (const source of readChatPictures(delta.images)) events.push({ type: 'image', choice, source })
     for (const fragment of callsOf(delta))
       if (isObject(fragment)) readFragment(fragment, choice, open, events)
   }
@@ -270,25 +269,14 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
     call.held = ''
   }
 
-  /**
-   * Which call a fragment belongs to. An index may be missing, or the same for all (Ollama); an id may be missing, or
-   * another with each fragment. A name stands in the first fragment of a call and, with most, in no other.
-   */
   function findCall(fragment: Members, name: string, open: OpenChoice): OpenCall {
-    const index = typeof fragment.index === 'number' ? fragment.index : undefined
-    const id = textOf(fragment.id)
-    const known =
-      index === undefined
-        ? (open.calls.find((call) => id !== '' && call.id === id) ?? open.last)
-        : open.calls.findLast((call) => call.index === index)
-    const begins = name !== '' && known !== undefined && known.name !== ''
-    const isOther = begins && (id !== '' && known.id !== '' ? id !== known.id : isWhole(known.said))
-    if (known !== undefined && !isOther) {
+    const known = knownCall(fragment, name, open)
+    if (known !== undefined) {
       open.last = known
       return known
     }
     const call: OpenCall = {
-      index,
+      index: typeof fragment.index === 'number' ? fragment.index : undefined,
       number: undefined,
       id: '',
       name: '',
@@ -301,6 +289,37 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
     open.last = call
     return call
   }
+}
+
+/** As far as a call must be known to find the fragments that belong to it. */
+export interface KnownCall {
+  /** As the wire has it; two may have the same. */
+  readonly index: number | undefined
+  id: string
+  name: string
+  /** All its arguments, to know whether they are whole. */
+  said: string
+}
+
+/**
+ * Which call a fragment belongs to; undefined for one that begins with it. An index may be missing, or the same for all
+ * (Ollama); an id may be missing, or another with each fragment. A name stands in the first fragment of a call and, with
+ * most, in no other.
+ */
+export function knownCall<T extends KnownCall>(
+  fragment: Members,
+  name: string,
+  { calls, last }: { readonly calls: readonly T[]; readonly last: T | undefined },
+): T | undefined {
+  const index = typeof fragment.index === 'number' ? fragment.index : undefined
+  const id = textOf(fragment.id)
+  const known =
+    index === undefined
+      ? (calls.find((call) => id !== '' && call.id === id) ?? last)
+      : calls.findLast((call) => call.index === index)
+  const begins = name !== '' && known !== undefined && known.name !== ''
+  const isOther = begins && (id !== '' && known.id !== '' ? id !== known.id : isWhole(known.said))
+  return isOther ? undefined : known
 }
 
 function say(call: OpenCall, text: string, choice: number, events: ChatEvent[]): void {
@@ -350,6 +369,7 @@ function writeMessage(content: readonly Part[], to: AnswerTo): unknown {
   const said = content.flatMap((part) => (part.type === 'text' ? part.text : []))
   const refusal = content.flatMap((part) => (part.type === 'refusal' ? part.text : []))
   const calls = content.filter((part) => part.type === 'call')
+  const pictures = content.filter((part) => part.type === 'image')
   const [first] = calls
   const tools =
     first === undefined
@@ -363,6 +383,7 @@ function writeMessage(content: readonly Part[], to: AnswerTo): unknown {
     refusal: refusal.length === 0 ? null : refusal.join(''),
     ...(thought !== '' && { reasoning_content: thought }),
     ...(thoughts.some(({ sealed }) => sealed !== undefined) && { reasoning_details: thoughts.map(toDetail) }),
+    ...(pictures.length > 0 && { images: pictures.map(({ source }, i) => toChatPicture(source, i)) }),
     ...tools,
   }
 }
@@ -382,6 +403,7 @@ interface WrittenChoice {
   /** Text of the thought under way: whoever hands its seal back needs both. */
   thought: string
   thoughts: number
+  pictures: number
   /** By their number; whether any arguments came. */
   readonly calls: Map<number, { readonly kind: CallPart['kind']; hasArguments: boolean }>
 }
@@ -418,7 +440,7 @@ export function createChatWriter(to: AnswerTo): EventWriter {
     if (front === '') begin('', '', undefined)
     let open = choices.get(choice)
     if (open !== undefined) return { open, role: '' }
-    open = { thought: '', thoughts: 0, calls: new Map() }
+    open = { thought: '', thoughts: 0, pictures: 0, calls: new Map() }
     choices.set(choice, open)
     return { open, role: chunk(choice, '{"role":"assistant","content":"","refusal":null}') }
   }
@@ -458,6 +480,12 @@ export function createChatWriter(to: AnswerTo): EventWriter {
           const { open, role } = enter(event.choice)
           open.thought += event.text
           return role + chunk(event.choice, `{"reasoning_content":${JSON.stringify(event.text)}}`)
+        }
+        case 'image': {
+          const { open, role } = enter(event.choice)
+          const images = [toChatPicture(event.source, open.pictures)]
+          open.pictures += 1
+          return role + chunk(event.choice, JSON.stringify({ images }))
         }
         case 'seal': {
           const { open, role } = enter(event.choice)

@@ -20,6 +20,7 @@ import type {
 import type { Asked, ReadRequest, WrittenRequest } from './format.ts'
 import { countAt, flagAt, listAt, numberAt, objectAt, refuse, textAt, textsAt, wrongType } from './members.ts'
 import { ownDetails, readCallSeal, readThoughts, writeCallSeal } from './openai-reasoning.ts'
+import { readChatPictures, toPicture } from './pictures.ts'
 import type { Quirk } from './quirks.ts'
 import { toSource, toUrl } from './sources.ts'
 import {
@@ -30,6 +31,7 @@ import {
   wrapCustom,
 } from './tool-names.ts'
 import { append, withAnsweredCalls } from './turns.ts'
+import { withoutOwnPictures } from './uncarried.ts'
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -126,10 +128,10 @@ const NAMES: ReadonlyMap<string, readonly string[]> = new Map([
   ['reasoning_effort', ['reasoning_effort', 'reasoning', 'thinking']],
 ])
 
-/** An answer in sound cannot be had of text. */
+/** An answer in sound cannot be had of text; in pictures, as gateways ask for them, it can of some. */
 function refuseSound({ modalities, audio }: Members): void {
-  if (Array.isArray(modalities) && modalities.some((one) => one !== 'text'))
-    throw cannot('modalities', 'an answer in anything but text')
+  if (Array.isArray(modalities) && modalities.some((one) => one !== 'text' && one !== 'image'))
+    throw cannot('modalities', 'an answer in anything but text and pictures')
   if (isObject(audio)) throw cannot('audio', 'an answer in sound')
 }
 
@@ -178,6 +180,7 @@ function readAssistant(message: Members, at: string, legacy: Map<string, string>
   const parts: Part[] = [...readThoughts(message), ...readContent(message.content, at)]
   const refusal = textAt(message.refusal, `${at}.refusal`)
   if (refusal !== undefined && refusal !== '') parts.push({ type: 'refusal', text: refusal })
+  parts.push(...readChatPictures(message.images).map(toPicture))
   const calls = message.tool_calls ?? []
   if (!Array.isArray(calls)) throw wrongType(`${at}.tool_calls`, 'a list')
   for (const [index, call] of calls.entries()) parts.push(readCall(call, `${at}.tool_calls[${index}]`))
@@ -447,10 +450,11 @@ const LONGEST_NAME = 64
 const MOST_STOPS = 4
 
 /** @throws GatewayError invalid_request */
-export function writeChatRequest(request: ChatRequest, asked: Asked): WrittenRequest {
+export function writeChatRequest(given: ChatRequest, asked: Asked): WrittenRequest {
+  const { request, lost } = withoutOwnPictures(given)
   const quirks: ReadonlySet<Quirk | string> = new Set(asked.options.quirks?.split(' '))
   const wireNames = createWireNames(LONGEST_NAME)
-  const dropped: string[] = []
+  const dropped = [...lost]
   const isFull = quirks.has('all-fields')
   const cap = least(request.maxOutputTokens, asked.maxOutputTokens)
   const tools = request.tools.map((tool) => writeTool(tool, wireNames))

@@ -16,6 +16,7 @@ import {
   NOTHING,
   noAnswer,
   textTokens,
+  toWatch,
   USAGE_ONLY,
 } from './facts.ts'
 import type {
@@ -32,6 +33,7 @@ import type {
 } from './format.ts'
 import { createChatReader, createChatWriter, readChatReply, writeChatReply } from './openai-answer.ts'
 import { choiceError, errorText, faults } from './openai-faults.ts'
+import { mending } from './openai-mend.ts'
 import { memberOf, readChatRequest, writeChatRequest } from './openai-request.ts'
 import { readUsage } from './openai-usage.ts'
 import { hasQuirk } from './quirks.ts'
@@ -62,6 +64,7 @@ export const openai: Format & {
     chat: { read: readChatRequest, memberOf, write: writeChatReply, events: createChatWriter },
     error: toError,
     errorEvent: (error) => `data: ${JSON.stringify(toError(error))}\n\n`,
+    mending,
   },
   provider: {
     path: toPath,
@@ -114,7 +117,7 @@ function createWatch(): StreamWatch {
   const seen = createChoices()
   let usage: Usage | undefined
   let countedTokens = 0
-  return {
+  return toWatch({
     look(data) {
       if (data === '[DONE]') return DONE
       const chunk = parseObject(data)
@@ -144,19 +147,11 @@ function createWatch(): StreamWatch {
       }
       return content ? CONTENT : NOTHING
     },
-    get finished() {
-      return seen.finished
-    },
-    get finishedChoices() {
-      return seen.finishedChoices
-    },
-    get usage() {
-      return usage
-    },
-    get countedTokens() {
-      return countedTokens
-    },
-  }
+    finished: seen.finished,
+    finishedChoices: seen.finishedChoices,
+    usage: () => usage,
+    countedTokens: () => countedTokens,
+  })
 }
 
 /** Some servers have an empty reason in every chunk but the last, where others have null. */
@@ -166,7 +161,7 @@ function hasEnded({ finish_reason: reason }: { readonly finish_reason?: unknown 
 
 /** Fields of a delta that carry output, as OpenAI and compatible servers name them. */
 const TEXT_FIELDS = ['content', 'reasoning_content', 'reasoning', 'refusal'] as const
-const LIST_FIELDS = ['tool_calls', 'reasoning_details'] as const
+const LIST_FIELDS = ['tool_calls', 'reasoning_details', 'images'] as const
 
 function deltaTokens(delta: unknown): number {
   if (!isObject(delta)) return 0
@@ -193,7 +188,8 @@ function readSpeech(data: string): Speech {
   const parts = Array.isArray(delta.content) && delta.content.length > 0
   const said = parts || textTokens(choice.text) > 0 || textTokens(delta.refusal) > 0
   const calls = Array.isArray(delta.tool_calls) && delta.tool_calls.length > 0
-  const more = said || calls || isObject(delta.function_call) || isObject(delta.audio)
+  const pictures = Array.isArray(delta.images) && delta.images.length > 0
+  const more = said || calls || pictures || isObject(delta.function_call) || isObject(delta.audio)
   return { text, more, ends: hasEnded(choice) }
 }
 

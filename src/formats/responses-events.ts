@@ -4,14 +4,16 @@
 
 import { parseObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
-import type { CallPart, ChatEvent, Finish, Seal } from './canonical.ts'
+import type { CallPart, ChatEvent, Finish, Seal, Source } from './canonical.ts'
 import type { AnswerTo, EventWriter, ToldError } from './format.ts'
+import { pictureNote } from './pictures.ts'
 import {
   callPrefix,
   type Head,
   type Item,
   isCut,
   toCall,
+  toDrawing,
   toHead,
   toLogprobs,
   toMessage,
@@ -226,6 +228,26 @@ export function createResponsesEvents(to: AnswerTo): EventWriter {
     done(index, item)
   }
 
+  // --- pictures ----------------------------------------------------------------------------------------------------
+
+  function show(source: Source): void {
+    closeMessage('completed')
+    closeThought(undefined)
+    closeWholeCalls()
+    if (source.kind !== 'base64') {
+      say('text', pictureNote(source))
+      closeMessage('completed')
+      return
+    }
+    const id = to.nextId('ig_')
+    const index = add(toDrawing(id, null, 'in_progress'))
+    const place = { item_id: id, output_index: index }
+    emit('response.image_generation_call.in_progress', place)
+    emit('response.image_generation_call.generating', place)
+    emit('response.image_generation_call.completed', place)
+    done(index, toDrawing(id, source.base64, 'completed'))
+  }
+
   // --- the end -----------------------------------------------------------------------------------------------------
 
   function closeAll(how: Finish): void {
@@ -257,6 +279,8 @@ export function createResponsesEvents(to: AnswerTo): EventWriter {
         return
       case 'thinking':
         return think(event.text)
+      case 'image':
+        return show(event.source)
       case 'seal':
         return seal(event.sealed, event.isRedacted ? 'redacted' : 'thought')
       case 'call':

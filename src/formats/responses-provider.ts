@@ -4,16 +4,28 @@
 
 import { isObject, parseObject, withoutUndefined } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
-import type { CallPart, ChatReply, ChatRequest, Finish, Message, Part, Reasoning, Tool } from './canonical.ts'
+import type {
+  CallPart,
+  ChatReply,
+  ChatRequest,
+  Finish,
+  Message,
+  Part,
+  Reasoning,
+  Source,
+  Tool,
+} from './canonical.ts'
 import { budgetToEffort } from './effort.ts'
 import type { Asked, WrittenRequest } from './format.ts'
 import { refuse } from './members.ts'
 import { isShownUser } from './openai-request.ts'
 import { toUsage } from './openai-usage.ts'
+import { toPicture, typeOfBase64 } from './pictures.ts'
 import { joinSeal, RESPONSES, splitSeal } from './responses-seals.ts'
 import { toUrl } from './sources.ts'
 import { createWireNames, toToolName, type WireNames } from './tool-names.ts'
 import { withAnsweredCalls } from './turns.ts'
+import { withoutOwnPictures } from './uncarried.ts'
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -22,8 +34,9 @@ const LONGEST_TOOL_NAME = 64
 const LEAST_OUTPUT_TOKENS = 16
 
 /** @throws GatewayError `invalid_request` that names the field which cannot be carried. */
-export function writeResponsesRequest(request: ChatRequest, asked: Asked): WrittenRequest {
-  const dropped: string[] = []
+export function writeResponsesRequest(given: ChatRequest, asked: Asked): WrittenRequest {
+  const { request, lost } = withoutOwnPictures(given)
+  const dropped = [...lost]
   refuseUncarried(request)
   for (const name of ['topK', 'seed', 'presencePenalty', 'frequencyPenalty'] as const)
     if (request[name] !== undefined) dropped.push(CHAT_NAMES[name])
@@ -85,6 +98,8 @@ function refuseUncarried({ stop, choices, extra }: ChatRequest): void {
   const { modalities } = extra
   if (Array.isArray(modalities) && modalities.includes('audio'))
     throw refuse('modalities', `The field "modalities" asks for sound, ${where}`)
+  if (Array.isArray(modalities) && modalities.includes('image'))
+    throw refuse('modalities', `The field "modalities" asks for pictures, ${where}`)
 }
 
 /** The smaller of the caller's and the policy's; a cap of the caller's own that is refused there is raised. */
@@ -310,9 +325,20 @@ export function readItem(item: Members, names: WrittenRequest['names']): Part[] 
     case 'function_call':
     case 'custom_tool_call':
       return [{ ...readCall(item, names), arguments: argumentsOf(item) }]
+    case 'image_generation_call': {
+      const picture = pictureOf(item)
+      return picture === undefined ? [] : [toPicture(picture)]
+    }
     default:
       return []
   }
+}
+
+/** What a picture's item shows; undefined while it is drawn. */
+export function pictureOf({ result, output_format: format }: Members): Source | undefined {
+  if (typeof result !== 'string' || result === '') return undefined
+  const mediaType = typeof format === 'string' ? `image/${format}` : typeOfBase64(result)
+  return { kind: 'base64', mediaType, base64: result }
 }
 
 /** A call but for its arguments. */

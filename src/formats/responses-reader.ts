@@ -6,6 +6,7 @@ import type { ChatEvent } from './canonical.ts'
 import type { EventReader, WrittenRequest } from './format.ts'
 import {
   argumentsOf,
+  pictureOf,
   readCall,
   readFinish,
   readUsage,
@@ -121,6 +122,9 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
       const sealed = sealOf(item)
       const isRedacted = (told.lengths.get(0) ?? 0) === 0
       if (sealed !== undefined) events.push({ type: 'seal', choice: 0, sealed, isRedacted })
+    } else if (item.type === 'image_generation_call') {
+      const source = pictureOf(item)
+      if (source !== undefined) events.push({ type: 'image', choice: 0, source })
     } else if (item.type === 'message') {
       const parts = Array.isArray(item.content) ? item.content : []
       for (const [i, part] of parts.entries()) {

@@ -5,6 +5,7 @@ import { isObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
 import type { CallPart, ChatReply, Finish, Part } from './canonical.ts'
 import type { AnswerTo } from './format.ts'
+import { pictureNote } from './pictures.ts'
 import { markSeal } from './responses-seals.ts'
 
 export type Item = Readonly<Record<string, unknown>>
@@ -176,12 +177,8 @@ function toOutput(
         break
       case 'image':
         if (part.source.kind === 'base64')
-          output.push({
-            id: to.nextId('ig_'),
-            type: 'image_generation_call',
-            status: 'completed',
-            result: part.source.base64,
-          })
+          output.push(toDrawing(to.nextId('ig_'), part.source.base64, 'completed'))
+        else output.push(toMessage(to.nextId('msg_'), [toText(pictureNote(part.source), [])], 'completed'))
         break
     }
   })
@@ -189,6 +186,11 @@ function toOutput(
   if (output.length === 0 && finish === 'stop')
     output.push(toMessage(to.nextId('msg_'), [toText('', [])], 'completed'))
   return output
+}
+
+/** `result` is null while it is drawn. */
+export function toDrawing(id: string, result: string | null, status: string): Item {
+  return { id, type: 'image_generation_call', status, result }
 }
 
 export function toMessage(id: string, content: readonly Item[], status: string): Item {

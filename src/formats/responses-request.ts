@@ -18,6 +18,8 @@ import {
   textsAt,
   wrongType,
 } from './members.ts'
+import { toPicture } from './pictures.ts'
+import { pictureOf } from './responses-provider.ts'
 import { readSeal } from './responses-seals.ts'
 import { toSource } from './sources.ts'
 import { append } from './turns.ts'
@@ -307,7 +309,6 @@ const SERVER_ITEMS: ReadonlySet<string> = new Set([
   'web_search_call',
   'file_search_call',
   'code_interpreter_call',
-  'image_generation_call',
   'mcp_list_tools',
   'mcp_call',
   'mcp_approval_request',
@@ -406,6 +407,12 @@ function readInput(input: unknown, { messages, tools, dropped }: Reading): void 
         const thought = readThought(item, param)
         callSeal = thought.callSeal ?? callSeal
         if (thought.part !== undefined) say([thought.part])
+        return
+      }
+      case 'image_generation_call': {
+        const picture = pictureOf(item)
+        if (picture === undefined) dropped.add(`input.${type}`)
+        else say([toPicture(picture)])
         return
       }
       case 'item_reference':

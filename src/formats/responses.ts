@@ -7,7 +7,7 @@ import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Edit } from '../bytes/splice.ts'
 import type { EventFacts, ModelRequest, Operation, Span, Usage } from '../types.ts'
 import { createEdits } from './edits.ts'
-import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens } from './facts.ts'
+import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens, toWatch } from './facts.ts'
 import type { Asked, ChatClientSide, Fault, Format, ProviderSide, StreamWatch, WholeFacts } from './format.ts'
 import { openai, toError } from './openai.ts'
 import { faults } from './openai-faults.ts'
@@ -139,25 +139,17 @@ function createWatch(): StreamWatch {
     return tokens > 0 ? CONTENT : NOTHING
   }
 
-  return {
+  return toWatch({
     look(data) {
       if (data === '[DONE]') return DONE
       const event = parseObject(data)
       return event === undefined ? MALFORMED : look(event)
     },
-    get finished() {
-      return finished
-    },
-    get finishedChoices() {
-      return finished ? 1 : 0
-    },
-    get usage() {
-      return usage
-    },
-    get countedTokens() {
-      return countedTokens
-    },
-  }
+    finished: () => finished,
+    finishedChoices: () => (finished ? 1 : 0),
+    usage: () => usage,
+    countedTokens: () => countedTokens,
+  })
 }
 
 /** The error that an event tells: of the stream, of the response, or in the shape that chat has for it. */

@@ -11,7 +11,7 @@ export interface Listener {
   /** A frame has gone to the caller; `isChanged` where its bytes are not those of the event. */
   passed(data: string, isChanged: boolean): void
   /** All text that the caller has; undefined once there is something that nobody else can go on with. */
-  readonly said: string | undefined
+  said(): string | undefined
 }
 
 /** Remembers what the caller has read. Reasoning is not part of the answer, and not remembered. */
@@ -26,9 +26,7 @@ export function createListener({ speech }: Pick<Resuming, 'speech'>): Listener {
       said = more || ends || isChanged ? undefined : said + text
       if (said !== undefined && said.length > LONGEST_SAID) said = undefined
     },
-    get said() {
-      return said
-    },
+    said: () => said,
   }
 }
 

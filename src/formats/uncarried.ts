@@ -45,6 +45,31 @@ export function refuseChoices({ choices }: ChatRequest): void {
   if (choices > 1) throw refuse('n', 'This deployment gives one answer to a request: "n" must be 1.')
 }
 
+/** @throws GatewayError `invalid_request` where pictures are asked for. */
+export function refusePictures({ extra: { modalities } }: ChatRequest): void {
+  if (Array.isArray(modalities) && modalities.includes('image'))
+    throw refuse('modalities', 'This deployment answers in text: it has no pictures.')
+}
+
+/** For formats whose assistant shows nothing: pictures that it has shown are left out, and told. */
+export function withoutOwnPictures(request: ChatRequest): {
+  readonly request: ChatRequest
+  readonly lost: readonly string[]
+} {
+  if (!request.messages.some(({ role, content }) => role === 'assistant' && content.some(isPicture)))
+    return { request, lost: [] }
+  const messages = request.messages.map((message) =>
+    message.role === 'assistant'
+      ? { ...message, content: message.content.filter((part) => !isPicture(part)) }
+      : message,
+  )
+  return { request: { ...request, messages }, lost: ['messages.images'] }
+}
+
+function isPicture({ type }: Part): boolean {
+  return type === 'image'
+}
+
 /** @throws GatewayError `invalid_request` where sound is asked for. */
 export function refuseSound({ extra: { audio, modalities } }: ChatRequest): void {
   const asked = Array.isArray(modalities) && modalities.includes('audio')

@@ -2,6 +2,7 @@
 // not wanted is let run out for a moment, so that the caller gets to read the answer that refuses it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Seat } from '../bytes/bag.ts'
 import { boundaryOf } from '../bytes/multipart-scan.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { BodySource, Clock } from '../types.ts'
@@ -18,8 +19,9 @@ const GRACE_MS = 5000
 
 /** What is looked at once a second, so that no request needs a timer of its own. */
 export interface Sweep {
-  add(watched: Watched): void
-  remove(watched: Watched): void
+  /** The seat is for `remove`. */
+  add(watched: Watched): Seat<Watched>
+  remove(seat: Seat<Watched>): void
 }
 
 export interface Watched {
@@ -87,7 +89,7 @@ export function createBodySource(
 
         function finish(error: Error | undefined): void {
           stop = () => {}
-          sweep.remove(watched)
+          sweep.remove(seat)
           req.off('data', onData)
           req.off('end', onEnd)
           req.off('close', onClose)
@@ -114,7 +116,7 @@ export function createBodySource(
           finish(new GatewayError('client_closed', 'The caller went away.'))
         }
         stop = finish
-        sweep.add(watched)
+        const seat = sweep.add(watched)
         req.on('data', onData)
         req.on('end', onEnd)
         req.on('close', onClose)

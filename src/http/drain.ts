@@ -3,15 +3,17 @@
 
 import type { Server, ServerResponse } from 'node:http'
 import { Server as Listener } from 'node:net'
+import { type Bag, createBag } from '../bytes/bag.ts'
 import { GatewayError } from '../errors.ts'
-import type { Arrival, Clock, Reply } from '../types.ts'
+import type { Clock, Reply } from '../types.ts'
+import type { Active } from './listen.ts'
 
 export interface DrainDeps {
   readonly server: Server
   /** Answers that have not left completely: `answersOf` the server. */
-  readonly unsent: ReadonlySet<ServerResponse>
-  /** Answers under way, to be told, by the end of their requests where something runs for them. */
-  readonly active: ReadonlyMap<Reply, Arrival['end'] | undefined>
+  readonly unsent: Pick<Bag<ServerResponse>, 'size' | 'list'>
+  /** Answers under way, to be told. */
+  readonly active: Pick<Bag<Active>, 'list'>
   /** Requests under way. */
   readonly counts: { readonly inflight: number }
   readonly clock: Clock
@@ -33,11 +35,11 @@ export async function drain(deps: DrainDeps, drainMs: number): Promise<void> {
   // Not `server.close()`: it ends every connection whose answer is written, also when the caller has yet to read it.
   Listener.prototype.close.call(server)
   const closeIdle = () => {
-    if (![...unsent].some((answer) => answer.writableEnded)) server.closeIdleConnections()
+    if (!unsent.list().some((answer) => answer.writableEnded)) server.closeIdleConnections()
   }
   // A head that left before the drain has not said that it is the last one, and a balancer takes up the connection in
   // the moment the answer ends: it must find it closed, as it asks elsewhere then, and not be answered `draining`.
-  for (const answer of unsent) answer.once('close', closeIdle)
+  for (const answer of unsent.list()) answer.once('close', closeIdle)
   const untilMs = clock.now() + drainMs
   while ((counts.inflight > 0 || unsent.size > 0) && clock.now() < untilMs) {
     closeIdle()
@@ -49,7 +51,7 @@ export async function drain(deps: DrainDeps, drainMs: number): Promise<void> {
       'the drain time is over; what is left is cut',
     )
     // Told, not just cut: an error event where an answer has begun, a 503 where none has.
-    for (const [reply, end] of active) {
+    for (const { reply, end } of active.list()) {
       const cause = toCutError(reply)
       if (end === undefined) reply.fail(cause)
       else end(cause)
@@ -57,17 +59,17 @@ export async function drain(deps: DrainDeps, drainMs: number): Promise<void> {
     // What they had taken from limits comes back when they end, so all of it must be heard before we go.
     const lastMs = clock.now() + LAST_WORDS_MS
     while ((unsent.size > 0 || counts.inflight > 0) && clock.now() < lastMs) await wait(LOOK_MS)
-    for (const reply of active.keys()) reply.fail(toCutError(reply))
+    for (const { reply } of active.list()) reply.fail(toCutError(reply))
   }
   server.closeAllConnections()
 }
 
 /** The answers of a server that have not left completely; to be asked for before it listens. */
-export function answersOf(server: Server): ReadonlySet<ServerResponse> {
-  const answers = new Set<ServerResponse>()
+export function answersOf(server: Server): DrainDeps['unsent'] {
+  const answers = createBag<ServerResponse>()
   const add = (_: unknown, answer: ServerResponse) => {
-    answers.add(answer)
-    answer.once('close', () => answers.delete(answer))
+    const seat = answers.add(answer)
+    answer.once('close', () => answers.remove(seat))
   }
   server.on('request', add).on('checkContinue', add).on('checkExpectation', add)
   return answers
@@ -75,6 +77,11 @@ export function answersOf(server: Server): ReadonlySet<ServerResponse> {
 
 /** What is told to a caller whose answer the end of the drain cuts. */
 function toCutError(reply: Reply): GatewayError {
-  const message = 'This gateway is shutting down.'
-  return new GatewayError(reply.committed ? 'upstream_incomplete' : 'draining', message)
+  const message = 'This gateway is shutting down'
+  if (!reply.committed) return new GatewayError('draining', `${message}.`)
+  // In words that clients come again for, as toBrokenError has them.
+  return new GatewayError(
+    'upstream_incomplete',
+    `${message}: the stream was closed before its answer was complete.`,
+  )
 }

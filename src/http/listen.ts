@@ -3,6 +3,8 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { BlockList, isIP, type Socket } from 'node:net'
+import { type Bag, createBag } from '../bytes/bag.ts'
+import { Ending } from '../bytes/ending.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { ClientSide } from '../formats/format.ts'
 import { formats } from '../formats/index.ts'
@@ -33,8 +35,8 @@ export interface FrontDoorDeps {
   readonly nextId: () => string
   /** Streamed answers under way. */
   readonly counts: { streams: number }
-  /** Answers under way with what ends their requests, for the end of a drain; undefined where nothing runs for one. */
-  readonly active: Map<Reply, Arrival['end'] | undefined>
+  /** Answers under way, for the end of a drain. */
+  readonly active: Bag<Active>
   readonly maxConnections: number
   /** Proxies whose `x-forwarded-for` is believed. */
   readonly trusted: () => BlockList
@@ -44,6 +46,14 @@ export interface FrontDoorDeps {
   readonly other: (req: IncomingMessage, res: ServerResponse, visit: Visit) => void
   /** A request that was refused before it had a route, by its wire code. */
   readonly onFault: (fault: EarlyFault) => void
+}
+
+/** An answer under way. */
+export interface Active {
+  readonly res: ServerResponse
+  readonly reply: OwnReply
+  /** Ends its request; undefined where nothing runs for one. */
+  end: Arrival['end'] | undefined
 }
 
 /** A request that ended before it had a path through the gateway. */
@@ -79,7 +89,7 @@ const SMALL_BODY_BYTES = 64 * 1024
 /** What is known of a connection, so that one request on it never gets two answers, nor another's. */
 interface Line {
   /** The answers under way. */
-  readonly answers: Map<ServerResponse, OwnReply>
+  readonly answers: Active[]
   /** One of the answers that have left has said that it was the last. */
   isOver: boolean
   /** The request that got its answer while its body was on its way; nothing behind it has been read. */
@@ -107,7 +117,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     const { socket } = req
     let line = lines.get(socket)
     if (line === undefined) {
-      line = { answers: new Map(), isOver: false, answered: undefined }
+      line = { answers: [], isOver: false, answered: undefined }
       lines.set(socket, line)
     } else if (isEnding(line)) {
       // Once everybody has heard of it.
@@ -132,12 +142,13 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       bodyRead: () => req.complete,
       bodySoon: () => head !== undefined && comesSoon(head),
     })
-    line.answers.set(res, reply)
-    deps.active.set(reply, undefined)
+    const active: Active = { res, reply, end: undefined }
+    line.answers.push(active)
+    const seat = deps.active.add(active)
     res.on('close', () => {
-      line.answers.delete(res)
+      line.answers.splice(line.answers.indexOf(active), 1)
       if (reply.isLast) line.isOver = true
-      deps.active.delete(reply)
+      deps.active.remove(seat)
     })
     res.on('finish', () => {
       if (req.complete) return
@@ -158,7 +169,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       const path = toRoutePath(head.target)
       const endpoint = findEndpoint(path)
       client = clientOf(endpoint)
-      take(req, res, { head, id, reply, path, endpoint, client })
+      take(req, res, { head, id, active, path, endpoint, client })
     } catch (error) {
       reply.fail(error)
       const address = addressOf(req, head)
@@ -173,8 +184,9 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
   function take(
     req: IncomingMessage,
     res: ServerResponse,
-    { head, id, reply, path, endpoint, client }: Taken,
+    { head, id, active, path, endpoint, client }: Taken,
   ): void {
+    const { reply } = active
     if (path === '/responses' && head.upgrade !== undefined && WEBSOCKET.test(head.upgrade)) {
       // Codex tries a WebSocket first and falls back to HTTP at once on exactly this status.
       reply.header('upgrade', 'HTTP/1.1')
@@ -189,7 +201,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       reply.header('allow', endpoint.method)
       throw new GatewayError('method_not_allowed', `This endpoint takes ${endpoint.method}.`)
     }
-    const ended = new AbortController()
+    const ended = new Ending()
     res.on('close', () => {
       if (!res.writableFinished) ended.abort()
     })
@@ -201,7 +213,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       bearer: head.bearer,
       startedMs: deps.clock.now(),
       timeoutMs: head.timeoutMs,
-      signal: ended.signal,
+      signal: ended,
       end(cause: Error) {
         ended.abort(cause)
         body.stop(cause)
@@ -213,7 +225,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       forwarded: toForwarded(head, client.forwards),
       body,
     })
-    deps.active.set(reply, arrival.end)
+    active.end = arrival.end
     void deps.handle(arrival, reply)
   }
 
@@ -224,20 +236,20 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
   server.on('connect', (_req, stream) => {
     const socket = stream as Socket
     const line = lines.get(socket)
-    const waiting = [...(line?.answers.keys() ?? [])]
+    const waiting = [...(line?.answers ?? [])]
     if (line?.isOver) socket.destroySoon()
     else if (waiting.length === 0) {
       refuse(socket, new GatewayError('method_not_allowed', 'This is no proxy for connections.'))
     } else {
       // Node has let go of the connection, so that nobody tells the answers queued on it (pipelining) that it ends.
-      for (const res of waiting) abandon(res)
+      for (const { res } of waiting) abandon(res)
       socket.destroy()
     }
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     const fault = toParserFault(error)
     const line = lines.get(socket)
-    const answers = [...(line?.answers.values() ?? [])]
+    const answers = (line?.answers ?? []).map(({ reply }) => reply)
     if (!socket.writable || socket.destroyed || fault === undefined) socket.destroy()
     // What is broken is the rest of a request that has had its answer, or stands behind the last one.
     else if (answers.length === 0 && (line?.isOver || line?.answered?.complete === false)) {
@@ -254,8 +266,8 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
   })
   server.on('connection', (socket: Socket) => {
     const watched = createStallWatch(socket, deps.clock)
-    deps.sweep.add(watched)
-    socket.on('close', () => deps.sweep.remove(watched))
+    const seat = deps.sweep.add(watched)
+    socket.on('close', () => deps.sweep.remove(seat))
   })
 
   /** Answers on a connection that Node has no response for, and ends it. */
@@ -282,7 +294,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
 interface Taken {
   readonly head: Head
   readonly id: string
-  readonly reply: Reply
+  readonly active: Active
   readonly path: string
   readonly endpoint: Endpoint | undefined
   readonly client: ClientSide
@@ -331,7 +343,7 @@ function comesSoon({ contentLength, expect }: Head): boolean {
 /** RFC 9112 §9.6: nothing that stands behind an answer with `connection: close` is processed. */
 function isEnding({ answers, isOver }: Line): boolean {
   if (isOver) return true
-  for (const answer of answers.values()) if (answer.isLast) return true
+  for (const { reply } of answers) if (reply.isLast) return true
   return false
 }
 
@@ -427,15 +439,15 @@ export function toBlockList(ranges: readonly string[]): BlockList {
 
 /** One timer for everything that must be looked at once a second. */
 export function createSweep(clock: Clock, everyMs = 1000): Sweep & { stop(): void } {
-  const watched = new Set<Watched>()
+  const watched = createBag<Watched>()
   const timer = setInterval(() => {
     const nowMs = clock.now()
-    for (const one of watched) one.check(nowMs)
+    for (const one of watched.list()) one.check(nowMs)
   }, everyMs)
   timer.unref()
   return {
-    add: (one) => void watched.add(one),
-    remove: (one) => void watched.delete(one),
+    add: watched.add,
+    remove: watched.remove,
     stop: () => clearInterval(timer),
   }
 }

@@ -16,7 +16,8 @@ export interface OwnReply extends Reply {
   readonly isLast: boolean
 }
 
-interface Deps {
+/** What a reply asks of its connection when it needs it. */
+export interface ReplyDeps {
   readonly requestId: string
   readonly scrub: Scrub
   /** Streamed answers under way. */
@@ -42,123 +43,133 @@ const LINGER_BYTES = 1024 * 1024
 
 const EVENT_STREAM_HEADERS = ['cache-control', 'no-cache', 'x-accel-buffering', 'no'] as const
 
-export function createReply(res: ServerResponse, deps: Deps): OwnReply {
-  const scrub: Scrub = (text) => deps.scrub(withoutBearer(text, deps.bearer()))
-  const headers: string[] = ['x-request-id', deps.requestId]
-  let status = 0
-  let streaming = false
-  let over = false
-  let isLast = false
-  /** A body that was given up for its slowness is not going to be here soon. */
-  let isLate = false
-  /** What an error event must know of those before it: some formats number them. */
-  let last: string | undefined
-  let remember: ClientSide['remember']
+export function createReply(res: ServerResponse, deps: ReplyDeps): OwnReply {
+  return new WireReply(res, deps)
+}
 
-  function head(code: number): void {
-    status = code
-    const { requestIdHeader } = deps.client()
-    if (requestIdHeader !== undefined) headers.push(requestIdHeader, deps.requestId)
-    isLast = deps.closing() || !canContinue()
-    if (isLast) headers.push('connection', 'close')
-    res.writeHead(code, headers)
+/** A class, so that a request brings no closures of its own: most of what is asked of a reply it is never asked. */
+class WireReply implements OwnReply {
+  onDrain: (() => void) | undefined = undefined
+  status = 0
+  isLast = false
+  written = false
+  readonly #res: ServerResponse
+  readonly #deps: ReplyDeps
+  readonly #headers: string[]
+  #streaming = false
+  /** A body that was given up for its slowness is not going to be here soon. */
+  #isLate = false
+  /** What an error event must know of those before it: some formats number them. */
+  #last: string | undefined = undefined
+  #remember: ClientSide['remember'] = undefined
+
+  constructor(res: ServerResponse, deps: ReplyDeps) {
+    this.#res = res
+    this.#deps = deps
+    this.#headers = ['x-request-id', deps.requestId]
   }
 
-  function finish(): void {
-    over = true
-    if (canContinue()) res.end()
-    else linger(res)
+  get committed(): boolean {
+    return this.status !== 0
+  }
+
+  header(name: string, value: string): void {
+    if (this.status === 0) this.#headers.push(name, toHeaderValue(withoutBearer(value, this.#deps.bearer())))
+  }
+
+  send(code: number, contentType: string, body: Buffer): void {
+    if (this.status !== 0 || this.#res.destroyed) return
+    this.#headers.push('content-type', contentType, 'content-length', String(body.length))
+    this.#head(code)
+    if (body.length <= ONE_WRITE_BYTES) {
+      this.written = true
+      this.#res.end(body)
+    } else this.#sendInPieces(body)
+  }
+
+  begin(code: number, contentType: string): void {
+    if (this.status !== 0 || this.#res.destroyed) return
+    const { counts } = this.#deps
+    this.#streaming = true
+    this.#remember = this.#deps.client().remember
+    this.#headers.push('content-type', contentType, ...EVENT_STREAM_HEADERS)
+    this.#head(code)
+    this.#res.on('drain', () => this.onDrain?.())
+    counts.streams += 1
+    this.#res.on('close', () => {
+      counts.streams -= 1
+    })
+  }
+
+  write(frames: Buffer): boolean {
+    if (this.written || this.#res.destroyed) return true
+    if (this.#remember !== undefined) this.#last = this.#remember(frames) ?? this.#last
+    return this.#res.write(frames)
+  }
+
+  end(): void {
+    if (!this.written && !this.#res.destroyed) this.#finish()
+  }
+
+  fail(error: unknown): void {
+    if (this.written || this.#res.destroyed) return
+    const { requestId } = this.#deps
+    const scrub: Scrub = (text) => this.#deps.scrub(withoutBearer(text, this.#deps.bearer()))
+    const client = this.#deps.client()
+    if (this.#streaming) {
+      this.#res.write(toErrorEvent(error, requestId, scrub, { client, last: this.#last }))
+      this.#finish()
+      return
+    }
+    if (this.status !== 0) {
+      // In the middle of a whole answer nothing can be said any more; a cut connection is not taken for its end.
+      this.written = true
+      this.#res.destroy()
+      return
+    }
+    this.#isLate = error instanceof GatewayError && error.code === 'request_timeout'
+    const answer = toErrorAnswer(error, requestId, scrub, client)
+    this.#headers.push(...answer.headers)
+    this.#head(answer.status)
+    this.#res.write(answer.body)
+    this.#finish()
+  }
+
+  #head(code: number): void {
+    this.status = code
+    const { requestIdHeader } = this.#deps.client()
+    if (requestIdHeader !== undefined) this.#headers.push(requestIdHeader, this.#deps.requestId)
+    this.isLast = this.#deps.closing() || !this.#canContinue()
+    if (this.isLast) this.#headers.push('connection', 'close')
+    this.#res.writeHead(code, this.#headers)
+  }
+
+  #finish(): void {
+    this.written = true
+    if (this.#canContinue()) this.#res.end()
+    else linger(this.#res)
   }
 
   /** Whether another request can follow: the front door holds a body that comes soon to its word. */
-  function canContinue(): boolean {
-    return deps.bodyRead() || (!isLate && deps.bodySoon())
+  #canContinue(): boolean {
+    return this.#deps.bodyRead() || (!this.#isLate && this.#deps.bodySoon())
   }
 
   /** A large body goes out as the caller takes it, so that one who takes nothing can be told from a slow one. */
-  function sendInPieces(body: Buffer): void {
+  #sendInPieces(body: Buffer): void {
     let at = 0
-    function more(): void {
+    const more = (): void => {
       while (at < body.length) {
         const piece = body.subarray(at, at + ONE_WRITE_BYTES)
         at += piece.length
-        if (!reply.write(piece)) return
+        if (!this.write(piece)) return
       }
-      reply.end()
+      this.end()
     }
-    res.on('drain', () => reply.onDrain?.())
-    reply.onDrain = more
+    this.#res.on('drain', () => this.onDrain?.())
+    this.onDrain = more
     more()
   }
-
-  const reply: OwnReply = {
-    onDrain: undefined,
-    get written() {
-      return over
-    },
-    get isLast() {
-      return isLast
-    },
-    get committed() {
-      return status !== 0
-    },
-    get status() {
-      return status
-    },
-    header(name, value) {
-      if (status === 0) headers.push(name, toHeaderValue(withoutBearer(value, deps.bearer())))
-    },
-    send(code, contentType, body) {
-      if (status !== 0 || res.destroyed) return
-      headers.push('content-type', contentType, 'content-length', String(body.length))
-      head(code)
-      if (body.length <= ONE_WRITE_BYTES) {
-        over = true
-        res.end(body)
-      } else sendInPieces(body)
-    },
-    begin(code, contentType) {
-      if (status !== 0 || res.destroyed) return
-      streaming = true
-      remember = deps.client().remember
-      headers.push('content-type', contentType, ...EVENT_STREAM_HEADERS)
-      head(code)
-      res.on('drain', () => reply.onDrain?.())
-      deps.counts.streams += 1
-      res.on('close', () => {
-        deps.counts.streams -= 1
-      })
-    },
-    write(frames) {
-      if (over || res.destroyed) return true
-      last = remember?.(frames) ?? last
-      return res.write(frames)
-    },
-    end() {
-      if (!over && !res.destroyed) finish()
-    },
-    fail(error) {
-      if (over || res.destroyed) return
-      if (streaming) {
-        res.write(toErrorEvent(error, deps.requestId, scrub, { client: deps.client(), last }))
-        finish()
-        return
-      }
-      if (status !== 0) {
-        // In the middle of a whole answer nothing can be said any more; a cut connection is not taken for its end.
-        over = true
-        res.destroy()
-        return
-      }
-      isLate = error instanceof GatewayError && error.code === 'request_timeout'
-      const answer = toErrorAnswer(error, deps.requestId, scrub, deps.client())
-      headers.push(...answer.headers)
-      head(answer.status)
-      res.write(answer.body)
-      finish()
-    },
-  }
-  return reply
 }
 
 /**

@@ -7,15 +7,15 @@ import { hasLimits } from '../config/limits.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
 import type { Agent, Arrival, Bearer, Caller, Subject } from '../types.ts'
-import type { Revocations } from './revocations.ts'
+import type { Revocations, Stay } from './revocations.ts'
 
 export interface Identity {
   /** @throws GatewayError invalid_api_key (401) */
   identify(bearer: string | undefined): Caller
   /** The same for a request that takes time: until `leave` it ends when its bearer does. */
-  enter(arrival: Arrival): Caller
-  /** The request is over; no effect on one that was not let in. */
-  leave(arrival: Arrival): void
+  enter(arrival: Arrival): { readonly caller: Caller; readonly stay: Stay }
+  /** The request is over. */
+  leave(stay: Stay): void
   /** What of an agent has limits: itself, then its bearers; the same objects as its callers have. */
   subjects(agent: Agent): readonly Subject[]
   /** An agent as a caller, by the bearer of that id or the first it has; undefined when there is none. */
@@ -47,8 +47,7 @@ export function createIdentity({
     identify,
     enter(arrival) {
       const caller = identify(arrival.bearer)
-      revocations.enter(arrival, caller.bearer)
-      return caller
+      return { caller, stay: revocations.enter(arrival, caller.bearer) }
     },
     leave: revocations.leave,
     callerOf(agent, bearerId) {

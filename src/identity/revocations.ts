@@ -1,6 +1,7 @@
 // Which bearers are refused although a configuration lists them, and which requests end with their bearer. Outlives
 // reloads. Knows digests only, never a bearer; what other replicas say comes in by `learn` (shared-revocations.ts).
 
+import { createBag, type Seat } from '../bytes/bag.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
 import type { Arrival, Bearer, Clock } from '../types.ts'
@@ -8,10 +9,10 @@ import type { Arrival, Bearer, Clock } from '../types.ts'
 export interface Revocations {
   /** Whether a bearer is revoked or has expired. */
   refuses(bearer: Bearer): boolean
-  /** Takes a request among those that end with their bearer. */
-  enter(arrival: Arrival, bearer: Bearer): void
-  /** The request is over. */
-  leave(arrival: Arrival): void
+  /** Takes a request among those that end with their bearer; what it gives is for `leave`. */
+  enter(arrival: Arrival, bearer: Bearer): Stay
+  /** The request is over. No effect on one that has been ended. */
+  leave(stay: Stay): void
   /**
    * Takes up a configuration. Against the one before, a bearer that is gone is revoked, with all requests under way on
    * it, and one that has come is given back. The first one only says what is there.
@@ -26,6 +27,9 @@ export interface Revocations {
   /** Calls with what this replica has revoked or given back itself. */
   onChange(listener: (changes: readonly Change[]) => void): void
 }
+
+/** A request under way, with the digest of its bearer. */
+export type Stay = Seat<{ readonly arrival: Arrival; readonly sha256: string }>
 
 /** A bearer that was revoked, or given back. */
 export interface Change {
@@ -49,8 +53,8 @@ export const MOST_REVOKED = 100_000
 
 export function createRevocations({ clock, log, count, quiet = false }: Deps): Revocations {
   const revoked = new Map<string, number>()
-  /** Requests under way, by the digest of their bearer. As many as there are requests; looked through when one ends. */
-  const open = new Map<Arrival, string>()
+  /** Requests under way. As many as there are; looked through when a bearer ends. */
+  const open = createBag<NonNullable<Stay['item']>>()
   let bearers: ReadonlyMap<string, Bearer> | undefined
   let tell = (_changes: readonly Change[]): void => {}
 
@@ -68,10 +72,12 @@ export function createRevocations({ clock, log, count, quiet = false }: Deps): R
   /** Ends every request whose bearer is refused by now. Gives how many, by digest. */
   function endRefused(): ReadonlyMap<string, number> {
     const ended = new Map<string, number>()
-    for (const [arrival, sha256] of open) {
+    for (const stay of open.seats()) {
+      if (stay.item === undefined) continue
+      const { arrival, sha256 } = stay.item
       const bearer = bearers?.get(sha256)
       if (bearer !== undefined && !refuses(bearer)) continue
-      open.delete(arrival)
+      open.remove(stay)
       ended.set(sha256, (ended.get(sha256) ?? 0) + 1)
       arrival.end(new GatewayError('invalid_api_key', 'The API key is no longer valid.'))
     }
@@ -100,8 +106,8 @@ export function createRevocations({ clock, log, count, quiet = false }: Deps): R
   return {
     refuses,
     known: revoked,
-    enter: (arrival, { sha256 }) => void open.set(arrival, sha256),
-    leave: (arrival) => void open.delete(arrival),
+    enter: (arrival, { sha256 }) => open.add({ arrival, sha256 }),
+    leave: open.remove,
 
     use(snapshot) {
       const before = bearers

@@ -16,6 +16,7 @@ import type {
   PriceBound,
   Provider,
   Rate,
+  Reckoned,
   Refusal,
   Subject,
   Usage,
@@ -89,14 +90,34 @@ export interface MeterOptions {
   readonly ids: () => string
 }
 
-interface Reservation {
+/** An object and no entry of a map: what ends with it is found without a look-up, and let go with it. */
+class Reservation implements Hold {
   readonly claim: Claim
   /** Whose line looks again when it ends; undefined for a request that nobody reserved for. */
   readonly agent: string | undefined
   /** Of a request the agent's own reservation is learned from, and not those of its attempts as well. */
   readonly teaches: boolean
-  readonly text: Pick<ModelRequest, 'textBytes' | 'images'>
+  readonly textBytes: number
+  readonly images: number
   readonly grant: Granted
+  isOpen = true
+
+  constructor(
+    claim: Claim,
+    grant: Granted,
+    { request, agent, teaches }: Pick<Reservation, 'agent' | 'teaches'> & { readonly request: ModelRequest },
+  ) {
+    this.claim = claim
+    this.grant = grant
+    this.agent = agent
+    this.teaches = teaches
+    this.textBytes = request.textBytes
+    this.images = request.images
+  }
+
+  get id(): string {
+    return this.claim.id
+  }
 }
 
 /** Assumed output when neither the request nor the agent names a cap (design §4). */
@@ -119,11 +140,9 @@ const NO_HOLD: Hold = Object.freeze({ id: 'unlimited' })
 /** Makes the meter over a store; keeps nothing but the open reservations. */
 export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter {
   const accounts = createAccounts()
-  const open = new Map<string, Reservation>()
+  let open = 0
   const reserved = new Map<string, number>()
   const refusals = new WeakMap<GatewayError, { readonly claim: Claim; readonly levels: readonly Levels[] }>()
-  /** What was reckoned with for a request, for the gate. */
-  const reckoned = new WeakMap<ModelRequest, Reckoned>()
   const calibration = createCalibration()
   const pacing = createPacing({ clock, timers })
   const gated = new WeakMap<Deployment, readonly Account[]>()
@@ -143,15 +162,10 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     })
   }
 
-  function keep(
-    claim: Claim,
-    grant: Granted,
-    { request, ...whose }: Pick<Reservation, 'agent' | 'teaches'> & { readonly request: ModelRequest },
-  ): Hold {
-    const { textBytes, images } = request
+  function keep(claim: Claim, grant: Granted, whose: ConstructorParameters<typeof Reservation>[2]): Hold {
     reserveMoney(claim, 1)
-    open.set(claim.id, { claim, grant, ...whose, text: { textBytes, images } })
-    return Object.freeze({ id: claim.id })
+    open += 1
+    return new Reservation(claim, grant, whose)
   }
 
   /** Money that requests under way here have reserved, by the key of its account; no key where there is none. */
@@ -165,19 +179,19 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   }
 
   function settle(hold: Hold, usage: Usage | undefined, costMicros?: number): void {
-    const reservation = open.get(hold.id)
-    if (reservation === undefined) return
-    open.delete(hold.id)
+    if (!(hold instanceof Reservation) || !hold.isOpen) return
+    hold.isOpen = false
+    open -= 1
     const usedTokens = usage === undefined ? 0 : toUnits(usage.inputTokens) + toUnits(usage.outputTokens)
-    const { claim, grant, agent, teaches, text } = reservation
+    const { claim, grant, agent, teaches, textBytes, images } = hold
     reserveMoney(claim, -1)
     // What has no price cannot be settled: the reservation stays.
     const usedMicros = usage === undefined ? (costMicros ?? 0) : costMicros
     store.settle([{ claim, grant, usedTokens, usedMicros }])
     if (agent === undefined) return
     pacing.nudge(agent, slotsOf(claim))
-    if (teaches && usage?.source === 'provider' && text.images === 0)
-      calibration.learn(agent, { textBytes: text.textBytes, inputTokens: toUnits(usage.inputTokens) })
+    if (teaches && usage?.source === 'provider' && images === 0)
+      calibration.learn(agent, { textBytes, inputTokens: toUnits(usage.inputTokens) })
   }
 
   /** Takes a claim in the line of its agent, where a refusal is worth a wait. */
@@ -256,10 +270,11 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   }
 
   const gate: Gate = {
+    limits: (deployment) => accountsOf(deployment).length > 0,
     async enter(deployment, request, patience): Promise<Hold | Refusal | undefined> {
       const subjects = accountsOf(deployment)
       if (subjects.length === 0) return undefined
-      const known = reckoned.get(request)
+      const known = request.reckoned
       const asks = gateAsks(deployment, request, known)
       const claim: Claim = { id: ids(), asks }
       const agent = known?.agent
@@ -283,7 +298,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
       const { priceBound: bound, signal } = terms
       const agent = caller.agent.name
       const known = reckon(request, agent, decision)
-      reckoned.set(request, known)
+      request.reckoned = known
       const subjects = [...limited(caller.subjects), ...limited(shared)]
       if (subjects.length === 0) return NO_HOLD
       const claim: Claim = { id: ids(), asks: toAsks(subjects, request, { ...known, bound }) }
@@ -325,8 +340,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
         const refused = refusals.get(of)
         return refused === undefined ? [] : toHeaders(refused.claim.asks, refused.levels)
       }
-      const held = open.get(of.id)
-      return held === undefined ? [] : toHeaders(held.claim.asks, held.grant.levels)
+      return of instanceof Reservation ? toHeaders(of.claim.asks, of.grant.levels) : []
     },
 
     async look(subjects) {
@@ -351,7 +365,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     },
 
     subjects: (deployment) => accountsOf(deployment).map(({ subject }) => subject),
-    openHolds: () => open.size,
+    openHolds: () => open,
     waiting: () => pacing.waiting,
   }
 }
@@ -371,8 +385,6 @@ interface Most {
   readonly bytesPerToken: number
   readonly bound: PriceBound | undefined
 }
-
-type Reckoned = Pick<Most, 'outputTokens' | 'bytesPerToken'> & { readonly agent: string }
 
 /** How long a request may queue at most, whichever limit it is for. */
 function longestWaitMs(subjects: readonly Account[]): number {

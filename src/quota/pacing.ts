@@ -2,7 +2,7 @@
 // in one line, first come first served; only the first of a line asks, so agents share what is scarce among them by
 // turns and not by the number of their callers. Bounded in count and time; who leaves is forgotten at once.
 
-import type { Clock } from '../types.ts'
+import type { Clock, EndSignal } from '../types.ts'
 import type { Claim, Grant, Timers } from './store.ts'
 
 export interface Pacing {
@@ -32,7 +32,7 @@ export interface Turn {
   /** Monotonic ms at which the request is over. */
   readonly deadlineAt: number
   /** Aborts when the caller goes away: then nothing is taken any more. */
-  readonly signal: AbortSignal | undefined
+  readonly signal: EndSignal | undefined
 }
 
 /** Most waiters of one agent, and of all; more are answered as if there were no waiting. */
@@ -133,7 +133,7 @@ export function createPacing({ clock, timers }: { clock: Clock; timers: Timers }
       waiting += 1
       const cancelLimit = timers.after(Math.max(waiter.untilMs - nowMs, 0), () => giveUp(line, waiter))
       const onLeft = (): void => giveUp(line, waiter)
-      turn.signal?.addEventListener('abort', onLeft, { once: true })
+      turn.signal?.addEventListener('abort', onLeft)
       waiter.resolve = (grant) => {
         cancelLimit()
         turn.signal?.removeEventListener('abort', onLeft)

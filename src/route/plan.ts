@@ -7,7 +7,7 @@ import { hasLimits, IMAGE_TOKENS, limitsMoney } from '../config/limits.ts'
 import { FREE, priceOf, toBound } from '../config/money.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { GatewayError } from '../errors.ts'
-import { formats } from '../formats/index.ts'
+import { formatFor, formats, speakerOf } from '../formats/index.ts'
 import { withholdUsage } from '../formats/stage.ts'
 import type {
   Agent,
@@ -28,6 +28,12 @@ import type {
 /** The usage that is asked for on our own account is kept from a caller who did not ask. */
 const WITHHOLD_USAGE = [withholdUsage]
 const NO_STAGES = [] as const
+
+function toStages(request: ModelRequest): Plan['stages'] {
+  const withheld = request.includeUsage ? NO_STAGES : WITHHOLD_USAGE
+  const mending = formats.get(request.endpoint.format)?.client?.mending
+  return mending?.concerns(request) === true ? [mending.stage, ...withheld] : withheld
+}
 
 /** What the router knows of a deployment's health. */
 export interface HealthView {
@@ -157,7 +163,7 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
         deadlineAt,
         resumes: route.midStream === 'resume' && request.stream && request.plainText,
         maxOutputTokens: toOutputCap(request, decision),
-        stages: request.stream && !request.includeUsage ? WITHHOLD_USAGE : NO_STAGES,
+        stages: request.stream ? toStages(request) : NO_STAGES,
       }
     },
   }
@@ -256,11 +262,18 @@ function toOwn(tier: Tier): Candidate {
 
 /** A restricted field keeps a request from every provider that does not list it. */
 function accepts(deployment: Deployment, request: ModelRequest): boolean {
-  if (isEstimated(request) && deployment.provider?.alsoSpeaks.has(request.endpoint.format) !== true)
-    return false
+  if (isEstimated(request) && !speaks(deployment, request)) return false
   if (request.restrictedFields.length === 0) return true
   const allowed = deployment.provider?.allowFields
   return allowed !== undefined && request.restrictedFields.every((field) => allowed.has(field))
+}
+
+/** Takes the bytes of the request in a format besides its first. */
+function speaks({ provider, model }: Deployment, { endpoint, model: named }: ModelRequest): boolean {
+  if (provider === undefined) return false
+  if (provider.alsoSpeaks.has(endpoint.format)) return true
+  const format = formatFor(formats, provider.format, model ?? named)
+  return format !== undefined && speakerOf(format, endpoint.format) !== undefined
 }
 
 /**

@@ -10,7 +10,9 @@ import type {
   Candidate,
   Clock,
   Deployment,
+  EndSignal,
   Gate,
+  Hedge,
   Hold,
   ModelRequest,
   Outcome,
@@ -55,7 +57,7 @@ import type { Key, Keys } from './keys.ts'
 import type { Kind } from './kind.ts'
 import type { Pace } from './pace.ts'
 import type { RetryBudget } from './retry-budget.ts'
-import { type Resume, runAttempt } from './run.ts'
+import { type Resume, type Run, runAttempt } from './run.ts'
 import type { Timers } from './timers.ts'
 import { createWalk, type Ended, isAllowed, type Walk } from './walk.ts'
 import { createWires, type Wire, type Wires } from './wire.ts'
@@ -85,7 +87,7 @@ export interface Hands {
   readonly gate: Gate
   /** Filled in as attempts are made. */
   readonly attempts: Attempt[]
-  readonly signal: AbortSignal
+  readonly signal: EndSignal
   readonly trace?: Trace | undefined
 }
 
@@ -135,15 +137,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     },
 
     async call(plan, request, reply, hands) {
-      const wires = wiresOf(request)
-      const outcome = await walkPlan({ plan, request, reply, hands, wires }).catch((error: unknown) =>
-        failed(toGatewayError(error)),
-      )
+      const outcome = await walkPlan({ plan, request, reply, hands, wires: wiresOf(request) })
       // No effect on an answer that has begun: that one said it then.
       if (outcome.error !== undefined && hands.attempts.length > 0) {
         reply.header('x-sluice-attempts', toAttemptsHeader(hands.attempts))
       }
-      return { ...outcome, costMicros: sum(hands.attempts) }
+      const { answeredBy, usage, error } = outcome
+      return { answeredBy, usage, error, costMicros: sum(hands.attempts) }
     },
   }
 
@@ -200,23 +200,29 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   async function walkPlan(job: Job): Promise<Ended> {
-    const walk = createWalk(job.plan)
-    const ended = await walkTiers(walk, job)
-    return walk.broken === undefined ? ended : afterBreak(ended, walk.broken, job.hands.signal)
+    try {
+      const walk = createWalk(job.plan)
+      const ended = await walkTiers(walk, job)
+      return walk.broken === undefined ? ended : afterBreak(ended, walk.broken, job.hands.signal)
+    } catch (error) {
+      return failed(toGatewayError(error))
+    }
   }
 
   async function walkTiers(walk: Walk, job: Job): Promise<Ended> {
-    const { plan } = job
-    const forced: Job = { ...job, force: true }
-    for (const place of plan.tiers) {
+    for (const { tier, candidates } of job.plan.tiers) {
       // A fixed reply is for when nobody answers: first those are asked again who would rather not.
-      if (place.tier.deployments[0]?.kind === 'reply') {
-        const outcome = await tryAll(reluctant(walk), walk, forced)
+      if (tier.deployments[0]?.kind === 'reply') {
+        const outcome = await tryAll(reluctant(walk), walk, { ...job, force: true })
         if (outcome !== undefined) return outcome
       }
-      const outcome = await tryAll(place.candidates, walk, job)
-      if (outcome !== undefined) return outcome
+      // Mostly the first of them answers: not by `tryAll`, which is one more turn to wait for.
+      for (const candidate of candidates) {
+        const outcome = await tryCandidate(candidate, walk, job)
+        if (outcome !== undefined) return outcome
+      }
     }
+    const forced: Job = { ...job, force: true }
     const outcome = await tryAll(reluctant(walk), walk, forced)
     if (outcome !== undefined) return outcome
     for (const candidate of leastBadFirst(walk)) {
@@ -294,10 +300,15 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         return undefined
       }
       if (!mayCall(candidate, walk)) return undefined
-      const entered = await enter(candidate, walk, job)
+      const entering = enter(candidate, walk, job)
+      const entered = entering instanceof Promise ? await entering : entering
       if (entered === undefined) return undefined
       if (!isStillDue(candidate, entered, { walk, job })) return undefined
-      const { by, result } = await callHedged(candidate, entered, walk, job)
+      let by = candidate
+      let result: Result
+      if (tier.hedge === undefined || job.force === true || walk.broken !== undefined)
+        result = await callOnce(candidate, entered, walk, job)
+      else ({ by, result } = await callHedged(candidate, entered, { walk, job, hedge: tier.hedge }))
       switch (result.outcome) {
         case 'answered':
           return { answeredBy: by, usage: result.usage, error: undefined }
@@ -357,14 +368,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   async function callHedged(
     candidate: Candidate,
     entered: Entered,
-    walk: Walk,
-    job: Job,
+    { walk, job, hedge }: { readonly walk: Walk; readonly job: Job; readonly hedge: Hedge },
   ): Promise<{ by: Candidate; result: Result }> {
     const { tier, deployment } = candidate
-    const { hedge } = tier
-    if (hedge === undefined || job.force === true || walk.broken !== undefined) {
-      return { by: candidate, result: await callOnce(candidate, entered, walk, job) }
-    }
     hedges.earn(tier.name, hedge.atMost)
     const race = createRace(job.hands.signal)
     const first = callOnce(candidate, entered, walk, { ...job, leg: race.leg })
@@ -372,7 +378,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const afterMs = hedge.afterMs ?? (job.request.stream ? pace.p95(deployment.name) : undefined)
     const second =
       afterMs !== undefined && (await isStillSilent(afterMs, first, race.won))
-        ? await beginSecond(candidate, walk, { ...job, leg: race.leg, atOnce: true }, () => race.isWon)
+        ? await beginSecond(candidate, walk, { ...job, leg: race.leg, atOnce: true }, race.isWon)
         : undefined
     if (second === undefined) return { by: candidate, result: await first }
     const [one, two] = await Promise.all([first, second.result])
@@ -441,14 +447,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** One call from its beginning to what is left behind it. */
-  async function callOnce(candidate: Candidate, entered: Entered, walk: Walk, job: Job): Promise<Result> {
+  function callOnce(candidate: Candidate, entered: Entered, walk: Walk, job: Job): Promise<Result> {
     const { request, hands } = job
     const { deployment, tier } = candidate
     const { provider } = deployment
     const isReply = deployment.kind === 'reply'
     if (provider !== undefined) retries[walk.hasCalled(provider.name) ? 'again' : 'first'](provider.name)
-    if (!isReply) walk.called(candidate)
-    if (entered.key !== undefined) walk.lastKeys.set(deployment.name, entered.key.reference)
+    if (!isReply) walk.called(candidate, entered.key?.reference)
     const attempt: Attempt = {
       tier: tier.name,
       deployment: deployment.name,
@@ -467,34 +472,55 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     pace.begin(deployment.name)
     const isLast = () => isReply || job.force === true || !hasFallback(candidate, walk, job)
     const leg = job.leg?.(attempt)
-    const result = await attemptOnce(candidate, entered, { ...job, attempt, isLast, walk }, leg).catch(
+    const call = { job, attempt, isLast, walk, leg }
+    return beginAttempt(candidate, entered, call).then(
+      (result) => {
+        attempt.endedMs = clock.now()
+        attempt.outcome = result.outcome
+        if (result.outcome === 'retry' || result.outcome === 'broken') attempt.reason = result.reason
+        else if (result.outcome === 'refuse') attempt.reason = `${result.status}`
+        // 499: the caller left or was sent away, which is nobody's failure.
+        else attempt.reason = result.outcome === 'answered' ? '200' : '499'
+        attempt.costMicros = costOf(deployment, request, usageOf(result))
+        leave(candidate, entered, result, call)
+        if (isFinal(result)) leg?.wins()
+        return result
+      },
       (error: unknown) => {
         // A defect of ours: what was taken comes back all the same.
         attempt.endedMs = clock.now()
-        leave(candidate, entered, { outcome: 'left', usage: undefined }, { ...job, attempt })
+        leave(candidate, entered, { outcome: 'left', usage: undefined }, call)
         leg?.wins()
         throw error
       },
     )
-    attempt.endedMs = clock.now()
-    attempt.outcome = result.outcome
-    if (result.outcome === 'retry' || result.outcome === 'broken') attempt.reason = result.reason
-    else if (result.outcome === 'refuse') attempt.reason = `${result.status}`
-    // 499: the caller left or was sent away, which is nobody's failure.
-    else attempt.reason = result.outcome === 'answered' ? '200' : '499'
-    attempt.costMicros = costOf(deployment, request, usageOf(result))
-    leave(candidate, entered, result, { ...job, attempt })
-    if (isFinal(result)) leg?.wins()
-    return result
   }
 
   /** Asks health, keys and limits; undefined when the candidate is skipped, with the reason noted. */
-  async function enter(candidate: Candidate, walk: Walk, job: Job): Promise<Entered | undefined> {
+  function enter(
+    candidate: Candidate,
+    walk: Walk,
+    job: Job,
+  ): Entered | undefined | Promise<Entered | undefined> {
     const { deployment } = candidate
     const wire = toWire(candidate, walk, job)
     if (wire === undefined) return undefined
     if (deployment.kind === 'reply') return { entry: 'go', key: undefined, hold: undefined, wire }
-    let taken = takePlace(candidate, walk, job)
+    const taken = takePlace(candidate, walk, job)
+    const isOpen = taken !== undefined && !isProbe(taken.entry)
+    // With nobody to ask and nothing to wait for, nothing is waited for.
+    if (isOpen && !job.hands.gate.limits(deployment)) return { ...taken, hold: undefined, wire }
+    return enterInTurn(candidate, { taken, wire }, walk, job)
+  }
+
+  /** The same where somebody else has a say: the fleet in a probe, limits, or whoever is waited for. */
+  async function enterInTurn(
+    candidate: Candidate,
+    { taken: first, wire }: { readonly taken: Place | undefined; readonly wire: Wire },
+    walk: Walk,
+    job: Job,
+  ): Promise<Entered | undefined> {
+    let taken = first
     if (taken !== undefined && isProbe(taken.entry) && !(await isOurs(candidate, taken.entry, job)))
       taken = undefined
     if (taken === undefined && candidate.tier.patienceMs > 0 && job.atOnce !== true)
@@ -507,7 +533,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       const waits = job.force !== true && job.atOnce !== true && !isProbe(entry)
       const deadlineAt = waitEndMs(candidate, walk, job)
       const patience = waits ? { deadlineAt, signal: job.hands.signal } : undefined
-      hold = await job.hands.gate.enter(deployment, job.request, patience)
+      hold = await job.hands.gate.enter(candidate.deployment, job.request, patience)
     } catch (error) {
       health.released(candidate.callee, entry)
       throw error
@@ -561,18 +587,14 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** A key and the word of health; undefined while one of them is not to be had. */
-  function takePlace(
-    candidate: Candidate,
-    walk: Walk,
-    { plan, request, force }: Job,
-  ): Pick<Entered, 'key' | 'entry'> | undefined {
+  function takePlace(candidate: Candidate, walk: Walk, { plan, request, force }: Job): Place | undefined {
     const { deployment, callee } = candidate
     const { provider } = deployment
     const model = modelOf(callee)
     if (provider !== undefined && keys.parkedMs(provider, model) > 0) return undefined
     const entry = health.enter(callee, { class: plan.class, force })
     if (entry === 'held') return undefined
-    const last = walk.lastKeys.get(deployment.name)
+    const last = walk.lastKey(candidate)
     let key = provider && keys.next(provider, last === undefined ? request.cacheKey : undefined, model)
     // A second call goes to another key than the first, if there is one: others may have brought its turn round again.
     if (provider !== undefined && typeof key === 'object' && key.reference === last)
@@ -639,20 +661,24 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     return undefined
   }
 
-  async function attemptOnce(
-    candidate: Candidate,
-    entered: Entered,
-    job: Job & { attempt: Attempt; isLast: () => boolean; walk: Walk },
-    leg: Leg | undefined,
-  ): Promise<Result> {
-    const { plan, request, reply, hands, attempt, walk } = job
+  /** Never throws. */
+  function beginAttempt(candidate: Candidate, entered: Entered, call: Call): Promise<Result> {
+    try {
+      return runAttempt(toRun(candidate, entered, call))
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  function toRun(candidate: Candidate, entered: Entered, { job, attempt, isLast, walk, leg }: Call): Run {
+    const { plan, request, reply, hands } = job
     const { deployment, tier } = candidate
     const { wire } = entered
     const said = walk.broken?.said
     const edits = said ? wire.side.resume?.prefill(request, said, deployment.prefill) : undefined
     const resume: Resume | undefined =
       said === undefined ? undefined : { said, isPrefilled: edits !== undefined, mark: toMark(attempt) }
-    return runAttempt({
+    return {
       kind: deps.kinds[deployment.kind],
       exchange: createExchange({
         candidate,
@@ -667,7 +693,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       }),
       wire,
       plan,
-      isLast: job.isLast,
+      isLast,
       resume,
       firstTokenMs: firstTokenLimit(tier, pace.p95(deployment.name)),
       reply,
@@ -692,7 +718,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
         const dropped = wire.translation?.dropped ?? []
         if (dropped.length > 0) reply.header('x-sluice-dropped', toDroppedHeader(dropped))
       },
-    })
+    }
   }
 
   /** Tells health, keys and limits how it went. */
@@ -700,8 +726,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     candidate: Candidate,
     entered: Entered,
     result: Result,
-    { hands, request, attempt }: Job & { attempt: Attempt },
+    { job, attempt }: Pick<Call, 'job' | 'attempt'>,
   ): void {
+    const { hands, request } = job
     const { deployment, callee } = candidate
     if (deployment.kind === 'reply') return
     const { provider } = deployment
@@ -796,11 +823,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   }
 
   /** Those that were passed over although they would answer: slow ones, and those that are spared for others. */
-  function reluctant({ candidates, hasTried }: Walk): readonly Candidate[] {
-    return candidates.filter(
+  function reluctant(walk: Walk): readonly Candidate[] {
+    return walk.candidates.filter(
       (candidate) =>
         candidate.deployment.kind !== 'reply' &&
-        !hasTried(candidate) &&
+        !walk.hasTried(candidate) &&
         (candidate.doubt !== undefined || health.isReluctant(candidate.callee)),
     )
   }
@@ -821,9 +848,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
    * When everybody is held back by our own breakers, or probed by another replica: those whose hold ends first are asked
    * first.
    */
-  function leastBadFirst({ candidates, hasTried }: Walk): readonly Candidate[] {
-    return candidates
-      .filter((candidate) => candidate.deployment.kind !== 'reply' && !hasTried(candidate))
+  function leastBadFirst(walk: Walk): readonly Candidate[] {
+    return walk.candidates
+      .filter((candidate) => candidate.deployment.kind !== 'reply' && !walk.hasTried(candidate))
       .sort((a, b) => health.holdMs(a.callee) - health.holdMs(b.callee))
   }
 
@@ -833,11 +860,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     return deps.scrub(`${deployment.provider.name}/${request.model}`)
   }
 
-  function pause(ms: number, signal: AbortSignal): Promise<void> {
+  function pause(ms: number, signal: EndSignal): Promise<void> {
     return new Promise((resolve) => {
       if (signal.aborted) return resolve()
       const timer = timers.set(ms, done)
-      signal.addEventListener('abort', done, { once: true })
+      signal.addEventListener('abort', done)
       function done(): void {
         timers.clear(timer)
         signal.removeEventListener('abort', done)
@@ -860,8 +887,9 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     }
     const unpriced = toUnpriced(plan, request)
     if (unpriced !== undefined) return unpriced
-    if (walk.whyUncarried !== undefined) return walk.whyUncarried
-    if (walk.candidates.every(walk.isUncounted)) return toUncounted()
+    const uncarried = walk.whyUncarried()
+    if (uncarried !== undefined) return uncarried
+    if (walk.candidates.every((one) => walk.isUncounted(one))) return toUncounted()
     const list = attempts.map(({ tier, called, reason }) => `${tier} ${called}: ${reason}`).join('; ')
     const waitMs = Math.min(shortestHoldMs(walk), walk.limitWaitMs)
     const retryAfterMs = Number.isFinite(waitMs) ? waitMs : 1000
@@ -899,6 +927,18 @@ interface Job {
   /** Makes a call one of several for the same answer. */
   readonly leg?: (attempt: Attempt) => Leg
 }
+
+/** A call that begins. */
+interface Call {
+  readonly job: Job
+  readonly attempt: Attempt
+  readonly isLast: () => boolean
+  readonly walk: Walk
+  readonly leg: Leg | undefined
+}
+
+/** A key, and the word of health. */
+type Place = Pick<Entered, 'key' | 'entry'>
 
 interface Entered {
   readonly wire: Wire

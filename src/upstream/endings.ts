@@ -1,7 +1,16 @@
 // How a walk ends for its caller: who answered and what was used, or the error that says why nobody did.
 
 import { GatewayError, toEndError } from '../errors.ts'
-import type { Attempt, Candidate, Deployment, ModelRequest, Plan, Reason, Usage } from '../types.ts'
+import type {
+  Attempt,
+  Candidate,
+  Deployment,
+  EndSignal,
+  ModelRequest,
+  Plan,
+  Reason,
+  Usage,
+} from '../types.ts'
 import { isLarger, type Result } from './attempt.ts'
 import type { Broken, Ended, Walk } from './walk.ts'
 
@@ -13,7 +22,7 @@ export function failed(error: GatewayError, usage?: Usage): Ended {
 }
 
 /** What was used until the caller went belongs to the one who was answering; nobody was, where none is given. */
-export function left(signal: AbortSignal, usage?: Usage, candidate?: Candidate): Ended {
+export function left(signal: EndSignal, usage?: Usage, candidate?: Candidate): Ended {
   return { answeredBy: candidate, usage, error: toEndError(signal) }
 }
 
@@ -35,14 +44,15 @@ export function toUncounted(): GatewayError {
 
 /**
  * The end of a stream that is not whole. Its code is the same whoever cut it (design §5: it is the one that says so);
- * the message says when it was the caller's or our deadline and not the provider.
+ * the message says when it was the caller's or our deadline and not the provider. Over Responses and Messages OpenClaw goes
+ * by the words, and comes again for a stream that "was closed".
  */
 export function toBrokenError(reason: Reason, plan: Plan, nowMs: number): GatewayError {
   const isLate = reason === 'attempt' && nowMs >= plan.deadlineAt
   const why = isLate ? ', as the deadline of this request passed' : ` (${reason})`
   return new GatewayError(
     'upstream_incomplete',
-    `The answer broke off${why}: what came before is not complete. Route: ${plan.route.name}.`,
+    `The answer broke off${why}: its stream was closed, and what came before is not complete. Route: ${plan.route.name}.`,
   )
 }
 
@@ -72,7 +82,7 @@ export function toContextError(walk: Walk, request: ModelRequest): GatewayError 
 }
 
 /** Nobody else could: it ends as it would have without them. */
-export function afterBreak(ended: Ended, broken: Broken, { aborted }: AbortSignal): Ended {
+export function afterBreak(ended: Ended, broken: Broken, { aborted }: EndSignal): Ended {
   const usage = both(broken.usage, ended.usage)
   if (ended.error === undefined || aborted) return { ...ended, usage }
   const { answeredBy, error } = ended.answeredBy === undefined ? broken : ended

@@ -1,7 +1,8 @@
 // A second call beside one that is slow (`hedge`): how many a tier may have, and which of two is the answer. What a call
 // is, and who gets the second one, is call.ts's.
 
-import type { Attempt } from '../types.ts'
+import { Ending } from '../bytes/ending.ts'
+import type { Attempt, EndSignal } from '../types.ts'
 
 /** How many second calls a tier may have: keyed by its name and made in main.ts, so that no reload resets it. */
 export interface Hedges {
@@ -31,7 +32,7 @@ export function createHedges(): Hedges {
 /** One of the calls of a race. */
 export interface Leg {
   /** Aborts when the caller goes, and when another one answers. */
-  readonly signal: AbortSignal
+  readonly signal: EndSignal
   /** It has the answer, or the word that is final: the others are called off. */
   wins(): void
   readonly attempt: Attempt
@@ -41,25 +42,25 @@ export interface Race {
   leg(attempt: Attempt): Leg
   /** Resolves when one has won. */
   readonly won: Promise<void>
-  readonly isWon: boolean
+  isWon(): boolean
 }
 
 /** A race for one request, whose caller goes when `signal` says so. */
-export function createRace(signal: AbortSignal): Race {
-  const legs: { readonly attempt: Attempt; readonly off: AbortController }[] = []
+export function createRace(signal: EndSignal): Race {
+  const legs: { readonly attempt: Attempt; readonly off: Ending }[] = []
   const { promise, resolve } = Promise.withResolvers<void>()
   let isWon = false
   return {
     won: promise,
-    get isWon() {
-      return isWon
-    },
+    isWon: () => isWon,
     leg(attempt) {
-      const mine = { attempt, off: new AbortController() }
+      const mine = { attempt, off: new Ending() }
       legs.push(mine)
+      if (signal.aborted) mine.off.abort(signal.reason)
+      else signal.addEventListener('abort', () => mine.off.abort(signal.reason))
       return {
         attempt,
-        signal: AbortSignal.any([signal, mine.off.signal]),
+        signal: mine.off,
         wins() {
           if (isWon) return
           isWon = true

@@ -65,64 +65,69 @@ interface Setting {
 }
 
 export function createRelay(setting: Setting): Relay {
-  const { watch, glance, stages, choices, listener, splice, translator } = setting
-  const splitter = setting.splitter ?? createFrameSplitter()
-  let begun = false
-  let heard = false
-  let preamble: Buffer[] = []
-  let preambleBytes = 0
+  return new WatchedRelay(setting)
+}
 
-  return {
-    push(chunk) {
-      try {
-        return take(splitter.push(chunk))
-      } catch (error) {
-        if (!(error instanceof FrameTooLarge || error instanceof Untranslatable)) throw error
-        return { out: [], ended: failed('malformed') }
-      }
-    },
-    end() {
-      const relayed = takeLast()
-      if (relayed.ended !== undefined) return relayed
-      if (!begun) return { out: [], ended: failed('empty') }
-      return { out: relayed.out, ended: isComplete() ? COMPLETE : failed('incomplete') }
-    },
-    get complete() {
-      return isComplete()
-    },
-    get heard() {
-      return heard
-    },
+/** A class, for its getters: see `toWatch`. */
+class WatchedRelay implements Relay {
+  heard = false
+  readonly #setting: Setting
+  readonly #splitter: Splitter
+  #begun = false
+  #preamble: Buffer[] = []
+  #preambleBytes = 0
+
+  constructor(setting: Setting) {
+    this.#setting = setting
+    this.#splitter = setting.splitter ?? createFrameSplitter()
   }
 
-  function isComplete(): boolean {
+  get complete(): boolean {
+    const { watch, choices } = this.#setting
     return watch.finished && watch.finishedChoices >= choices
   }
 
-  function take(frames: readonly Frame[]): Relayed {
+  push(chunk: Buffer): Relayed {
+    try {
+      return this.#take(this.#splitter.push(chunk))
+    } catch (error) {
+      if (!(error instanceof FrameTooLarge || error instanceof Untranslatable)) throw error
+      return { out: [], ended: failed('malformed') }
+    }
+  }
+
+  end(): Relayed {
+    const relayed = this.#takeLast()
+    if (relayed.ended !== undefined) return relayed
+    if (!this.#begun) return { out: [], ended: failed('empty') }
+    return { out: relayed.out, ended: this.complete ? COMPLETE : failed('incomplete') }
+  }
+
+  #take(frames: readonly Frame[]): Relayed {
+    const { watch, splice, listener } = this.#setting
     const out: Buffer[] = []
     for (const frame of frames) {
       // Comments and lone fields tell nothing; an event with empty data is none (WHATWG: it is not dispatched).
       const facts = frame.data === undefined || frame.data === '' ? NO_FACTS : watch.look(frame.data)
-      const failure = failureOf(facts, frame.data)
+      const failure = this.#failureOf(facts, frame.data)
       if (failure !== undefined) return { out, ended: failure }
-      heard ||= facts.content
-      const next = begun || splice === undefined ? frame : splice.take(frame, facts)
+      this.heard ||= facts.content
+      const next = this.#begun || splice === undefined ? frame : splice.take(frame, facts)
       if (next === 'held') continue
       if (next === 'apart') return { out, ended: { kind: 'apart' } }
-      const bytes = throughStages(next, facts)
+      const bytes = this.#throughStages(next, facts)
       if (bytes !== undefined && next.data !== undefined) listener?.passed(next.data, bytes !== next.bytes)
-      if (!begun && !facts.content) {
+      if (!this.#begun && !facts.content) {
         if (bytes === undefined) continue
-        preamble.push(bytes)
-        preambleBytes += bytes.length
-        if (preambleBytes > MAX_PREAMBLE_BYTES) return { out, ended: failed('malformed') }
+        this.#preamble.push(bytes)
+        this.#preambleBytes += bytes.length
+        if (this.#preambleBytes > MAX_PREAMBLE_BYTES) return { out, ended: failed('malformed') }
         continue
       }
-      if (!begun) {
-        begun = true
-        out.push(...preamble)
-        preamble = []
+      if (!this.#begun) {
+        this.#begun = true
+        out.push(...this.#preamble)
+        this.#preamble = []
       }
       // What is translated may come to nothing yet: it has begun all the same.
       if (bytes !== undefined) out.push(bytes)
@@ -132,16 +137,18 @@ export function createRelay(setting: Setting): Relay {
   }
 
   /** Why a stream ends on this event without an answer. */
-  function failureOf(facts: EventFacts, data: string | undefined): End | undefined {
+  #failureOf(facts: EventFacts, data: string | undefined): End | undefined {
+    const { watch, translator } = this.#setting
     if (facts.error !== undefined) return failed('in_band', data)
     // Between equal formats a malformed event is the caller's to read, but never the first thing an answer says.
-    if (facts.malformed && (!begun || translator !== undefined)) return failed('malformed')
+    if (facts.malformed && (!this.#begun || translator !== undefined)) return failed('malformed')
     // An end marker without a finish reason is not passed on: it would make half an answer look whole.
-    if (facts.done && !watch.finished) return failed(begun ? 'incomplete' : 'empty')
+    if (facts.done && !watch.finished) return failed(this.#begun ? 'incomplete' : 'empty')
     return undefined
   }
 
-  function throughStages(frame: Frame, facts: EventFacts): Buffer | undefined {
+  #throughStages(frame: Frame, facts: EventFacts): Buffer | undefined {
+    const { translator, stages } = this.#setting
     const whole = translator === undefined ? frame.bytes : translate(frame, translator)
     if (whole === undefined) return undefined
     let bytes = whole
@@ -158,16 +165,11 @@ export function createRelay(setting: Setting): Relay {
     return bytes
   }
 
-  /** An event without data says nothing to anybody in another format. */
-  function translate(frame: Frame, { change }: Pick<Translator, 'change'>): Buffer | undefined {
-    return frame.data === undefined || frame.data === '' ? undefined : change(frame)
-  }
-
-  function takeLast(): Relayed {
-    const last = lastFrame()
+  #takeLast(): Relayed {
+    const last = this.#lastFrame()
     if (last === undefined) return { out: [], ended: undefined }
     try {
-      return take([last])
+      return this.#take([last])
     } catch (error) {
       if (!(error instanceof Untranslatable)) throw error
       return { out: [], ended: failed('malformed') }
@@ -175,13 +177,18 @@ export function createRelay(setting: Setting): Relay {
   }
 
   /** A last event without its blank line is whole when it can be read; else it is where the stream was cut. */
-  function lastFrame(): Frame | undefined {
-    const rest = splitter.rest()
-    if (rest?.data === undefined || glance().look(rest.data).malformed) return undefined
+  #lastFrame(): Frame | undefined {
+    const rest = this.#splitter.rest()
+    if (rest?.data === undefined || this.#setting.glance().look(rest.data).malformed) return undefined
     // Where lines end with CR alone, the blank line is there: only what follows could have told.
     const isClosed = rest.bytes.subarray(-2).equals(TWO_RETURNS)
     return isClosed ? rest : { ...rest, bytes: Buffer.concat([rest.bytes, BLANK_LINE]) }
   }
+}
+
+/** An event without data says nothing to anybody in another format. */
+function translate(frame: Frame, { change }: Pick<Translator, 'change'>): Buffer | undefined {
+  return frame.data === undefined || frame.data === '' ? undefined : change(frame)
 }
 
 function failed(reason: Reason, told?: string): End {

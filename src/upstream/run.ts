@@ -2,15 +2,15 @@
 // the first content, so that until then somebody else can answer; after it the attempt can only go on or break.
 
 import { IMAGE_TOKENS } from '../config/limits.ts'
-import type { Fault, HeaderLookup } from '../formats/format.ts'
-import { createListener, createSplice } from '../formats/resume.ts'
+import type { Fault, HeaderLookup, StreamWatch } from '../formats/format.ts'
+import { createListener, createSplice, type Listener } from '../formats/resume.ts'
 import { type Redact, redactKeys } from '../formats/stage.ts'
-import type { Clock, Plan, Reason, Reply, Usage } from '../types.ts'
+import type { Clock, EndSignal, ModelRequest, Plan, Reason, Reply, Usage } from '../types.ts'
 import { type Result, toReason } from './attempt.ts'
 import type { Control, Exchange, Kind, Receiver } from './kind.ts'
-import { createRelay, type Relayed } from './relay.ts'
+import { createRelay, type Relay, type Relayed } from './relay.ts'
 import type { Timers } from './timers.ts'
-import { Untranslatable, type Wire } from './wire.ts'
+import { type Translator, Untranslatable, type Wire } from './wire.ts'
 
 export interface Run {
   readonly kind: Kind
@@ -19,12 +19,12 @@ export interface Run {
   readonly plan: Plan
   /** Longest wait for the first content of a stream. */
   readonly firstTokenMs: number
-  /** Nobody is left behind this one: it is not cut for slowness. Asked when it begins, and once more before it is cut. */
+  /** Nobody is left behind this one: it is not cut for slowness. Asked when it would be. */
   readonly isLast: () => boolean
   /** The answer of another that this one goes on with; undefined for one that begins. */
   readonly resume: Resume | undefined
   readonly reply: Reply
-  readonly signal: AbortSignal
+  readonly signal: EndSignal
   readonly clock: Clock
   readonly timers: Timers
   /** Takes out the provider's keys, which must not come back in an answer; undefined where it has none. */
@@ -61,382 +61,490 @@ const EVENT_STREAM = 'text/event-stream'
 
 /** Runs one attempt to its end. Rejects only for a defect of ours. */
 export function runAttempt(run: Run): Promise<Result> {
-  return new Promise((resolve, reject) => start(run, resolve, reject))
+  return new Promise((resolve, reject) => new Running(run, resolve, reject).start())
 }
 
-function start(run: Run, resolve: (result: Result) => void, reject: (error: unknown) => void): void {
-  const { exchange, wire, plan, reply, clock, timers, signal, redact, resume } = run
-  const format = wire.side
-  const { request, candidate } = exchange
-  const { tier } = candidate
-  const startedMs = clock.now()
-  const watch = format.watch()
-  const translator = wire.translation?.begin()
-  // Once is enough: who goes on is not gone on with. What is translated cannot be gone on with by somebody else's bytes.
-  const listener =
-    plan.resumes && resume === undefined && translator === undefined && format.resume !== undefined
-      ? createListener(format.resume)
-      : undefined
-  const relay = createRelay({
-    watch,
-    glance: format.watch,
-    choices: request.choices,
-    listener,
-    splice: resume && format.resume && createSplice(format.resume, resume.isPrefilled ? '' : resume.said),
-    splitter: format.splitter?.(),
-    translator,
-    stages: [
-      ...(translator === undefined ? plan.stages.map((make) => make()) : []),
-      ...(redact === undefined ? [] : [redactKeys(redact)]),
-    ],
-  })
+/** What a stream goes through; nothing of it is made for a whole reply. */
+interface Stream {
+  readonly watch: StreamWatch
+  readonly relay: Relay
+  readonly listener: Listener | undefined
+}
 
-  let isLast = run.isLast()
-  let phase: 'connect' | 'head' | 'body' | 'relay' | 'over' = 'connect'
-  let status = 0
-  let header: HeaderLookup = () => undefined
-  let streaming = false
+/**
+ * An attempt under way. A class, and its own receiver: there is one for each call, and of thirty closures few were ever
+ * called. Whatever calls in from outside goes through `#guard`: a defect ends this attempt, never the process.
+ */
+class Running implements Receiver {
+  readonly #run: Run
+  readonly #resolve: (result: Result) => void
+  readonly #reject: (error: unknown) => void
+  readonly #startedMs: number
+  readonly #translator: Translator | undefined
+  /** Whether anybody is left behind it is asked when it would be cut for its slowness, and not before. */
+  #isLast = false
+  #phase: 'connect' | 'head' | 'body' | 'relay' | 'over' = 'connect'
+  #status = 0
+  #header: HeaderLookup = nothing
+  #stream: Stream | undefined = undefined
   /** The body of an error is compressed though nobody asked for it: its status has to do. */
-  let isEncoded = false
-  let chunks: Buffer[] = []
-  let bytes = 0
-  let headMs = 0
-  let lastDataMs = 0
+  #isEncoded = false
+  #chunks: Buffer[] = []
+  #bytes = 0
+  #headMs = 0
+  #lastDataMs = 0
   /** When a stream began to speak: the answer, or what the caller has of it already. */
-  let heardMs = 0
-  let finishedMs = 0
-  let paused = false
-  let upstreamEnded = false
-  let control: Control | undefined
-  let timer: unknown
+  #heardMs = 0
+  #finishedMs = 0
+  #paused = false
+  #upstreamEnded = false
+  #control: Control | undefined = undefined
+  #timer: unknown = undefined
   /** When the timer looks; never where there is none. */
-  let looksAt = Number.POSITIVE_INFINITY
-  const look = guarded(onTimer)
-  let tail: unknown
+  #looksAt = Number.POSITIVE_INFINITY
+  #tail: unknown = undefined
+  /** Of the nearest limit, as `#due` found it. */
+  #reason: Reason = 'attempt'
+  #blameless = false
+  readonly #onLeft = (): void => this.#guard(this.#leave)
+  #onDrain: (() => void) | undefined = undefined
+
+  constructor(run: Run, resolve: (result: Result) => void, reject: (error: unknown) => void) {
+    this.#run = run
+    this.#resolve = resolve
+    this.#reject = reject
+    this.#startedMs = run.clock.now()
+    this.#translator = run.wire.translation?.begin()
+  }
+
+  start(): void {
+    const { kind, exchange, signal } = this.#run
+    signal.addEventListener('abort', this.#onLeft)
+    this.#control = kind(exchange, this)
+    if (signal.aborted) this.#leave()
+    else this.#arm()
+  }
 
   // --- time ------------------------------------------------------------------------------------------------
 
-  /** The nearest limit and its name. One timer serves all of them: it looks again when it fires too early. */
-  function due(): { at: number; reason: Reason; blameless: boolean } {
+  /** When the nearest limit is. One timer serves all of them: it looks again when it fires too early. */
+  #due(): number {
+    const { plan, exchange, firstTokenMs } = this.#run
+    const { tier } = exchange.candidate
+    const phase = this.#phase
+    const startedMs = this.#startedMs
+    const lastDataMs = this.#lastDataMs
     let at = startedMs + tier.attemptMs
     let reason: Reason = 'attempt'
-    const nearer = (ms: number, name: Reason) => {
-      if (ms < at) {
-        at = ms
-        reason = name
+    if (phase === 'connect' && startedMs + tier.connectMs < at) {
+      at = startedMs + tier.connectMs
+      reason = 'connect'
+    }
+    if (phase !== 'relay' && !this.#isLast) {
+      if (exchange.request.stream) {
+        if (this.#heardMs === 0 && startedMs + firstTokenMs < at) {
+          at = startedMs + firstTokenMs
+          reason = 'first_token'
+        }
+      } else if (lastDataMs === 0 && startedMs + tier.firstByteMs < at) {
+        at = startedMs + tier.firstByteMs
+        reason = 'first_byte'
       }
     }
-    if (phase === 'connect') nearer(startedMs + tier.connectMs, 'connect')
-    if (phase !== 'relay' && !isLast) {
-      if (request.stream) {
-        if (heardMs === 0) nearer(startedMs + run.firstTokenMs, 'first_token')
-      } else if (lastDataMs === 0) nearer(startedMs + tier.firstByteMs, 'first_byte')
+    const idleAt = this.#idleAt(lastDataMs + tier.idleMs)
+    if (idleAt < at) {
+      at = idleAt
+      reason = 'idle'
     }
-    if (phase === 'relay' && !paused) {
-      nearer(lastDataMs + tier.idleMs, 'idle')
-      if (finishedMs > 0) nearer(finishedMs + TAIL_MS, 'idle')
+    if (plan.deadlineAt < at) {
+      this.#reason = 'attempt'
+      this.#blameless = true
+      return plan.deadlineAt
     }
-    // One that says again what the caller has.
-    if (phase === 'body' && heardMs > 0) nearer(lastDataMs + tier.idleMs, 'idle')
-    // A whole reply that stalls in its middle; before its first byte it has `firstByte`.
-    if (phase === 'body' && !streaming && status < 300 && lastDataMs > 0)
-      nearer(lastDataMs + tier.idleMs, 'idle')
-    if (phase === 'body' && status >= 300) nearer(headMs + FAULT_BODY_MS, 'idle')
-    if (plan.deadlineAt < at) return { at: plan.deadlineAt, reason: 'attempt', blameless: true }
+    this.#reason = reason
     // An answer that came all the time and was long, or was read slowly, is not the provider's failure.
-    return { at, reason, blameless: phase === 'relay' && reason === 'attempt' }
+    this.#blameless = phase === 'relay' && reason === 'attempt'
+    return at
+  }
+
+  /** When an answer that does not go on is given up; `silentAt`: where nothing more comes. */
+  #idleAt(silentAt: number): number {
+    if (this.#phase === 'relay') {
+      if (this.#paused) return Number.POSITIVE_INFINITY
+      return this.#finishedMs > 0 ? Math.min(silentAt, this.#finishedMs + TAIL_MS) : silentAt
+    }
+    if (this.#phase !== 'body') return Number.POSITIVE_INFINITY
+    if (this.#status >= 300) return this.#headMs + FAULT_BODY_MS
+    // One that says again what the caller has.
+    if (this.#heardMs > 0) return silentAt
+    // A whole reply that stalls in its middle; before its first byte it has `firstByte`.
+    return this.#stream === undefined && this.#lastDataMs > 0 ? silentAt : Number.POSITIVE_INFINITY
   }
 
   /** A timer that looks too early looks again by itself, so that most attempts make one and end before it. */
-  function arm(): void {
-    const { at } = due()
-    if (looksAt <= at) return
-    timers.clear(timer)
-    looksAt = at
-    timer = timers.set(Math.max(1, Math.ceil(at - clock.now())), look)
+  #arm(): void {
+    const at = this.#due()
+    if (this.#looksAt <= at) return
+    const { timers, clock } = this.#run
+    timers.clear(this.#timer)
+    this.#looksAt = at
+    this.#timer = timers.set(Math.max(1, Math.ceil(at - clock.now())), () => this.#guard(this.#look))
   }
 
-  function onTimer(): void {
-    looksAt = Number.POSITIVE_INFINITY
-    if (phase === 'over') return
-    // Whoever stood behind it may have gone meanwhile.
-    isLast ||= run.isLast()
-    const { at, reason, blameless } = due()
-    if (clock.now() < at) return arm()
-    if (phase === 'body' && status >= 300) return readFault()
-    if (phase === 'relay' && relay.complete) return complete()
-    fail(reason, blameless)
+  #look(): void {
+    const { clock } = this.#run
+    this.#looksAt = Number.POSITIVE_INFINITY
+    if (this.#phase === 'over') return
+    let at = this.#due()
+    // Whoever is last is not cut for slowness; who stood behind it may have gone meanwhile, or have come.
+    if (clock.now() >= at && (this.#reason === 'first_token' || this.#reason === 'first_byte')) {
+      this.#isLast = this.#run.isLast()
+      at = this.#due()
+    }
+    if (clock.now() < at) return this.#arm()
+    if (this.#phase === 'body' && this.#status >= 300) return this.#readFault()
+    if (this.#phase === 'relay' && this.#stream?.relay.complete === true) return this.#complete()
+    this.#fail(this.#reason, this.#blameless)
   }
 
   // --- ends ------------------------------------------------------------------------------------------------
 
-  function finish(result: Result, abort: boolean): void {
-    if (phase === 'over') return
+  #finish(result: Result, abort: boolean): void {
+    if (this.#phase === 'over') return
     // First of all: whatever goes wrong while letting go, what was taken for this attempt comes back.
-    resolve(result)
-    close(abort)
+    this.#resolve(result)
+    this.#close(abort)
   }
 
-  function close(abort: boolean): void {
-    phase = 'over'
-    timers.clear(timer)
-    signal.removeEventListener('abort', onLeft)
+  #close(abort: boolean): void {
+    const { timers, signal, reply } = this.#run
+    this.#phase = 'over'
+    timers.clear(this.#timer)
+    signal.removeEventListener('abort', this.#onLeft)
     // A whole reply may still be on its way out: what was set by others stays.
-    if (reply.onDrain === onDrain) reply.onDrain = undefined
-    if (abort) control?.abort()
+    if (this.#onDrain !== undefined && reply.onDrain === this.#onDrain) reply.onDrain = undefined
+    if (abort) this.#control?.abort()
   }
 
-  /** Whatever is called from outside: a defect ends this attempt, never the process. */
-  function guarded<A extends unknown[]>(run: (...args: A) => void): (...args: A) => void {
-    return (...args) => {
-      try {
-        run(...args)
-      } catch (error) {
-        if (phase === 'over') return
-        close(true)
-        reject(error)
-      }
+  #guard(run: () => void): void {
+    try {
+      run.call(this)
+    } catch (error) {
+      this.#broke(error)
     }
+  }
+
+  #broke(error: unknown): void {
+    if (this.#phase === 'over') return
+    this.#close(true)
+    this.#reject(error)
   }
 
   /** The upstream failed: before the first byte somebody else may try, after it the answer is broken. */
-  function fail(reason: Reason, blameless = false): void {
-    if (phase === 'relay')
-      finish({ outcome: 'broken', reason, usage: usageSoFar(), blameless, said: listener?.said }, true)
-    else
-      finish(
-        {
-          outcome: 'retry',
-          reason,
-          retryAfterMs: undefined,
-          key: false,
-          park: false,
-          message: '',
-          blameless,
-          usage: usedInVain(reason),
-        },
-        true,
-      )
+  #fail(reason: Reason, blameless = false): void {
+    if (this.#phase === 'relay') {
+      const said = this.#stream?.listener?.said()
+      this.#finish({ outcome: 'broken', reason, usage: this.#usageSoFar(), blameless, said }, true)
+      return
+    }
+    const usage = this.#usedInVain(reason)
+    this.#finish({ ...RETRY, reason, blameless, usage }, true)
   }
 
-  const onLeft = guarded(() => {
-    finish({ outcome: 'left', usage: isAtWork() ? usageSoFar() : undefined }, true)
-  })
+  #leave(): void {
+    this.#finish({ outcome: 'left', usage: this.#isAtWork() ? this.#usageSoFar() : undefined }, true)
+  }
 
   /** Once the request has gone out the provider works on it, and somebody pays for that. */
-  function isAtWork(): boolean {
-    return phase !== 'connect' && status < 300
+  #isAtWork(): boolean {
+    return this.#phase !== 'connect' && this.#status < 300
   }
 
   /** Of a call that we gave up, or of an answer that stopped coming: nobody will tell what it took. */
-  function usedInVain(reason: Reason): Usage | undefined {
-    const isCut = CUT_BY_US.has(reason) || (CUT.has(reason) && lastDataMs > 0)
-    return isCut && isAtWork() ? usageSoFar() : undefined
+  #usedInVain(reason: Reason): Usage | undefined {
+    const isCut = CUT_BY_US.has(reason) || (CUT.has(reason) && this.#lastDataMs > 0)
+    return isCut && this.#isAtWork() ? this.#usageSoFar() : undefined
   }
 
   /** The provider's own figures, else what was seen: a stream that broke still used tokens. */
-  function usageSoFar(): Usage {
+  #usageSoFar(): Usage {
+    const { request } = this.#run.exchange
+    if (this.#stream === undefined) return toCounted(request, 0)
+    const { watch, relay } = this.#stream
     const { usage, countedTokens } = watch
     // Some count as they go, and begin with nothing: of an answer that broke off that is not the truth.
     const saysNothing = usage?.outputTokens === 0 && countedTokens > 0 && !relay.complete
-    return usage === undefined || saysNothing ? toCounted(countedTokens) : usage
-  }
-
-  function toCounted(outputTokens: number): Usage {
-    const inputTokens = Math.ceil(request.textBytes / 4) + request.images * IMAGE_TOKENS
-    return {
-      inputTokens,
-      cachedTokens: 0,
-      cacheWriteTokens: 0,
-      audioInputTokens: 0,
-      outputTokens,
-      reasoningTokens: 0,
-      audioOutputTokens: 0,
-      source: 'counted',
-    }
+    return usage === undefined || saysNothing ? toCounted(request, countedTokens) : usage
   }
 
   // --- whole replies and errors ------------------------------------------------------------------------------
 
-  function collect(chunk: Buffer): void {
-    if (isEncoded) return
-    chunks.push(chunk)
-    bytes += chunk.length
-    if (status >= 300) {
-      if (bytes >= MAX_FAULT_BYTES) readFault()
-    } else if (bytes > MAX_REPLY_BYTES) fail('malformed')
+  #collect(chunk: Buffer): void {
+    if (this.#isEncoded) return
+    this.#chunks.push(chunk)
+    this.#bytes += chunk.length
+    if (this.#status >= 300) {
+      if (this.#bytes >= MAX_FAULT_BYTES) this.#readFault()
+    } else if (this.#bytes > MAX_REPLY_BYTES) this.#fail('malformed')
   }
 
-  function readFault(): void {
-    const body = Buffer.concat(chunks, bytes).toString('utf8', 0, MAX_FAULT_BYTES)
-    const fault = format.fault(status, header, body, clock.wall())
-    judge({ status, fault }, `${status}`)
+  #readFault(): void {
+    const { wire, clock } = this.#run
+    const status = this.#status
+    const body = Buffer.concat(this.#chunks, this.#bytes).toString('utf8', 0, MAX_FAULT_BYTES)
+    const fault = wire.side.fault(status, this.#header, body, clock.wall())
+    this.#judge({ status, fault }, `${status}`)
   }
 
   /** What an error means that was told before the answer began, by its status or inside a 200. */
-  function judge({ status: told, fault }: { status: number; fault: Fault }, reason: Reason): void {
-    if (fault.verdict === 'refuse') return finish({ outcome: 'refuse', status: told, fault }, true)
+  #judge({ status, fault }: { status: number; fault: Fault }, reason: Reason): void {
+    if (fault.verdict === 'refuse') return this.#finish({ outcome: 'refuse', status, fault }, true)
     const { retryAfterMs, key, park, message, verdict } = fault
     const why = verdict === 'context' ? 'context' : reason
-    const usage = undefined
-    finish({ outcome: 'retry', reason: why, retryAfterMs, key, park, message, blameless: false, usage }, true)
+    this.#finish({ ...RETRY, reason: why, retryAfterMs, key, park, message }, true)
   }
 
-  function readWhole(): void {
-    const body = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes)
-    chunks = []
+  #readWhole(): void {
+    const { wire, exchange, clock, reply, redact, onCommit } = this.#run
+    const { request } = exchange
+    const format = wire.side
+    const chunks = this.#chunks
+    const body = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, this.#bytes)
+    this.#chunks = []
     const facts = format.whole(request.endpoint.operation, body)
-    if (facts.failure === 'in_band') return judge(format.inBand(body.toString('utf8')), 'in_band')
-    if (facts.failure !== undefined) return fail(facts.failure)
+    if (facts.failure === 'in_band') return this.#judge(format.inBand(body.toString('utf8')), 'in_band')
+    if (facts.failure !== undefined) return this.#fail(facts.failure)
     // A stream was asked for and a whole answer came: nothing in it may be passed off as one.
-    if (request.stream && format.isAsTold !== true) return fail('malformed')
+    if (request.stream && format.isAsTold !== true) return this.#fail('malformed')
     let answer = wire.mend?.(body) ?? body
     try {
-      if (translator !== undefined) answer = translator.whole(body)
+      if (this.#translator !== undefined) answer = this.#translator.whole(body)
     } catch (error) {
       if (!(error instanceof Untranslatable)) throw error
-      return fail('malformed')
+      return this.#fail('malformed')
     }
-    run.onCommit(clock.now())
+    onCommit(clock.now())
     request.letGo()
-    const type = format.isAsTold === true ? header('content-type') : undefined
-    reply.send(status, type ?? 'application/json; charset=utf-8', redact?.(answer) ?? answer)
-    finish({ outcome: 'answered', usage: facts.usage ?? toCounted(facts.countedTokens) }, false)
+    const type = format.isAsTold === true ? this.#header('content-type') : undefined
+    reply.send(this.#status, type ?? 'application/json; charset=utf-8', redact?.(answer) ?? answer)
+    this.#finish(
+      { outcome: 'answered', usage: facts.usage ?? toCounted(request, facts.countedTokens) },
+      false,
+    )
   }
 
   // --- streams -----------------------------------------------------------------------------------------------
 
-  function deliver({ out, ended }: Relayed): void {
+  #beginStream(): Stream {
+    const { wire, plan, resume, redact, exchange } = this.#run
+    const format = wire.side
+    const translator = this.#translator
+    const watch = format.watch()
+    // Once is enough: who goes on is not gone on with. What is translated cannot be gone on with by somebody else's bytes.
+    const listener =
+      plan.resumes && resume === undefined && translator === undefined && format.resume !== undefined
+        ? createListener(format.resume)
+        : undefined
+    const relay = createRelay({
+      watch,
+      glance: format.watch,
+      choices: exchange.request.choices,
+      listener,
+      splice: resume && format.resume && createSplice(format.resume, resume.isPrefilled ? '' : resume.said),
+      splitter: format.splitter?.(),
+      translator,
+      stages: [
+        ...(translator === undefined ? plan.stages.map((make) => make()) : []),
+        ...(redact === undefined ? [] : [redactKeys(redact)]),
+      ],
+    })
+    return { watch, relay, listener }
+  }
+
+  #deliver({ out, ended }: Relayed): void {
     if (out.length > 0) {
-      if (phase !== 'relay') commit()
-      send(out)
+      if (this.#phase !== 'relay') this.#commit()
+      this.#send(out)
     }
     if (ended === undefined) return
-    if (ended.kind === 'complete') complete()
-    else if (ended.kind === 'apart') fail('incomplete', true)
-    else if (ended.told === undefined || phase === 'relay') fail(ended.reason)
-    else judge(format.inBand(ended.told), ended.reason)
+    if (ended.kind === 'complete') this.#complete()
+    else if (ended.kind === 'apart') this.#fail('incomplete', true)
+    else if (ended.told === undefined || this.#phase === 'relay') this.#fail(ended.reason)
+    else this.#judge(this.#run.wire.side.inBand(ended.told), ended.reason)
   }
 
   /** From here on nobody else can be asked. */
-  function commit(): void {
-    run.onCommit(heardMs > 0 ? heardMs : clock.now())
-    phase = 'relay'
+  #commit(): void {
+    const { clock, exchange, resume, reply, onCommit } = this.#run
+    const { request } = exchange
+    onCommit(this.#heardMs > 0 ? this.#heardMs : clock.now())
+    this.#phase = 'relay'
     // What a translator keeps of the request is counted as its body until the end.
-    if (translator !== undefined) request.body = undefined
-    else if (listener === undefined) request.letGo()
-    if (resume === undefined) reply.begin(status, `${EVENT_STREAM}; charset=utf-8`)
+    if (this.#translator !== undefined) request.body = undefined
+    else if (this.#stream?.listener === undefined) request.letGo()
+    if (resume === undefined) reply.begin(this.#status, `${EVENT_STREAM}; charset=utf-8`)
     else reply.write(Buffer.from(`: ${resume.mark}\n\n`))
-    reply.onDrain = onDrain
-    arm()
+    this.#onDrain = () => this.#guard(this.#drained)
+    reply.onDrain = this.#onDrain
+    this.#arm()
   }
 
-  function send(out: readonly Buffer[]): void {
+  #send(out: readonly Buffer[]): void {
     const piece = out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out)
-    if (!reply.write(piece) && !paused) {
-      paused = true
-      control?.pause()
+    if (!this.#run.reply.write(piece) && !this.#paused) {
+      this.#paused = true
+      this.#control?.pause()
     }
   }
 
-  const onDrain = guarded(() => {
-    if (!paused) return
-    paused = false
-    lastDataMs = clock.now()
-    if (finishedMs > 0) finishedMs = lastDataMs
-    control?.resume()
-    arm()
-  })
+  #drained(): void {
+    if (!this.#paused) return
+    this.#paused = false
+    this.#lastDataMs = this.#run.clock.now()
+    if (this.#finishedMs > 0) this.#finishedMs = this.#lastDataMs
+    this.#control?.resume()
+    this.#arm()
+  }
 
   /** The answer is complete: the caller gets its end now, whatever the upstream still does with its connection. */
-  function complete(): void {
+  #complete(): void {
+    const { reply, redact, timers } = this.#run
     // An answer that came to nothing before its end, in another format.
-    if (phase !== 'relay') commit()
-    const rest = translator?.end()
+    if (this.#phase !== 'relay') this.#commit()
+    const rest = this.#translator?.end()
     if (rest !== undefined) reply.write(redact?.(rest) ?? rest)
     reply.end()
-    finish({ outcome: 'answered', usage: usageSoFar() }, false)
+    this.#finish({ outcome: 'answered', usage: this.#usageSoFar() }, false)
     // Behind its end marker a connection usually closes its answer at once and can be used again; else it is cut.
-    if (upstreamEnded) return
-    control?.resume()
-    tail = timers.set(TAIL_MS, () => control?.abort())
+    if (this.#upstreamEnded) return
+    this.#control?.resume()
+    this.#tail = timers.set(TAIL_MS, () => this.#control?.abort())
   }
 
   // --- the upstream's side -----------------------------------------------------------------------------------
 
-  const receiver: Receiver = {
-    started() {
-      if (phase !== 'connect') return
-      phase = 'head'
-      arm()
-    },
-    head(code, lookup) {
-      if (phase === 'over') return
-      status = code
-      header = lookup
-      headMs = clock.now()
-      phase = 'body'
-      run.onHead(lookup)
-      const encoding = header('content-encoding')?.trim().toLowerCase()
-      isEncoded = encoding !== undefined && encoding !== '' && encoding !== 'identity'
-      if (isEncoded && status < 300) return fail('malformed')
-      const type = header('content-type')?.trim().toLowerCase()
-      // Where nothing is said, what was asked for is taken to have come; if it has not, it cannot be read.
-      const isEventStream =
-        type === undefined ? request.stream : type.startsWith(format.streamType ?? EVENT_STREAM)
-      if (status < 300 && isEventStream && !request.stream) return fail('malformed')
-      streaming = status < 300 && isEventStream
-      arm()
-    },
-    data(chunk) {
-      if (phase === 'over') return
-      lastDataMs = clock.now()
-      if (!streaming) {
-        collect(chunk)
-        if (!isOver() && bytes === chunk.length) arm()
-        return
-      }
-      deliver(relay.push(chunk))
-      if (heardMs === 0 && relay.heard && !isOver()) {
-        heardMs = lastDataMs
-        if (phase === 'body') arm()
-      }
-      // The idle limit shrinks once, when nothing but the end marker is missing.
-      if (isOver() || finishedMs > 0 || !relay.complete) return
-      finishedMs = lastDataMs
-      arm()
-    },
-    end() {
-      upstreamEnded = true
-      timers.clear(tail)
-      if (phase === 'over') return
-      if (status >= 300) return readFault()
-      if (!streaming) return readWhole()
-      deliver(relay.end())
-    },
-    failed(error) {
-      upstreamEnded = true
-      timers.clear(tail)
-      if (phase === 'over') return
-      if (status >= 300) return readFault()
-      if (phase === 'relay' && relay.complete) return complete()
-      fail(toReason(error, status !== 0))
-    },
+  started(): void {
+    if (this.#phase !== 'connect') return
+    this.#phase = 'head'
+    this.#arm()
   }
 
-  /** `phase` as it is now; functions called above may have ended the attempt. */
-  function isOver(): boolean {
-    return phase === 'over'
+  head(status: number, header: HeaderLookup): void {
+    if (this.#phase === 'over') return
+    try {
+      this.#readHead(status, header)
+    } catch (error) {
+      this.#broke(error)
+    }
   }
 
-  signal.addEventListener('abort', onLeft, { once: true })
-  control = run.kind(exchange, {
-    started: guarded(receiver.started),
-    head: guarded(receiver.head),
-    data: guarded(receiver.data),
-    end: guarded(receiver.end),
-    failed: guarded(receiver.failed),
-  })
-  if (signal.aborted) return onLeft()
-  arm()
+  data(chunk: Buffer): void {
+    if (this.#phase === 'over') return
+    try {
+      this.#readData(chunk)
+    } catch (error) {
+      this.#broke(error)
+    }
+  }
+
+  end(): void {
+    this.#upstreamEnded = true
+    this.#run.timers.clear(this.#tail)
+    if (this.#phase === 'over') return
+    try {
+      if (this.#status >= 300) this.#readFault()
+      else if (this.#stream === undefined) this.#readWhole()
+      else this.#deliver(this.#stream.relay.end())
+    } catch (error) {
+      this.#broke(error)
+    }
+  }
+
+  failed(error: Error): void {
+    this.#upstreamEnded = true
+    this.#run.timers.clear(this.#tail)
+    if (this.#phase === 'over') return
+    try {
+      if (this.#status >= 300) this.#readFault()
+      else if (this.#phase === 'relay' && this.#stream?.relay.complete === true) this.#complete()
+      else this.#fail(toReason(error, this.#status !== 0))
+    } catch (defect) {
+      this.#broke(defect)
+    }
+  }
+
+  #readHead(status: number, header: HeaderLookup): void {
+    const { clock, exchange, wire, onHead } = this.#run
+    const { request } = exchange
+    this.#status = status
+    this.#header = header
+    this.#headMs = clock.now()
+    this.#phase = 'body'
+    onHead(header)
+    const encoding = header('content-encoding')?.trim().toLowerCase()
+    this.#isEncoded = encoding !== undefined && encoding !== '' && encoding !== 'identity'
+    if (this.#isEncoded && status < 300) return this.#fail('malformed')
+    const type = header('content-type')?.trim().toLowerCase()
+    // Where nothing is said, what was asked for is taken to have come; if it has not, it cannot be read.
+    const isEventStream =
+      type === undefined ? request.stream : type.startsWith(wire.side.streamType ?? EVENT_STREAM)
+    if (status < 300 && isEventStream) {
+      if (!request.stream) return this.#fail('malformed')
+      this.#stream = this.#beginStream()
+    }
+    this.#arm()
+  }
+
+  #readData(chunk: Buffer): void {
+    this.#lastDataMs = this.#run.clock.now()
+    const stream = this.#stream
+    if (stream === undefined) {
+      this.#collect(chunk)
+      if (!this.#isOver() && this.#bytes === chunk.length) this.#arm()
+      return
+    }
+    const { relay } = stream
+    this.#deliver(relay.push(chunk))
+    if (this.#heardMs === 0 && relay.heard && !this.#isOver()) {
+      this.#heardMs = this.#lastDataMs
+      if (this.#phase === 'body') this.#arm()
+    }
+    // The idle limit shrinks once, when nothing but the end marker is missing.
+    if (this.#isOver() || this.#finishedMs > 0 || !relay.complete) return
+    this.#finishedMs = this.#lastDataMs
+    this.#arm()
+  }
+
+  /** As it is now: what was called meanwhile may have ended the attempt. */
+  #isOver(): boolean {
+    return this.#phase === 'over'
+  }
+}
+
+/** What came to nothing, before it is said why. */
+const RETRY = {
+  outcome: 'retry',
+  retryAfterMs: undefined,
+  key: false,
+  park: false,
+  message: '',
+  blameless: false,
+  usage: undefined,
+} as const
+
+function nothing(): undefined {
+  return undefined
+}
+
+function toCounted(request: ModelRequest, outputTokens: number): Usage {
+  return {
+    inputTokens: Math.ceil(request.textBytes / 4) + request.images * IMAGE_TOKENS,
+    cachedTokens: 0,
+    cacheWriteTokens: 0,
+    audioInputTokens: 0,
+    outputTokens,
+    reasoningTokens: 0,
+    audioOutputTokens: 0,
+    source: 'counted',
+  }
 }

@@ -11,14 +11,15 @@ export interface Walk {
   /** Who may be called, in order. */
   readonly candidates: readonly Candidate[]
   /** Calls to providers so far. */
-  readonly calls: number
-  called(candidate: Candidate): void
+  calls: number
+  /** Notes a call to a provider, and the key that it is made with. */
+  called(candidate: Candidate, key: string | undefined): void
+  /** The key that the candidate's deployment was last called with. */
+  lastKey(candidate: Candidate): string | undefined
   hasTried(candidate: Candidate): boolean
   /** How a call failed that was made beside that of another, for when its own turn comes. */
   failedBeside(candidate: Candidate, failure: Failure): void
   besideOf(candidate: Candidate): Failure | undefined
-  /** By the name of a deployment: the key that it was last called with. */
-  readonly lastKeys: Map<string, string>
   /** Whether a deployment of the provider was called. */
   hasCalled(provider: string): boolean
   calledIn(tier: string): boolean
@@ -28,7 +29,7 @@ export interface Walk {
   /** Notes why the request cannot be put into the format of the candidate's provider. */
   uncarried(candidate: Candidate, why: GatewayError): void
   /** The first of these reasons, where there is one for everybody. */
-  readonly whyUncarried: GatewayError | undefined
+  whyUncarried(): GatewayError | undefined
   /** Tiers behind the candidate's with a provider that `mayAnswer`. */
   tiersBehind(candidate: Candidate, mayAnswer: (one: Candidate) => boolean): number
   /** Candidates behind this one, in order. */
@@ -51,58 +52,98 @@ export type Broken = Ended & {
 }
 
 export function createWalk(plan: Plan): Walk {
-  const candidates = plan.tiers.flatMap((place) => place.candidates).filter(isAllowed)
-  // A few calls at most, and mostly one: a list is looked through sooner than a table is made.
-  const tried: Candidate[] = []
-  const uncounted: Candidate[] = []
-  let uncarried: Map<Candidate, GatewayError> | undefined
-  let beside: Map<Candidate, Failure> | undefined
-  let calls = 0
-  return {
-    candidates,
-    get calls() {
-      return calls
-    },
-    called(candidate) {
-      calls += 1
-      tried.push(candidate)
-    },
-    hasTried: (candidate) => tried.includes(candidate),
-    failedBeside(candidate, failure) {
-      beside ??= new Map()
-      beside.set(candidate, failure)
-    },
-    besideOf: (candidate) => beside?.get(candidate),
-    lastKeys: new Map(),
-    hasCalled: (provider) => tried.some(({ deployment }) => deployment.provider?.name === provider),
-    calledIn: (name) => tried.some(({ tier }) => tier.name === name),
-    uncounted: (candidate) => void uncounted.push(candidate),
-    isUncounted: (candidate) => uncounted.includes(candidate) && !tried.includes(candidate),
-    uncarried(candidate, why) {
-      uncarried ??= new Map()
-      if (!uncarried.has(candidate)) uncarried.set(candidate, why)
-    },
-    get whyUncarried() {
-      const known = uncarried
-      if (known === undefined) return undefined
-      const [first] = known.values()
-      return candidates.every((candidate) => known.has(candidate)) ? first : undefined
-    },
-    tiersBehind({ tier }, mayAnswer) {
-      const at = plan.tiers.findIndex((place) => place.tier === tier)
-      return plan.tiers
-        .slice(at + 1)
-        .filter(({ candidates: all }) =>
-          all.some((one) => one.deployment.kind !== 'reply' && isAllowed(one) && mayAnswer(one)),
-        ).length
-    },
-    behind: (candidate) => candidates.slice(candidates.indexOf(candidate) + 1),
-    tooLongFor: undefined,
-    tooLongMessage: '',
-    isTooLate: false,
-    limitWaitMs: Number.POSITIVE_INFINITY,
-    usedInVain: undefined,
-    broken: undefined,
+  return new PlanWalk(plan)
+}
+
+/** A few calls at most, and mostly one: lists are looked through sooner than tables are made. */
+class PlanWalk implements Walk {
+  readonly candidates: Candidate[] = []
+  calls = 0
+  tooLongFor: Deployment | undefined = undefined
+  tooLongMessage = ''
+  isTooLate = false
+  limitWaitMs = Number.POSITIVE_INFINITY
+  usedInVain: Usage | undefined = undefined
+  broken: Broken | undefined = undefined
+  readonly #plan: Plan
+  readonly #tried: Candidate[] = []
+  #lastKeys: Map<string, string> | undefined = undefined
+  #uncounted: Candidate[] | undefined = undefined
+  #uncarried: Map<Candidate, GatewayError> | undefined = undefined
+  #beside: Map<Candidate, Failure> | undefined = undefined
+
+  constructor(plan: Plan) {
+    this.#plan = plan
+    for (const place of plan.tiers)
+      for (const candidate of place.candidates) if (isAllowed(candidate)) this.candidates.push(candidate)
+  }
+
+  called(candidate: Candidate, key: string | undefined): void {
+    this.calls += 1
+    this.#tried.push(candidate)
+    if (key === undefined) return
+    this.#lastKeys ??= new Map()
+    this.#lastKeys.set(candidate.deployment.name, key)
+  }
+
+  hasTried(candidate: Candidate): boolean {
+    return this.#tried.includes(candidate)
+  }
+
+  lastKey({ deployment }: Candidate): string | undefined {
+    return this.#lastKeys?.get(deployment.name)
+  }
+
+  failedBeside(candidate: Candidate, failure: Failure): void {
+    this.#beside ??= new Map()
+    this.#beside.set(candidate, failure)
+  }
+
+  besideOf(candidate: Candidate): Failure | undefined {
+    return this.#beside?.get(candidate)
+  }
+
+  hasCalled(provider: string): boolean {
+    return this.#tried.some(({ deployment }) => deployment.provider?.name === provider)
+  }
+
+  calledIn(tier: string): boolean {
+    return this.#tried.some((one) => one.tier.name === tier)
+  }
+
+  uncounted(candidate: Candidate): void {
+    this.#uncounted ??= []
+    this.#uncounted.push(candidate)
+  }
+
+  isUncounted(candidate: Candidate): boolean {
+    return this.#uncounted?.includes(candidate) === true && !this.#tried.includes(candidate)
+  }
+
+  uncarried(candidate: Candidate, why: GatewayError): void {
+    this.#uncarried ??= new Map()
+    if (!this.#uncarried.has(candidate)) this.#uncarried.set(candidate, why)
+  }
+
+  whyUncarried(): GatewayError | undefined {
+    const known = this.#uncarried
+    if (known === undefined) return undefined
+    const [first] = known.values()
+    return this.candidates.every((candidate) => known.has(candidate)) ? first : undefined
+  }
+
+  tiersBehind({ tier }: Candidate, mayAnswer: (one: Candidate) => boolean): number {
+    const { tiers } = this.#plan
+    const at = tiers.findIndex((place) => place.tier === tier)
+    return tiers
+      .slice(at + 1)
+      .filter(({ candidates }) =>
+        candidates.some((one) => one.deployment.kind !== 'reply' && isAllowed(one) && mayAnswer(one)),
+      ).length
+  }
+
+  behind(candidate: Candidate): readonly Candidate[] {
+    return this.candidates.slice(this.candidates.indexOf(candidate) + 1)
   }
 }
 

@@ -7,11 +7,13 @@ import type {
   AnswerTo,
   ClientChat,
   Format,
+  Mending,
   ProviderChat,
   ProviderEmbeddings,
   ProviderSide,
   ReadRequest,
 } from '../formats/format.ts'
+import { formatFor, speakerOf } from '../formats/index.ts'
 import { hasQuirk } from '../formats/quirks.ts'
 import type { Deployment, Frame, ModelRequest } from '../types.ts'
 
@@ -24,7 +26,7 @@ export interface Wire {
   readonly body: Buffer | undefined
   /** Headers for this format, by rising precedence; each a flat list. */
   readonly headers: readonly (readonly string[])[]
-  /** Mends a whole reply of a server that is known to need it (`quirks`). */
+  /** Mends a whole reply of a server that needs it. */
   readonly mend?: ((body: Buffer) => Buffer) | undefined
   /** Undefined while bytes pass. */
   readonly translation: Translation | undefined
@@ -71,9 +73,16 @@ interface WiresDeps {
 
 /** A side whose bytes pass. */
 export function nativeWire(side: ProviderSide, own: ProviderSide, forwarded: readonly string[] = []): Wire {
+  const known = forwarded.length === 0 && side === own ? NATIVE.get(side) : undefined
+  if (known !== undefined) return known
   const headers = headersOf(side, forwarded)
-  return { side, own, body: undefined, headers, translation: undefined, isSecond: false }
+  const wire = { side, own, body: undefined, headers, translation: undefined, isSecond: false }
+  if (forwarded.length === 0 && side === own) NATIVE.set(side, wire)
+  return wire
 }
+
+/** One for each format that passes without a header of the caller's: the same for every request. */
+const NATIVE = new WeakMap<ProviderSide, Wire>()
 
 /** Those of a format and, over them, others; lists with nothing in them are left out. */
 function headersOf({ headers = [] }: ProviderSide, over: readonly string[]): Wire['headers'] {
@@ -83,87 +92,130 @@ function headersOf({ headers = [] }: ProviderSide, over: readonly string[]): Wir
 /** What in-process deployments speak. */
 const OWN_FORMAT = 'openai'
 
-export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps): Wires {
-  const known = new Map<Deployment, Wire | GatewayError>()
-  const translated = new Set<Deployment>()
-  /** The same for every deployment that it is translated for. */
-  let reading: (ReadRequest & { readonly sent: AnswerTo['sent'] }) | undefined
-  const { endpoint } = request
+export function createWires(deps: WiresDeps): Wires {
+  return new RequestWires(deps)
+}
 
-  return {
-    translate(deployment) {
-      const first = formats.get(deployment.provider?.format ?? OWN_FORMAT)
-      if (first?.provider?.chat === undefined || endpoint.operation !== 'chat' || endpoint.countsOnly)
-        return false
-      translated.add(deployment)
-      known.delete(deployment)
-      return true
-    },
-    of(deployment, maxOutputTokens) {
-      let wire = known.get(deployment)
-      if (wire === undefined) {
-        try {
-          wire = find(deployment, maxOutputTokens)
-        } catch (error) {
-          wire = toRefusal(error, formats.get(endpoint.format)?.client?.fields.conversation)
-        }
-        known.set(deployment, wire)
-      }
-      if (wire instanceof GatewayError) throw wire
-      return wire
-    },
+/** A few places at most: a list is looked through sooner than a table is made. */
+interface Known {
+  readonly deployment: Deployment
+  readonly wire: Wire | GatewayError
+}
+
+/** A request as its caller's format says it. */
+type Reading = ReadRequest & { readonly sent: AnswerTo['sent'] }
+
+class RequestWires implements Wires {
+  readonly #deps: WiresDeps
+  #known: Known[] = []
+  #translated: Deployment[] | undefined = undefined
+  /** The same for every deployment that it is translated for. */
+  #reading: Reading | undefined = undefined
+
+  constructor(deps: WiresDeps) {
+    this.#deps = deps
   }
 
-  function find(deployment: Deployment, maxOutputTokens: number | undefined): Wire {
+  translate(deployment: Deployment): boolean {
+    const { endpoint } = this.#deps.request
+    const first = this.#formatOf(deployment)
+    if (first?.provider?.chat === undefined || endpoint.operation !== 'chat' || endpoint.countsOnly)
+      return false
+    this.#translated ??= []
+    this.#translated.push(deployment)
+    this.#known = this.#known.filter((one) => one.deployment !== deployment)
+    return true
+  }
+
+  of(deployment: Deployment, maxOutputTokens: number | undefined): Wire {
+    const wire = this.#known.find((one) => one.deployment === deployment)?.wire
+    if (wire instanceof GatewayError) throw wire
+    return wire ?? this.#make(deployment, maxOutputTokens)
+  }
+
+  #make(deployment: Deployment, maxOutputTokens: number | undefined): Wire {
+    try {
+      const wire = this.#find(deployment, maxOutputTokens)
+      this.#known.push({ deployment, wire })
+      return wire
+    } catch (error) {
+      const { formats, request } = this.#deps
+      const refusal = toRefusal(error, formats.get(request.endpoint.format)?.client?.fields.conversation)
+      this.#known.push({ deployment, wire: refusal })
+      throw refusal
+    }
+  }
+
+  #find(deployment: Deployment, maxOutputTokens: number | undefined): Wire {
+    const { formats, request } = this.#deps
+    const { endpoint } = request
     const { provider } = deployment
-    const first = formats.get(provider?.format ?? OWN_FORMAT)
+    const first = this.#formatOf(deployment)
     const own = first?.provider
     if (first === undefined || own === undefined) throw new Error(`no format for ${deployment.name}`)
     const client = formats.get(endpoint.format)?.client
     if (client?.estimate !== undefined && deployment.kind === 'reply')
-      return toEstimate(client.estimate(request), own)
-    const isFirst = endpoint.format === first.name || endpoint.format === first.bytesOf
-    if (isFirst) return { ...nativeWire(own, own, request.forwarded), mend: toMend(deployment) }
-    if (provider?.alsoSpeaks.has(endpoint.format) && !translated.has(deployment)) {
+      return this.#toEstimate(client.estimate(request), own)
+    const native = speakerOf(first, endpoint.format)?.provider
+    if (native !== undefined && native !== own)
+      return { ...nativeWire(native, own, request.forwarded), isSecond: true }
+    if (native !== undefined) {
+      const wire = nativeWire(own, own, request.forwarded)
+      const mend = this.#toMend(deployment, client?.mending)
+      return mend === undefined ? wire : { ...wire, mend }
+    }
+    if (provider?.alsoSpeaks.has(endpoint.format) && this.#translated?.includes(deployment) !== true) {
       const side = formats.get(endpoint.format)?.provider
       if (side !== undefined) return { ...nativeWire(side, own, request.forwarded), isSecond: true }
     }
     if (endpoint.operation === 'embeddings' && own.embeddings !== undefined)
-      return toVectors({ deployment, own, embeddings: own.embeddings, maxOutputTokens })
+      return this.#toVectors({ deployment, own, embeddings: own.embeddings, maxOutputTokens })
     const chat = client?.chat
-    if (chat === undefined || own.chat === undefined || endpoint.operation !== 'chat') throw cannotSpeak()
-    return toTranslated({ deployment, own, chat: own.chat, client: chat, maxOutputTokens })
+    if (chat === undefined || own.chat === undefined || endpoint.operation !== 'chat')
+      throw this.#cannotSpeak()
+    return this.#toTranslated({ deployment, own, chat: own.chat, client: chat, maxOutputTokens })
   }
 
-  function toMend({ provider }: Deployment): Wire['mend'] {
-    if (endpoint.operation !== 'embeddings' || provider === undefined) return undefined
+  #formatOf({ provider, model }: Deployment): Format | undefined {
+    const { formats, request } = this.#deps
+    return formatFor(formats, provider?.format ?? OWN_FORMAT, model ?? request.model)
+  }
+
+  #toMend({ provider }: Deployment, mending: Mending | undefined): Wire['mend'] {
+    const { request } = this.#deps
+    if (!request.stream && mending?.concerns(request) === true) return mending.whole
+    if (request.endpoint.operation !== 'embeddings' || provider === undefined) return undefined
     if (!hasQuirk(provider.options, 'float-embeddings')) return undefined
     const wanted = encodingOf(request)
     return (body) => toEncoding(body, wanted)
   }
 
-  function toEstimate(answer: unknown, own: ProviderSide): Wire {
-    const side = formats.get(endpoint.format)?.provider ?? own
+  #toEstimate(answer: unknown, own: ProviderSide): Wire {
+    const { formats, request } = this.#deps
+    const side = formats.get(request.endpoint.format)?.provider ?? own
     return { ...nativeWire(side, own), body: toBytes(answer) }
   }
 
-  function cannotSpeak(): GatewayError {
+  #cannotSpeak(): GatewayError {
+    const { endpoint, model } = this.#deps.request
     return new GatewayError(
       'invalid_request',
-      `The model "${request.model}" cannot be asked at ${endpoint.path}: no provider of it has that.`,
+      `The model "${model}" cannot be asked at ${endpoint.path}: no provider of it has that.`,
       { param: 'model' },
     )
   }
 
-  function read(client: ClientChat): NonNullable<typeof reading> {
-    if (reading !== undefined) return reading
-    if (request.body === undefined) throw new Error('the request body is gone')
-    const sent: AnswerTo['sent'] = JSON.parse(request.body.toString('utf8'))
-    reading = { ...client.read(sent, request.body), sent }
-    return reading
+  #read(client: ClientChat): Reading {
+    if (this.#reading !== undefined) return this.#reading
+    const { body } = this.#deps.request
+    if (body === undefined) throw new Error('the request body is gone')
+    const sent: AnswerTo['sent'] = JSON.parse(body.toString('utf8'))
+    this.#reading = { ...client.read(sent, body), sent }
+    return this.#reading
   }
 
-  function toVectors({ deployment, own, embeddings, maxOutputTokens }: VectorSpeakers): Wire {
+  #toVectors({ deployment, own, embeddings, maxOutputTokens }: VectorSpeakers): Wire {
+    const { request } = this.#deps
     if (request.body === undefined) throw new Error('the request body is gone')
     const encoding = encodingOf(request)
     const options = deployment.provider?.options ?? {}
@@ -179,15 +231,17 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
         begin: () => ({
           change: () => undefined,
           end: () => undefined,
-          whole: (body) => guarded(() => toEncoding(toBytes(embeddings.read(body, asked)), encoding)),
+          whole: (body) =>
+            guarded(() => toEncoding(toBytes(embeddings.read(body, asked, written)), encoding)),
         }),
       },
       isSecond: false,
     }
   }
 
-  function toTranslated({ deployment, own, chat, client, maxOutputTokens }: Speakers): Wire {
-    const { request: canonical, dropped, sent } = read(client)
+  #toTranslated({ deployment, own, chat, client, maxOutputTokens }: Speakers): Wire {
+    const { request, nowSeconds, nextId } = this.#deps
+    const { request: canonical, dropped, sent } = this.#read(client)
     const model = deployment.model ?? request.model
     const nameOf = (name: string): string | undefined =>
       client.memberOf === undefined ? name : client.memberOf(name, sent)

@@ -129,7 +129,7 @@ const phases: readonly [string, Behaviour, boolean, RegExp | undefined][] = [
 ]
 
 describe.each(endings)('a caller who %s its connection', (_, leave) => {
-  it.each(phases)('while %s', async (_phase, behaviour, stream, until) => {
+  it.each(phases)('while %s (bug 72)', async (_phase, behaviour, stream, until) => {
     one.script(behaviour)
     const { socket, seen } = await send(chat({ stream }))
     await one.waitForRequests(1)

@@ -24,6 +24,11 @@ const PROVIDERS = {
     path: /^\/v1\/projects\/p\/locations\/eu\/publishers\/google\/models\/m-vertex:/,
     more: { project: 'p', region: 'eu' },
   },
+  'vertex-claude': {
+    base: '/v1',
+    path: /^\/v1\/projects\/p\/locations\/eu\/publishers\/anthropic\/models\/claude-opus-4-5@20251101:/,
+    more: { format: 'vertex', project: 'p', region: 'eu' },
+  },
   bedrock: { base: '', path: /^\/model\/m-bedrock\/converse/, more: { region: 'eu-west-1' } },
   azure: { base: '', path: /^\/openai\/v1\/chat\/completions$/, more: {} },
   'azure-dated': {
@@ -34,6 +39,8 @@ const PROVIDERS = {
 } as const
 type Name = keyof typeof PROVIDERS
 const NAMES = Object.keys(PROVIDERS).filter((name): name is Name => name in PROVIDERS)
+
+const modelOf = (name: Name): string => (name === 'vertex-claude' ? 'claude-opus-4-5@20251101' : `m-${name}`)
 
 let provider: ScriptedProvider
 let gateway: TestGateway
@@ -59,7 +66,7 @@ beforeAll(async () => {
         lab: { format: 'simulated' },
       },
       tiers: {
-        ...each((name) => ({ deployments: [`${name}/m-${name}`] })),
+        ...each((name) => ({ deployments: [`${name}/${modelOf(name)}`] })),
         also: { deployments: ['also/m-also'] },
         lab: { deployments: ['lab/m-lab'] },
         last: { reply: 'Nobody is here.' },
@@ -102,7 +109,7 @@ describe.each(NAMES)('over a provider that speaks %s', (name) => {
       })
       expect(heard.tokens?.output).toBe(4)
       expect(heard.tokens?.input).toBe(11)
-      expect(headers.get('x-sluice-deployment')).toBe(`${name}/m-${name}`)
+      expect(headers.get('x-sluice-deployment')).toBe(`${name}/${modelOf(name)}`)
       expect(headers.get('content-type')).toMatch(stream ? /^text\/event-stream/ : /^application\/json/)
       const [request] = provider.requests
       const isSecond = name.startsWith('azure') && /responses|^completions/.test(surface.name)
@@ -139,7 +146,7 @@ describe.each(NAMES)('over a provider that speaks %s', (name) => {
       expect(sent).toContain('get_weather')
     })
 
-    it.each(MODES)('may be called twice at once, %s', async (_, stream) => {
+    it.each(MODES)('may be called twice at once, %s (bug 15, bug 16, bug 18)', async (_, stream) => {
       provider.script(toolCall('f', { n: 1 }, { toolCalls: [{ name: 'f', args: { n: 2 } }] }))
       const { heard } = await askFor(surface, name, { stream, tool: 'f' })
       expect(heard.calls.map(({ args }) => JSON.parse(args))).toEqual([{ n: 1 }, { n: 2 }])

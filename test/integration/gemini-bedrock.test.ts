@@ -19,6 +19,7 @@ import {
   malformedEventFirst,
   malformedEventMiddle,
   noFinishReason,
+  type RecordedRequest,
   rawBytes,
   type ScriptedProvider,
   status,
@@ -43,6 +44,13 @@ beforeAll(async () => {
         // A key that was refused is left alone.
         vectors: { format: 'gemini', baseUrl: `${provider.url}/v1beta`, apiKey: 'env:GEMINI_KEY' },
         bedrock: { format: 'bedrock', baseUrl: provider.url, region: 'eu-west-1', apiKey: 'env:AWS_KEY' },
+        vertex: {
+          format: 'vertex',
+          baseUrl: `${provider.url}/v1`,
+          project: 'p1',
+          region: 'europe-west4',
+          apiKey: 'env:VERTEX_KEY',
+        },
         other: { format: 'openai', baseUrl: `${other.url}/v1` },
       },
       tiers: {
@@ -50,17 +58,32 @@ beforeAll(async () => {
         bedrock: { deployments: ['bedrock/us.amazon.nova-pro-v1:0'] },
         other: { deployments: ['other/m'] },
         vectors: { deployments: ['vectors/gemini-embedding-2'] },
+        drawing: { deployments: ['vectors/gemini-3-pro-image'] },
+        'vertex-list': { deployments: ['vertex/text-embedding-005'] },
+        'vertex-one': { deployments: ['vertex/gemini-embedding-2'] },
+        titan: { deployments: ['bedrock/amazon.titan-embed-text-v2:0'] },
+        cohere: { deployments: ['bedrock/cohere.embed-v4:0'] },
       },
       routes: {
         gemini: ['gemini', 'other'],
         bedrock: ['bedrock', 'other'],
         'gemini-alone': ['gemini'],
         vectors: ['vectors'],
+        drawing: ['drawing'],
+        'vertex-list': ['vertex-list'],
+        'vertex-one': ['vertex-one'],
+        titan: ['titan'],
+        cohere: ['cohere'],
+        'titan-or-other': ['titan', 'other'],
         'bedrock-alone': ['bedrock'],
       },
       failover: { grace: '10ms' },
     },
-    env: { GEMINI_KEY: 'AIzaSyExample0123456789', AWS_KEY: `${ID}:${SECRET}:${TOKEN}` },
+    env: {
+      GEMINI_KEY: 'AIzaSyExample0123456789',
+      VERTEX_KEY: 'ya29.example-token',
+      AWS_KEY: `${ID}:${SECRET}:${TOKEN}`,
+    },
   })
   caller = createCaller(gateway.baseUrl, gateway.bearer)
 })
@@ -90,7 +113,7 @@ async function ask(
 const NAMES = ['gemini', 'bedrock'] as const
 
 describe.each(NAMES)('a stream of %s', (name) => {
-  it.each([1, 3, 50])('in writes of %d bytes says the same', async (bytes) => {
+  it.each([1, 3, 50])('in writes of %d bytes says the same (bug 11)', async (bytes) => {
     const { content, text, status: code } = await ask(name, trickle({ bytes }))
     expect({ code, content }).toEqual({ code: 200, content: 'Grüße — 日本 👩‍🚀 done.' })
     expect(text.trimEnd().endsWith('data: [DONE]')).toBe(true)
@@ -212,7 +235,7 @@ describe('a refusal of Bedrock', () => {
     expect({ code, error: error?.code }).toEqual({ code: 400, error: 'context_length_exceeded' })
   })
 
-  it('inside of a 200 is answered by the next where it is about the rate', async () => {
+  it('inside of a 200 is answered by the next where it is about the rate (bug 12)', async () => {
     const bytes = Buffer.concat([
       toStreamEvent('messageStart', { role: 'assistant' }),
       toStreamException('throttlingException', { message: 'Too many requests.' }),
@@ -241,38 +264,136 @@ function eventStream(bytes: Buffer): Behaviour {
   return rawBytes([head, bytes])
 }
 
-describe('vectors of Gemini', () => {
-  const VECTOR = [0.25, -0.5, 0.75, 1]
+describe('a picture that Gemini draws', () => {
+  /** As large as one of 1K by 1K is: one event of a stream. */
+  const PNG = Buffer.concat([
+    Buffer.from('iVBORw0KGgo=', 'base64'),
+    createHash('shake256', { outputLength: 1_500_000 }).update('a picture').digest(),
+  ]).toString('base64')
+  const drawn = answer({ text: 'Here it is.', pictures: [PNG] })
 
-  it.each([
-    ['float', VECTOR],
-    ['base64', Buffer.from(new Float32Array(VECTOR).buffer).toString('base64')],
-  ])('come as %s', async (encoding_format, embedding) => {
-    const body = { model: 'vectors', input: ['one', 'two'], encoding_format }
-    const { status: code, json } = await caller.chat({
-      path: '/embeddings',
-      body: { ...body, messages: undefined },
+  it.each([false, true])('arrives in chat, byte by byte (stream: %s)', async (stream) => {
+    provider.script(drawn)
+    const {
+      status: code,
+      text,
+      content,
+    } = await caller.chat({ body: { model: 'drawing', stream, modalities: ['text', 'image'] } })
+    expect({ code, content }).toEqual({ code: 200, content: 'Here it is.' })
+    const images = { type: 'image_url', image_url: { url: `data:image/png;base64,${PNG}` }, index: 0 }
+    expect(text.includes(`"images":[${JSON.stringify(images)}]`)).toBe(true)
+    expect(provider.requests[0]?.json()).toMatchObject({
+      generationConfig: { responseModalities: ['TEXT', 'IMAGE'] },
     })
-    expect({ code, json }).toMatchObject({
-      code: 200,
-      json: {
-        object: 'list',
-        data: [
-          { index: 0, embedding },
-          { index: 1, embedding },
-        ],
-        usage: { prompt_tokens: 11 },
-      },
-    })
-    expect(provider.requests[0]?.path).toBe('/v1beta/models/gemini-embedding-2:batchEmbedContents')
   })
 
-  it('of tokens are refused, as Bedrock refuses all', async () => {
-    const askFor = (model: string, input: unknown): Promise<Answer> =>
-      caller.chat({ path: '/embeddings', body: { model, input, messages: undefined } })
-    expect((await askFor('vectors', [1, 2, 3])).error).toMatchObject({ param: 'input' })
-    expect((await askFor('bedrock-alone', 'one')).status).toBe(400)
+  it.each([false, true])('arrives in Responses as an item (stream: %s)', async (stream) => {
+    provider.script(drawn)
+    const { status: code, text } = await caller.chat({
+      path: '/responses',
+      body: { model: 'drawing', input: 'Draw.', stream, messages: undefined },
+    })
+    expect(code).toBe(200)
+    expect(text).toContain('"type":"image_generation_call"')
+    expect(text.includes(`"result":"${PNG}"`)).toBe(true)
+  })
+
+  it.each([false, true])('is named in Messages, which has no place for it (stream: %s)', async (stream) => {
+    provider.script(drawn)
+    const { status: code, text } = await caller.chat({
+      path: '/messages',
+      body: {
+        model: 'drawing',
+        max_tokens: 100,
+        stream,
+        messages: [{ role: 'user', content: 'Draw.' }],
+      },
+    })
+    expect(code).toBe(200)
+    expect(text).toContain('[A picture (image/png) is part of this answer, and cannot be shown here.]')
+    expect(text).not.toContain(PNG.slice(0, 40))
+  })
+
+  it('is refused of who cannot draw, and asked of the next', async () => {
+    const { status: code, error } = await caller.chat({
+      body: { model: 'bedrock-alone', modalities: ['text', 'image'] },
+    })
+    expect({ code, param: error?.param }).toEqual({ code: 400, param: 'modalities' })
+    const { content } = await ask('bedrock', answer(), { modalities: ['text', 'image'] })
+    expect(content).toBe('From the other.')
     expect(provider.calls).toBe(0)
+  })
+})
+
+describe('vectors', () => {
+  const VECTOR = [0.25, -0.5, 0.75, 1]
+  const BASE64 = Buffer.from(new Float32Array(VECTOR).buffer).toString('base64')
+
+  function askFor(model: string, body: object): Promise<Answer> {
+    return caller.chat({ path: '/embeddings', body: { model, messages: undefined, ...body } })
+  }
+
+  it.each([
+    ['vectors', ['one', 'two'], '/v1beta/models/gemini-embedding-2:batchEmbedContents'],
+    [
+      'vertex-list',
+      ['one', 'two'],
+      '/v1/projects/p1/locations/europe-west4/publishers/google/models/text-embedding-005:predict',
+    ],
+    [
+      'vertex-one',
+      'one',
+      '/v1/projects/p1/locations/europe-west4/publishers/google/models/gemini-embedding-2:embedContent',
+    ],
+    ['titan', 'one', '/model/amazon.titan-embed-text-v2%3A0/invoke'],
+    ['cohere', ['one', 'two'], '/model/cohere.embed-v4%3A0/invoke'],
+  ])('of %s come as floats and as base64', async (model, input, path) => {
+    for (const [encoding_format, embedding] of [
+      ['float', VECTOR],
+      ['base64', BASE64],
+    ]) {
+      provider.reset()
+      const { status: code, json } = await askFor(model, { input, encoding_format, dimensions: 256 })
+      expect({ code, json }).toMatchObject({
+        code: 200,
+        json: {
+          object: 'list',
+          data: [input].flat().map((_, index) => ({ object: 'embedding', index, embedding })),
+        },
+      })
+      expect(provider.requests.map((request) => request.path)).toEqual([path])
+    }
+  })
+
+  it.each(['titan', 'cohere'])(
+    'of %s are asked for with a signature that AWS would accept',
+    async (model) => {
+      await askFor(model, { input: ['one'] })
+      const [sent] = provider.requests
+      if (sent === undefined) throw new Error('nothing was sent')
+      expect(sent.header('authorization')).toBe(await signatureOf(sent))
+    },
+  )
+
+  it('of tokens are refused everywhere, naming the field', async () => {
+    for (const model of ['vectors', 'vertex-list', 'vertex-one', 'titan', 'cohere'])
+      expect((await askFor(model, { input: [1, 2, 3] })).error).toMatchObject({ param: 'input' })
+    expect((await askFor('bedrock-alone', { input: 'one' })).error).toMatchObject({ param: 'model' })
+    expect(provider.calls).toBe(0)
+  })
+
+  it('of several texts are refused where one is made to a call, and made where another has room for them', async () => {
+    expect((await askFor('titan', { input: ['one', 'two'] })).error).toMatchObject({ param: 'input' })
+    const { status: code, json } = await askFor('titan-or-other', { input: ['one', 'two'] })
+    expect({ code, json }).toMatchObject({ code: 200, json: { data: [{ index: 0 }, { index: 1 }] } })
+    expect({ own: provider.calls, other: other.calls }).toEqual({ own: 0, other: 1 })
+  })
+
+  it('are made by the next where a provider fails', async () => {
+    provider.script(status(503))
+    const { status: code, header } = await askFor('titan-or-other', { input: 'one' })
+    expect(code).toBe(200)
+    expect(header('x-sluice-attempts')).toContain('=503')
   })
 })
 
@@ -299,31 +420,36 @@ function toBytes(given: string | ArrayBuffer | ArrayBufferView): Uint8Array {
     : new Uint8Array(given)
 }
 
+/** What AWS's own signer makes of a call. */
+async function signatureOf(request: RecordedRequest): Promise<string | undefined> {
+  const signer = new SignatureV4({
+    credentials: { accessKeyId: ID, secretAccessKey: SECRET, sessionToken: TOKEN },
+    region: 'eu-west-1',
+    service: 'bedrock',
+    sha256: Sha256,
+    applyChecksum: false,
+  })
+  const date = request.header('x-amz-date') ?? ''
+  const signed = await signer.sign(
+    {
+      method: request.method,
+      protocol: 'http:',
+      hostname: '127.0.0.1',
+      path: request.path,
+      headers: { host: request.header('host') ?? '', 'content-type': request.header('content-type') ?? '' },
+      body: request.body,
+    },
+    { signingDate: new Date(date.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6Z')) },
+  )
+  return signed.headers.authorization
+}
+
 describe('a call to Bedrock', () => {
   it.each([true, false])('is signed so that AWS would take it (stream: %s)', async (stream) => {
     await ask('bedrock', answer({ text: 'Hi.' }), { stream })
     const [request] = provider.requests
     if (request === undefined) throw new Error('nobody was asked')
-    const signer = new SignatureV4({
-      credentials: { accessKeyId: ID, secretAccessKey: SECRET, sessionToken: TOKEN },
-      region: 'eu-west-1',
-      service: 'bedrock',
-      sha256: Sha256,
-      applyChecksum: false,
-    })
-    const date = request.header('x-amz-date') ?? ''
-    const signed = await signer.sign(
-      {
-        method: request.method,
-        protocol: 'http:',
-        hostname: '127.0.0.1',
-        path: request.path,
-        headers: { host: request.header('host') ?? '', 'content-type': request.header('content-type') ?? '' },
-        body: request.body,
-      },
-      { signingDate: new Date(date.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6Z')) },
-    )
-    expect(request.header('authorization')).toBe(signed.headers.authorization)
+    expect(request.header('authorization')).toBe(await signatureOf(request))
     expect(request.header('x-amz-security-token')).toBe(TOKEN)
     expect(request.path).toBe(`/model/us.amazon.nova-pro-v1%3A0/converse${stream ? '-stream' : ''}`)
     expect(request.header('accept')).toBe(stream ? 'application/vnd.amazon.eventstream' : 'application/json')

@@ -105,7 +105,7 @@ describe('a provider that takes Responses', () => {
   })
 
   it.each(['error first', 'error in a 200', 'no finish', 'status'])(
-    'is gone from where it has %s before a word, however it has begun (bifrost#5395)',
+    'is gone from where it has %s before a word, however it has begun',
     async (what) => {
       const streams = what !== 'error in a 200'
       one.script(
@@ -130,7 +130,7 @@ describe('a provider that takes Responses', () => {
     ['told an error', () => inBandErrorAfterContent({ after: 6 })],
     ['ended without its last event', () => noFinishReason({})],
   ])(
-    'that is %s in the middle ends as an error with the next number, and never as a response',
+    'that is %s in the middle ends as an error with the next number, and never as a response (bug 5)',
     async (_, behaviour) => {
       one.script(behaviour())
       const { text } = await ask('own', STREAM)
@@ -181,7 +181,7 @@ describe('a model that has chat alone', () => {
     expect(schemaFaults('Response', JSON.parse(whole.text))).toEqual([])
   })
 
-  it('breaks off in the shape of its caller, numbered on', async () => {
+  it('breaks off in the shape of its caller, numbered on (bug 5)', async () => {
     one.script(cutAfter({ frames: 4, text: 'one two three four five six' }))
     const { text } = await ask('chat', STREAM)
     const events = parseSse(text)

@@ -216,7 +216,7 @@ describe('a provider that fails before it has said anything', () => {
     expect(answered.headers.get('x-sluice-degraded')).toBe('true')
   })
 
-  it.each(CASES)(`and has nobody beside it is told of at ${title}`, async (one) => {
+  it.each(CASES)(`and has nobody beside it is told of at ${title} (bug 62)`, async (one) => {
     const { surface, stream } = one
     provider.script(rateLimited(7))
     const answered = await ask(gateway.baseUrl, surface, {
@@ -280,7 +280,7 @@ const BREAKS = [
 ] as const
 
 describe.each(BREAKS)('a stream that %s behind its first words', (_, row, broken) => {
-  it.each(STREAMS)(`ends with an error and no end at ${title}`, async (one) => {
+  it.each(STREAMS)(`ends with an error and no end at ${title} (bug 1, bug 2)`, async (one) => {
     const { surface, stream } = one
     provider.script(broken(5))
     const answered = await ask(gateway.baseUrl, surface, {
@@ -301,7 +301,7 @@ describe.each(BREAKS)('a stream that %s behind its first words', (_, row, broken
 })
 
 describe('a stream without a reason why it ended', () => {
-  it.each(STREAMS)(`is not whole at ${title}`, async (one) => {
+  it.each(STREAMS)(`is not whole at ${title} (bug 2)`, async (one) => {
     const { surface, stream } = one
     provider.script(noFinishReason({ pieces: PIECES }))
     const answered = await ask(gateway.baseUrl, surface, {
@@ -339,7 +339,7 @@ function speaks(surface: Surface, route: RouteName): boolean {
 }
 
 describe('a caller who leaves', () => {
-  it.each(CASES)(`cancels what was asked for at ${title}`, async (one) => {
+  it.each(CASES)(`cancels what was asked for at ${title} (bug 72)`, async (one) => {
     const { surface, stream } = one
     provider.script(stallAfter(stream ? 5 : 0, { pieces: PIECES }))
     const left = new AbortController()

@@ -6,6 +6,7 @@ import { agentPolicy, makeBearer, startGateway, type TestGateway } from '../supp
 import {
   answer,
   createScriptedProvider,
+  cutAfter,
   type ScriptedProvider,
   silent,
   status,
@@ -33,12 +34,15 @@ beforeAll(async () => {
         gemini: { format: 'gemini', baseUrl: `${url}/v1beta`, apiKey },
         bedrock: { format: 'bedrock', baseUrl: url, region: 'eu-west-1', apiKey: 'env:SIGNING_KEY' },
         vectors: { format: 'openai', baseUrl: `${url}/v1`, apiKey, quirks: ['float-embeddings'] },
+        vertex: { format: 'vertex', baseUrl: `${url}/v1`, project: 'p1', region: 'europe-west1', apiKey },
         simulated: { format: 'simulated' },
       },
       tiers: {
         ...Object.fromEntries(
           models.map((name) => [name, { deployments: [`${name}/m`], firstByte: '500ms' }]),
         ),
+        'vertex-claude': { deployments: ['vertex/claude-opus-4-5@20251101'], firstByte: '500ms' },
+        'vertex-gemini': { deployments: ['vertex/gemini-3-flash'] },
         last: { reply: 'Nobody is here.' },
       },
       routes: {
@@ -46,6 +50,8 @@ beforeAll(async () => {
         'claude-then-chat': ['claude', 'chat'],
         'gemini-then-claude': ['gemini', 'claude'],
         'gemini-then-last': ['gemini', 'last'],
+        'vertex-claude': ['vertex-claude'],
+        'vertex-gemini': ['vertex-gemini'],
       },
     },
     policies: {
@@ -216,6 +222,65 @@ describe('the cap of an agent', () => {
   })
 })
 
+const VERTEX = '/v1/projects/p1/locations/europe-west1/publishers/anthropic/models'
+
+describe('Claude at Vertex AI', () => {
+  const body = { max_tokens: 20, messages: [USER], x_unknown: 1 }
+
+  it.each([
+    ['rawPredict', false],
+    ['streamRawPredict', true],
+  ])('is asked in the bytes of Messages, by %s', async (method, stream) => {
+    provider.script(answer({ text: 'As it is.' }))
+    const response = await post(
+      '/messages',
+      { model: 'vertex-claude', ...body, stream },
+      { headers: HEADERS },
+    )
+    expect(response.status).toBe(200)
+    expect(await response.text()).toContain('As ')
+    const [request] = provider.requests
+    expect(request?.path).toBe(`${VERTEX}/claude-opus-4-5@20251101:${method}`)
+    expect(request?.body.toString()).toBe(
+      JSON.stringify({ anthropic_version: HEADERS['anthropic-version'], ...body, stream }),
+    )
+    expect(request?.header('authorization')).toBe(`Bearer ${KEY}`)
+    expect(request?.header('anthropic-beta')).toBe(HEADERS['anthropic-beta'])
+    expect(request?.header('x-api-key')).toBeUndefined()
+  })
+
+  it("is asked in its maker's words by who speaks chat", async () => {
+    provider.script(answer({ text: 'Hello.' }))
+    const response = await post('/chat/completions', { model: 'vertex-claude', messages: [USER] })
+    expect((await jsonOf(response)).choices[0].message.content).toBe('Hello.')
+    const sent = provider.requests[0]?.json()
+    expect(sent).toMatchObject({ anthropic_version: 'vertex-2023-10-16', max_tokens: expect.any(Number) })
+    expect(sent).not.toHaveProperty('model')
+  })
+
+  it('is not asked for what it does not have', async () => {
+    const response = await post('/embeddings', { model: 'vertex-claude', input: 'x' })
+    expect(response.status).toBe(400)
+    expect(provider.calls).toBe(0)
+  })
+
+  it.each(['/messages', '/chat/completions'])(
+    'that is cut breaks at %s, and never ends well',
+    async (path) => {
+      provider.script(cutAfter({ frames: 4 }))
+      const response = await post(path, {
+        model: 'vertex-claude',
+        ...body,
+        x_unknown: undefined,
+        stream: true,
+      })
+      const text = await response.text()
+      expect(text).toContain('"error"')
+      expect(text).not.toMatch(/message_stop|\[DONE\]/)
+    },
+  )
+})
+
 describe('the count of tokens', () => {
   const body = {
     messages: [USER],
@@ -234,7 +299,21 @@ describe('the count of tokens', () => {
     expect(provider.requests[0]?.header('anthropic-beta')).toBe(HEADERS['anthropic-beta'])
   })
 
-  it.each(['chat', 'gemini', 'bedrock', 'simulated', 'gemini-then-last'])(
+  it('is that of Vertex AI for Claude, where a model of its own counts', async () => {
+    provider.script(answer())
+    const response = await post('/messages/count_tokens', { model: 'vertex-claude', ...body })
+    expect(response.status).toBe(200)
+    expect(await response.json()).toEqual({ input_tokens: expect.any(Number) })
+    expect(response.headers.get('x-sluice-deployment')).toBe('vertex/claude-opus-4-5@20251101')
+    expect(provider.requests[0]?.path).toBe(`${VERTEX}/count-tokens:rawPredict`)
+    expect(provider.requests[0]?.json()).toEqual({
+      anthropic_version: 'vertex-2023-10-16',
+      model: 'claude-opus-4-5@20251101',
+      ...body,
+    })
+  })
+
+  it.each(['chat', 'gemini', 'bedrock', 'vertex-gemini', 'simulated', 'gemini-then-last'])(
     'is an estimate over %s, and nobody is called',
     async (model) => {
       const response = await post('/messages/count_tokens', { model, ...body })
@@ -249,14 +328,15 @@ describe('the count of tokens', () => {
   )
 
   it.each([
-    ['fails', status(500)],
-    ['has no such endpoint', status(404)],
-    ['is silent', silent()],
+    ['fails', status(500), 'gemini-then-claude'],
+    ['has no such endpoint', status(404), 'gemini-then-claude'],
+    ['is silent', silent(), 'gemini-then-claude'],
+    ['has no such endpoint beside its models', status(404), 'vertex-claude'],
   ])(
     'is an estimate where the one who counts %s',
-    async (_, behaviour) => {
+    async (_, behaviour, model) => {
       provider.script(behaviour)
-      const response = await post('/messages/count_tokens', { model: 'gemini-then-claude', ...body })
+      const response = await post('/messages/count_tokens', { model, ...body })
       expect(response.status).toBe(200)
       expect(await response.json()).toEqual({ input_tokens: expect.any(Number) })
     },
@@ -297,7 +377,7 @@ describe('the count of tokens', () => {
 })
 
 describe('vectors of a server that knows lists only', () => {
-  it('are given in base64 to who asked for it', async () => {
+  it('are given in base64 to who asked for it (bug 60)', async () => {
     const response = await post('/embeddings', {
       model: 'vectors',
       input: ['a', 'b'],

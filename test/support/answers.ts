@@ -2,7 +2,7 @@
 // size, with the arguments of calls that follow on each other told at the same time.
 
 import fc from 'fast-check'
-import type { CallPart, ChatEvent, ChatReply, Finish, Part } from '../../src/formats/canonical.ts'
+import type { CallPart, ChatEvent, ChatReply, Finish, Part, Source } from '../../src/formats/canonical.ts'
 import type { AnswerTo } from '../../src/formats/format.ts'
 import type { Usage } from '../../src/types.ts'
 
@@ -65,6 +65,8 @@ export function toEvents(reply: ChatReply, cuts: readonly number[] = [3]): ChatE
         for (const text of pieces(part.text)) events.push({ type: 'thinking', choice, text })
         const { sealed, isRedacted } = part
         if (sealed !== undefined) events.push({ type: 'seal', choice, sealed, isRedacted })
+      } else if (part.type === 'image') {
+        events.push({ type: 'image', choice, source: part.source })
       } else if (part.type === 'call') {
         const { kind, id: callId, name, namespace, sealed } = part
         events.push({ type: 'call', choice, call, kind, id: callId, name, namespace, sealed })
@@ -96,6 +98,12 @@ const callPart = fc
   })
   .map((call): CallPart => ({ ...call, type: 'call' }))
 
+const toSource = (base64: string): Source => ({
+  kind: 'base64',
+  mediaType: base64.startsWith('iVBOR') ? 'image/png' : 'image/jpeg',
+  base64,
+})
+
 const part: fc.Arbitrary<Part> = fc.oneof(
   said.map((text): Part => ({ type: 'text', text })),
   said.map((text): Part => ({ type: 'refusal', text })),
@@ -103,6 +111,9 @@ const part: fc.Arbitrary<Part> = fc.oneof(
     .record({ text: said, sealed: fc.option(seal, { nil: undefined }) })
     .map((thought): Part => ({ ...thought, type: 'thinking', isRedacted: false })),
   seal.map((sealed): Part => ({ type: 'thinking', text: '', sealed, isRedacted: true })),
+  fc
+    .constantFrom('iVBORw0KGgo=', '/9j/4AAQ')
+    .map((base64): Part => ({ type: 'image', source: toSource(base64), detail: undefined })),
   callPart,
 )
 

@@ -18,7 +18,7 @@ const COLUMNS = [
     options: { quirks: 'all-fields max-completion-tokens no-reasoning-content' },
   },
   { title: '`responses`', format: 'responses', model: 'gpt-5.1', options: {} },
-  { title: '`anthropic`', format: 'anthropic', model: 'claude-sonnet-4-5', options: {} },
+  { title: '`anthropic`, Claude on `vertex`', format: 'anthropic', model: 'claude-sonnet-4-5', options: {} },
   { title: '`gemini`, `vertex`', format: 'gemini', model: 'gemini-2.5-pro', options: {} },
   {
     title: '`bedrock`',
@@ -35,6 +35,17 @@ const SCHEMA = {
   additionalProperties: false,
 }
 const PNG = 'iVBORw0KGgo='
+
+/** Who makes vectors in words of its own. */
+const VECTOR_COLUMNS = [
+  { title: '`gemini`', format: 'gemini', model: 'gemini-embedding-2' },
+  { title: '`vertex`, `text-embedding-*`', format: 'vertex', model: 'text-embedding-005' },
+  { title: '`vertex`, Gemini 2 and newer', format: 'vertex', model: 'gemini-embedding-2' },
+  { title: '`bedrock`, Titan 2, Nova', format: 'bedrock', model: 'amazon.titan-embed-text-v2:0' },
+  { title: '`bedrock`, Titan 1', format: 'bedrock', model: 'amazon.titan-embed-text-v1' },
+  { title: '`bedrock`, Cohere 4', format: 'bedrock', model: 'cohere.embed-v4:0' },
+  { title: '`bedrock`, Cohere 3', format: 'bedrock', model: 'cohere.embed-english-v3' },
+] as const
 
 interface Probe {
   /** As the table names it. */
@@ -113,6 +124,23 @@ const CHAT: readonly Probe[] = [
   { name: '`logit_bias`', members: { logit_bias: { 5: 1 } } },
   { name: '`prediction`', members: { prediction: { type: 'content', content: 'x' } } },
   {
+    name: '`modalities` with pictures',
+    members: { modalities: ['text', 'image'] },
+  },
+  {
+    name: "the assistant's own `images`",
+    members: {
+      messages: [
+        { role: 'user', content: [{ type: 'text', text: 'x' }] },
+        {
+          role: 'assistant',
+          content: null,
+          images: [{ type: 'image_url', image_url: { url: `data:image/png;base64,${PNG}` } }],
+        },
+      ],
+    },
+  },
+  {
     name: '`modalities` with sound',
     members: { modalities: ['text', 'audio'], audio: { voice: 'a', format: 'wav' } },
   },
@@ -157,6 +185,15 @@ const RESPONSES: readonly Probe[] = [
   {
     name: '`store`: `false`, `include`, `truncation`',
     members: { store: false, include: ['reasoning.encrypted_content'] },
+  },
+  {
+    name: '`image_generation_call`, drawn',
+    members: {
+      input: [
+        { type: 'message', role: 'user', content: [{ type: 'input_text', text: 'x' }] },
+        { type: 'image_generation_call', id: 'ig_1', status: 'completed', result: PNG },
+      ],
+    },
   },
   { name: '`max_tool_calls`', members: { max_tool_calls: 3 } },
   { name: '`background`: `true`', members: { background: true } },
@@ -215,6 +252,16 @@ const MESSAGES: readonly Probe[] = [
   { name: '`context_management`', members: { context_management: { edits: [] } } },
 ]
 
+const VECTORS: readonly Probe[] = [
+  { name: '`input`: text', members: { input: 'y' } },
+  { name: '`input`: several texts', members: { input: ['x', 'y'] } },
+  { name: '`input`: tokens', members: { input: [1, 2, 3] } },
+  { name: '`dimensions`', members: { dimensions: 256 } },
+  { name: '`encoding_format`: `base64`, made here', members: { encoding_format: 'base64' } },
+  { name: "`input_type`, of Cohere's", members: { input_type: 'search_query' } },
+  { name: '`user`', members: { user: 'u' } },
+]
+
 const TABLES = [
   {
     title: 'Chat completions',
@@ -249,13 +296,18 @@ function carry(
   const provider = formats.get(column.format)?.provider?.chat
   if (client === undefined || provider === undefined)
     throw new Error(`${format} or ${column.format} has no chat`)
-  const write = (members: Members): { body: string; dropped: readonly string[] } => {
+  const write: Write = (members) => {
     const read = client.read({ model: 'm', ...members })
     const { model, options } = column
     const written = provider.write(read.request, { model, maxOutputTokens: undefined, options })
     const body = JSON.stringify([written.body, written.headers, [...written.names]])
     return { body, dropped: [...read.dropped, ...written.dropped] }
   }
+  return compare(write, base, probe)
+}
+
+/** What a member adds to what is written. */
+function compare(write: Write, base: Members, probe: Probe): Carried {
   const before = write(base)
   try {
     const after = write({ ...base, ...probe.members })
@@ -267,6 +319,19 @@ function carry(
   }
 }
 
+type Write = (members: Members) => { readonly body: string; readonly dropped: readonly string[] }
+
+function carryVectors({ format, model }: (typeof VECTOR_COLUMNS)[number], probe: Probe): Carried {
+  const embeddings = formats.get(format)?.provider?.embeddings
+  if (embeddings === undefined) throw new Error(`${format} makes no vectors`)
+  const asked = { model, maxOutputTokens: undefined, options: {} }
+  const write: Write = (members) => {
+    const { body, dropped } = embeddings.write({ model: 'm', ...members }, asked)
+    return { body: JSON.stringify(body), dropped }
+  }
+  return compare(write, { input: 'x' }, probe)
+}
+
 const SIGNS: Readonly<Record<Carried, string>> = {
   yes: '✓',
   told: 'left out',
@@ -276,18 +341,35 @@ const SIGNS: Readonly<Record<Carried, string>> = {
 
 /** Markdown, one table for each API that agents speak. */
 export function carriedTables(): string {
-  return TABLES.map(({ title, path, base, probes }) => {
+  const chats = TABLES.map(({ title, path, base, probes }) => {
     const shown = COLUMNS.filter((column) =>
       probes.some((probe) => carry(path, column, base, probe) !== undefined),
     )
-    const rows = probes.map((probe) => {
-      const cells = shown.map((column) => SIGNS[carry(path, column, base, probe) ?? 'yes'])
-      return `| ${probe.name} | ${cells.join(' | ')} |`
-    })
-    const head = [
-      `| member | ${shown.map((column) => column.title).join(' | ')} |`,
-      `|---${'|---'.repeat(shown.length)}|`,
-    ]
-    return [`## ${title}`, '', ...head, ...rows].join('\n')
-  }).join('\n\n')
+    const cells = (probe: Probe) => shown.map((column) => carry(path, column, base, probe) ?? 'yes')
+    return toTable(title, shown, probes, cells)
+  })
+  const vectors = toTable('Embeddings', VECTOR_COLUMNS, VECTORS, (probe) =>
+    VECTOR_COLUMNS.map((column) => carryVectors(column, probe)),
+  )
+  return [...chats, vectors].join('\n\n')
+}
+
+function toTable(
+  title: string,
+  columns: readonly { readonly title: string }[],
+  probes: readonly Probe[],
+  cells: (probe: Probe) => readonly Carried[],
+): string {
+  return [
+    `## ${title}`,
+    '',
+    `| member | ${columns.map((column) => column.title).join(' | ')} |`,
+    `|---${'|---'.repeat(columns.length)}|`,
+    ...probes.map(
+      (probe) =>
+        `| ${probe.name} | ${cells(probe)
+          .map((cell) => SIGNS[cell])
+          .join(' | ')} |`,
+    ),
+  ].join('\n')
 }

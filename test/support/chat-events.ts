@@ -70,6 +70,9 @@ export function foldEvents(events: readonly ChatEvent[]): Folded {
         else parts.push(toThought('', event.sealed, event.isRedacted))
         break
       }
+      case 'image':
+        at(event.choice, event.type).parts.push({ type: 'image', source: event.source, detail: undefined })
+        break
       case 'call': {
         const choice = at(event.choice, event.type)
         if (event.call !== choice.calls.length) throw new Error(`call ${event.call} is not the next`)

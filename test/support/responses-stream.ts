@@ -125,12 +125,26 @@ export function assembleResponse(sse: string): AssembledResponse {
       case 'response.custom_tool_call_input.done':
         demand(item.input === event.input, 'an input is its pieces', event)
         break
+      case 'response.image_generation_call.in_progress':
+      case 'response.image_generation_call.generating':
+      case 'response.image_generation_call.completed':
+        demand(
+          item.type === 'image_generation_call' && type === DRAWING[parts.length],
+          'a picture is begun, drawn and completed',
+          event,
+        )
+        parts.push({ type })
+        break
       case 'response.output_item.done': {
         demand(isRecord(event.item) && !open.openPart, 'an item is done when its parts are', event)
         if (item.type === 'message') item.content = parts
         if (item.type === 'reasoning') {
           item.summary = parts
           if ('encrypted_content' in event.item) item.encrypted_content = event.item.encrypted_content
+        }
+        if (item.type === 'image_generation_call') {
+          demand(item.result === null && parts.length === DRAWING.length, 'a picture is shown whole', event)
+          item.result = event.item.result
         }
         if ('status' in event.item) item.status = event.item.status
         demand(
@@ -154,6 +168,10 @@ export function assembleResponse(sse: string): AssembledResponse {
   )
   return { response, output, types }
 }
+
+const DRAWING = ['in_progress', 'generating', 'completed'].map(
+  (step) => `response.image_generation_call.${step}`,
+)
 
 /** With members in one order. */
 function sorted(value: unknown): unknown {

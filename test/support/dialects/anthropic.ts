@@ -40,6 +40,30 @@ export const countTokens: Dialect = {
   reply: (_chat, options) => ({ input_tokens: tokensOf(options).input, ...options.extra }),
 }
 
+const VERTEX = /\/publishers\/anthropic\/models\/([^/:?]+):(rawPredict|streamRawPredict)$/
+const COUNTER = 'count-tokens'
+
+/** Claude at Vertex AI: the model in the path, and errors of the service in front of it in Google's words. */
+export const vertexMessages: Dialect = {
+  ...anthropic,
+  name: 'vertex-anthropic',
+  speaks: (path) => VERTEX.test(path),
+  read(request) {
+    const [, model = 'scripted-model', method] = VERTEX.exec(request.path) ?? []
+    const isStream = method === 'streamRawPredict'
+    return { ...readMessages(request), model: decodeURIComponent(model), stream: isStream }
+  },
+  reply: (chat, options) =>
+    chat.model === COUNTER ? countTokens.reply(chat, options) : anthropic.reply(chat, options),
+  errorBody: (code) => ({
+    error: {
+      code,
+      message: `Scripted status ${code}.`,
+      status: code === 429 ? 'RESOURCE_EXHAUSTED' : 'UNKNOWN',
+    },
+  }),
+}
+
 function readMessages(request: RecordedRequest): ChatBody {
   const fields = fieldsOf(request)
   return {

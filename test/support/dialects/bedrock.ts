@@ -33,6 +33,36 @@ export const bedrock: Dialect = {
   malformed: broken(),
 }
 
+const INVOKE = /\/model\/([^/]+)\/invoke$/
+const VECTOR = [0.25, -0.5, 0.75, 1]
+
+/** InvokeModel, asked for vectors: Titan's one, Cohere's list, Nova's list of what it made. */
+export const bedrockEmbeddings: Dialect = {
+  ...bedrock,
+  name: 'bedrock-embeddings',
+  speaks: (path) => INVOKE.test(path),
+  read(request) {
+    const fields = fieldsOf(request)
+    const model = decodeURIComponent(INVOKE.exec(request.path)?.[1] ?? '')
+    // By OpenAI's name too: scripts tell by it that this is no chat.
+    const input = fields.inputText ?? fields.texts ?? fields.singleEmbeddingParams
+    return { ...readConverse(request), fields: { ...fields, input }, model, stream: false }
+  },
+  reply({ fields: { texts, inputText } }, options) {
+    if (inputText !== undefined)
+      return {
+        embedding: VECTOR,
+        ...(options.usageIn !== 'none' && { inputTextTokenCount: 11 }),
+        embeddingsByType: { float: VECTOR },
+        ...options.extra,
+      }
+    if (!Array.isArray(texts))
+      return { embeddings: [{ embeddingType: 'TEXT', embedding: VECTOR }], ...options.extra }
+    const embeddings = texts.map(() => VECTOR)
+    return { id: 'scripted', embeddings, response_type: 'embeddings_floats', texts, ...options.extra }
+  },
+}
+
 function readConverse(request: RecordedRequest): ChatBody {
   const fields = fieldsOf(request)
   const [, model = 'scripted-model', method] = PATH.exec(request.path) ?? []

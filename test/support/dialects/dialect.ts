@@ -57,6 +57,8 @@ export interface AnswerOptions {
   readonly reasoning?: readonly string[]
   readonly refusal?: string
   readonly toolCalls?: readonly ScriptedToolCall[]
+  /** PNGs in base64 behind the text, one frame each; of Gemini. */
+  readonly pictures?: readonly string[]
   /** The model the reply names; default the one asked for. */
   readonly model?: string
   readonly id?: string

@@ -46,10 +46,42 @@ export const geminiEmbeddings: Dialect = {
     return { ...readContents(request), fields: { ...fields, input: fields.requests }, model, stream: false }
   },
   reply: ({ fields: { requests } }, options) => ({
-    embeddings: (Array.isArray(requests) ? requests : []).map(() => ({ values: [0.25, -0.5, 0.75, 1] })),
+    embeddings: (Array.isArray(requests) ? requests : []).map(() => ({ values: VECTOR })),
     ...(options.usageIn !== 'none' && { usageMetadata: options.usage ?? { promptTokenCount: 11 } }),
     ...options.extra,
   }),
+}
+
+const VERTEX_EMBEDDINGS = /\/publishers\/google\/models\/([^/:?]+):(predict|embedContent)/
+const VECTOR = [0.25, -0.5, 0.75, 1]
+
+/** Vertex AI's: one prediction to an instance, or one vector to a content. */
+export const vertexEmbeddings: Dialect = {
+  ...gemini,
+  name: 'vertex-embeddings',
+  speaks: (path) => VERTEX_EMBEDDINGS.test(path),
+  read(request) {
+    const fields = fieldsOf(request)
+    const model = decodeURIComponent(VERTEX_EMBEDDINGS.exec(request.path)?.[1] ?? '')
+    const input = fields.instances ?? fields.content
+    return { ...readContents(request), fields: { ...fields, input }, model, stream: false }
+  },
+  reply({ fields: { instances, content } }, options) {
+    if (content !== undefined)
+      return {
+        embedding: { values: VECTOR },
+        ...(options.usageIn !== 'none' && { usageMetadata: options.usage ?? { promptTokenCount: 11 } }),
+        ...options.extra,
+      }
+    const statistics = { truncated: false, ...(options.usageIn !== 'none' && { token_count: 11 }) }
+    return {
+      predictions: (Array.isArray(instances) ? instances : []).map(() => ({
+        embeddings: { statistics, values: VECTOR },
+      })),
+      metadata: { billableCharacterCount: 35 },
+      ...options.extra,
+    }
+  },
 }
 
 function readContents(request: RecordedRequest): ChatBody {
@@ -99,6 +131,7 @@ function* saidParts(options: AnswerOptions): Generator<Record<string, unknown>> 
     }
   if (options.refusal !== undefined) yield { text: options.refusal }
   for (const text of textPieces(options)) yield { text }
+  for (const data of options.pictures ?? []) yield { inlineData: { mimeType: 'image/png', data } }
 }
 
 /** The reason stands in a chunk of its own, as Gemini 3 has it; with `usageIn: 'last'` beside the last part. */

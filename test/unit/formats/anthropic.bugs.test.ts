@@ -1,5 +1,5 @@
-// Bugs of other gateways that have to do with Messages, as they were reported (wire §7, by its numbers): none of them
-// happens here.
+// Bugs of other gateways that have to do with Messages, as they were reported (test/support/published-bugs.ts): none of
+// them happens here.
 
 import { describe, expect, it } from 'vitest'
 import { createFrameSplitter } from '../../../src/bytes/sse.ts'
@@ -78,7 +78,7 @@ const toSse = (...events: readonly { readonly type: string; readonly [name: stri
   events.map((event) => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`).join('')
 
 describe('streams', () => {
-  it('3, 13: an error inside a stream is an error, whatever came before it', () => {
+  it('an error inside a stream is an error, whatever came before it (bug 13)', () => {
     const watch = provider.watch()
     watch.look(
       JSON.stringify({ type: 'message_start', message: { usage: { input_tokens: 1, output_tokens: 1 } } }),
@@ -90,7 +90,7 @@ describe('streams', () => {
     expect(watch.finished).toBe(false)
   })
 
-  it('10: the words of a nested error are not lost on their way to the caller', () => {
+  it('the words of a nested error are not lost on their way to the caller (bug 10)', () => {
     const data = JSON.stringify({
       type: 'error',
       error: { type: 'rate_limit_error', message: 'Slow down.', details: null },
@@ -110,7 +110,7 @@ describe('streams', () => {
 })
 
 describe('calls of tools', () => {
-  it('16: parallel calls have numbers of their own, which are not those of their blocks', () => {
+  it('parallel calls have numbers of their own, which are not those of their blocks (bug 16)', () => {
     const block = (index: number, content_block: object) => ({
       type: 'content_block_start',
       index,
@@ -135,7 +135,7 @@ describe('calls of tools', () => {
     ])
   })
 
-  it('19, 21: a call keeps its id and its name', () => {
+  it('a call keeps its id and its name (bug 19)', () => {
     expect(
       seen(begin(0, 'call_a'), begin(1, 'call_b'), args(0, '{}'), args(1, '{}'), finish('tool_calls'))
         .content,
@@ -145,7 +145,7 @@ describe('calls of tools', () => {
     ])
   })
 
-  it('22: text and a call that come together are both there', () => {
+  it('text and a call that come together are both there', () => {
     expect(
       seen(text('One moment.'), begin(0), args(0, '{"a":1}'), finish('tool_calls')).content,
     ).toMatchObject([
@@ -154,18 +154,18 @@ describe('calls of tools', () => {
     ])
   })
 
-  it('23: arguments that come whole, or not at all, come as a delta', () => {
+  it('arguments that come whole, or not at all, come as a delta (bug 23)', () => {
     expect(seen(begin(0), args(0, '{"whole":true}'), begin(1), finish('tool_calls')).content).toMatchObject([
       { input: { whole: true } },
       { input: {} },
     ])
   })
 
-  it('25: a turn that calls ends with the calls, whatever reason was given', () => {
+  it('a turn that calls ends with the calls, whatever reason was given (bug 25)', () => {
     expect(seen(begin(0), args(0, '{}'), finish('stop')).stop_reason).toBe('tool_use')
   })
 
-  it('26: a call is answered once, with what came last', () => {
+  it('a call is answered once, with what came last (bug 26)', () => {
     const messages = [
       user('Hi'),
       assistant(call('a', 'x')),
@@ -185,7 +185,7 @@ describe('calls of tools', () => {
     ])
   })
 
-  it('27: calls and results between other blocks are neither orphans nor stripped', () => {
+  it('calls and results between other blocks are neither orphans nor stripped (bug 27)', () => {
     const messages = [
       user('Hi'),
       assistant('A', call('a', 'x'), 'B', call('b', 'x')),
@@ -203,7 +203,7 @@ describe('calls of tools', () => {
     expect(back.map(({ role }) => role)).toEqual(['user', 'assistant', 'tool', 'tool', 'user'])
   })
 
-  it('28: all results of a turn are in one message', () => {
+  it('all results of a turn are in one message (bug 28)', () => {
     const messages = [
       user('Hi'),
       assistant(call('a', 'x'), call('b', 'x')),
@@ -213,7 +213,7 @@ describe('calls of tools', () => {
     expect(written({ messages, tools: [tool('x')] }).messages).toHaveLength(3)
   })
 
-  it('29: there is no choice without tools', () => {
+  it('there is no choice without tools (bug 29)', () => {
     expect(written({ toolChoice: { type: 'required' } })).not.toHaveProperty('tool_choice')
     const messages = [{ role: 'user', content: 'Hi' }]
     expect(
@@ -222,7 +222,7 @@ describe('calls of tools', () => {
     ).toBeUndefined()
   })
 
-  it('54: a history with calls has tools, and none of them is called when none were offered', () => {
+  it('a history with calls has tools, and none of them is called when none were offered', () => {
     const messages = [user('Hi'), assistant(call('a', 'x')), result('a', '1'), user('Sum up')]
     expect(written({ messages })).toMatchObject({ tools: [{ name: 'x' }], tool_choice: { type: 'none' } })
   })
@@ -238,7 +238,7 @@ describe('calls of tools', () => {
 })
 
 describe('reasoning', () => {
-  it('33: a model that must have thought before a call, and whose thought is lost, is not asked to think', () => {
+  it('a model that must have thought before a call, and whose thought is lost, is not asked to think (bug 33)', () => {
     const loop = [user('Hi'), assistant(call('a', 'x')), result('a', '1')]
     const reasoning = { effort: 'high', budgetTokens: undefined, summary: undefined }
     const lost = { messages: loop, tools: [tool('x')], reasoning }
@@ -250,7 +250,7 @@ describe('reasoning', () => {
     )
   })
 
-  it('34, 35: several thoughts stay apart and in order, redacted and empty ones among them', () => {
+  it('several thoughts stay apart and in order, redacted and empty ones among them (bug 34, bug 35)', () => {
     const sealed = (value: string) => ({ origin: 'anthropic', value })
     const thoughts = [
       thought('a', sealed('c2lnMQ==')),
@@ -272,7 +272,7 @@ describe('reasoning', () => {
     ])
   })
 
-  it('33: a signature of another server of this format is not Claude’s', () => {
+  it('a signature of another server of this format is not Claude’s', () => {
     const reply = {
       type: 'message',
       content: [
@@ -291,7 +291,7 @@ describe('reasoning', () => {
     expect([thoughts('kimi-k2'), thoughts('claude-opus-4-5')]).toEqual([true, false])
   })
 
-  it('33: a caller of chat that hands its message back hands the signatures back', () => {
+  it('a caller of chat that hands its message back hands the signatures back (bug 33, bug 34, bug 35)', () => {
     const sealed = (value: string) => ({ origin: 'anthropic', value })
     const content = [
       thought('Hm.', sealed('c2lnMQ==')),
@@ -334,7 +334,7 @@ describe('reasoning', () => {
     ])
   })
 
-  it('36: a signed thought goes back word for word, white space included', () => {
+  it('a signed thought goes back word for word, white space included (bug 36)', () => {
     const content = [
       { type: 'thinking', thinking: '  two \n\n', signature: 'c2lnMQ==' },
       { type: 'text', text: 'x' },
@@ -352,7 +352,7 @@ describe('reasoning', () => {
     expect(written({ messages: request.messages }).messages).toMatchObject([{}, { content }, {}])
   })
 
-  it('37: a thought reaches whoever can use it', () => {
+  it('a thought reaches whoever can use it', () => {
     const content = [
       { type: 'thinking', thinking: 'Hm.', signature: 'c2lnMQ==' },
       { type: 'text', text: 'x' },
@@ -369,7 +369,7 @@ describe('reasoning', () => {
     ])
   })
 
-  it('32: a seal that stands on a call comes back on that call, and goes to Anthropic never', () => {
+  it('a seal that stands on a call comes back on that call, and goes to Anthropic never (bug 32)', () => {
     const sealed = { origin: 'gemini', value: 'c2lnbmF0dXJl' }
     const message = seen(begin(0, 'call_a', sealed), args(0, '{}'), finish('tool_calls'))
     const { request } = client.chat.read({
@@ -383,14 +383,14 @@ describe('reasoning', () => {
 })
 
 describe('the shape of a stream', () => {
-  it('40, 41, 43: blocks are numbered by us, without gaps, whatever the provider numbers', () => {
+  it('blocks are numbered by us, without gaps, whatever the provider numbers (bug 40, bug 41, bug 43)', () => {
     // The checker compares every number with the count of blocks.
     expect(
       seen(text('a'), think('b'), begin(5), args(5, '{}'), text('c'), begin(9), finish('tool_calls')).content,
     ).toHaveLength(5)
   })
 
-  it('42: text behind a call has a block of its own', () => {
+  it('text behind a call has a block of its own (bug 42)', () => {
     expect(
       seen(begin(0), args(0, '{"a":'), text('Now '), args(0, '1}'), text('done.'), finish('tool_calls'))
         .content,
@@ -400,7 +400,7 @@ describe('the shape of a stream', () => {
     ])
   })
 
-  it('44: thoughts in the middle of text do not cut it', () => {
+  it('thoughts in the middle of text do not cut it (bug 44)', () => {
     expect(
       seen(text('One '), think('x'), text('text, '), think('y'), text('whole.'), finish('stop')).content,
     ).toMatchObject([
@@ -409,7 +409,7 @@ describe('the shape of a stream', () => {
     ])
   })
 
-  it('45: what an operator says in the middle stays in the middle', () => {
+  it('what an operator says in the middle stays in the middle (bug 45)', () => {
     const messages = [
       system('S'),
       user('1'),
@@ -428,7 +428,7 @@ describe('the shape of a stream', () => {
     }
   })
 
-  it('46: the line that counts requests is not part of a prompt', () => {
+  it('the line that counts requests is not part of a prompt (bug 46)', () => {
     const prompt = (count: number) =>
       client.chat.read({
         model: 'm',
@@ -442,7 +442,7 @@ describe('the shape of a stream', () => {
     expect(prompt(1)).toEqual(prompt(2))
   })
 
-  it('47: marks of the cache survive both ways', () => {
+  it('marks of the cache survive both ways (bug 47)', () => {
     const mark = { type: 'ephemeral', ttl: '1h' }
     const sent = {
       model: 'claude-opus-4-5',
@@ -468,7 +468,7 @@ describe('the shape of a stream', () => {
     ).toEqual(sent)
   })
 
-  it('55: blank text is not sent, in results neither', () => {
+  it('blank text is not sent, in results neither (bug 55)', () => {
     const messages = [
       user(' ', 'Hi'),
       assistant('', call('a', 'x')),
@@ -490,7 +490,7 @@ describe('the shape of a stream', () => {
     ])
   })
 
-  it('61: content in a list is not dropped', () => {
+  it('content in a list is not dropped (bug 61)', () => {
     const { request } = client.chat.read({
       model: 'm',
       max_tokens: 1,

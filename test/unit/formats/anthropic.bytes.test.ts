@@ -153,7 +153,7 @@ const thinking = [
 function heard(frames: readonly Frame[]): string | undefined {
   const listener = createListener(provider.resume)
   for (const { data } of frames) listener.passed(data ?? '', false)
-  return listener.said
+  return listener.said()
 }
 
 function spliced(said: string, frames: readonly Frame[]): readonly Frame[] | 'apart' {

@@ -1,4 +1,4 @@
-// What gateways were reported to get wrong towards Bedrock (wire §7, by number), and what else Converse asks for.
+// What gateways were reported to get wrong towards Bedrock (test/support/published-bugs.ts), and what else Converse asks for.
 
 import { describe, expect, it } from 'vitest'
 import { bedrock } from '../../../src/formats/bedrock.ts'
@@ -53,7 +53,7 @@ const end = (index: number): readonly [string, object] => ['contentBlockStop', {
 const stop = (stopReason: string): readonly [string, object] => ['messageStop', { stopReason }]
 
 describe('tools', () => {
-  it('have a name and a description that are not empty (30)', () => {
+  it('have a name and a description that are not empty (bug 30)', () => {
     const { body } = write({ tools: [tool(''), tool('now', { description: ' ' })] })
     expect(body.toolConfig).toMatchObject({
       tools: [
@@ -68,7 +68,7 @@ describe('tools', () => {
     })
   })
 
-  it('of long names come back with their own (31)', () => {
+  it('of long names come back with their own (bug 31)', () => {
     const name = `mcp__server.with dots__${'long_'.repeat(20)}`
     const written = write({
       tools: [tool(name)],
@@ -82,7 +82,7 @@ describe('tools', () => {
     expect(events).toContainEqual(expect.objectContaining({ type: 'call', name }))
   })
 
-  it('stand in a request whose history has calls, also where none may be called (54)', () => {
+  it('stand in a request whose history has calls, also where none may be called (bug 54)', () => {
     const messages = [user('Go'), assistant(call('a')), result('a', 'sun')]
     for (const over of [{}, { tools: [tool('now')], toolChoice: { type: 'none' } as const }]) {
       const { body } = write({ messages, ...over })
@@ -216,7 +216,7 @@ describe('thoughts', () => {
   }
   const reasoning = { effort: 'high', budgetTokens: undefined, summary: undefined }
 
-  it('go back signed, each by itself, also without words (34, 35)', () => {
+  it('go back signed, each by itself, also without words (bug 34, bug 35)', () => {
     expect(
       turn(write({ messages: messages(thought('One.', 'MQ=='), thought('', 'Mg=='), call('a')) })),
     ).toEqual([
@@ -244,7 +244,7 @@ describe('thoughts', () => {
     ).not.toContain('reasoningContent')
   })
 
-  it('are not asked for in the middle of a loop whose thought is lost (33)', () => {
+  it('are not asked for in the middle of a loop whose thought is lost (bug 33)', () => {
     const lost = write({ reasoning, maxOutputTokens: 20_000, messages: messages(call('a')) })
     expect(lost.body).not.toHaveProperty('additionalModelRequestFields.thinking')
     expect(lost.dropped).toContain('reasoning_effort')
@@ -294,7 +294,7 @@ describe('cache marks', () => {
   const cache = { ttl: '1h' }
   const marked = (text: string): Part => ({ type: 'text', text, cache })
 
-  it('stand behind what they mark, for models that know them (56)', () => {
+  it('stand behind what they mark, for models that know them (bug 56)', () => {
     const over = {
       tools: [tool('now', { cache })],
       messages: [{ role: 'system', content: [marked('Be brief.')] } as const, user(marked('Hi'), 'there')],
@@ -319,7 +319,7 @@ describe('cache marks', () => {
 })
 
 describe('a conversation', () => {
-  it('has no blank text anywhere, and a word for a result that has none (55)', () => {
+  it('has no blank text anywhere, and a word for a result that has none (bug 55)', () => {
     const messages = [
       user('Go', ' '),
       assistant('\n', call('a'), call('b')),

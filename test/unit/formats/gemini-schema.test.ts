@@ -1,5 +1,5 @@
 // Schemas as agents send them, cut down to what older Gemini models take. Those here are the ones that gateways were
-// reported to break on (wire §7, 53).
+// reported to break on (test/support/published-bugs.ts, number 53).
 
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
@@ -163,7 +163,7 @@ describe('a schema', () => {
     expect(written.length).toBeLessThan(200_000)
   })
 
-  it('holds nothing that is not known there, whatever it is', () => {
+  it('holds nothing that is not known there, whatever it is (bug 53)', () => {
     fc.assert(
       fc.property(fc.json({ maxDepth: 5 }), anySchema, (json, schema) => {
         const written = toOpenApiSchema({ ...schema, 'x-any': JSON.parse(json) })

@@ -48,6 +48,13 @@ const call = (name: string, args: string, more: { id?: string; value?: string } 
   arguments: args,
   sealed: more.value === undefined ? undefined : { origin: 'gemini', value: more.value },
 })
+/** A dot, as PNG. */
+const DOT = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
+const PICTURE: Part = {
+  type: 'image',
+  source: { kind: 'base64', mediaType: 'image/png', base64: DOT },
+  detail: undefined,
+}
 const PARIS = call('get_weather', '{"city":"Paris"}', { id: 'lpndqlku', value: 'AY89a19Y==' })
 const TOKYO = call('get_weather', '{"city":"Tokyo"}', { id: 'm6rogicj' })
 
@@ -119,6 +126,12 @@ const STREAMS: Readonly<Record<string, Told>> = {
     frames: 'ce',
     error: 'The model is overloaded. Please try again later.',
     usage: usage(4, 2),
+  },
+  picture: {
+    frames: 'cccc',
+    content: [text('Here is a red square.'), PICTURE],
+    finish: 'stop',
+    usage: usage(9, 1306),
   },
   'two-candidates': { frames: 'cc', usage: usage(4, 4) },
   'usage-behind-the-end': { frames: 'cu', content: [text('Hi.')], finish: 'stop', usage: usage(4, 2) },
@@ -204,6 +217,17 @@ const REPLIES: Readonly<Record<string, Told>> = {
     content: [text('Hi.')],
     finish: 'stop',
     usage: usage(120, 9, { cachedTokens: 64, audioInputTokens: 40, reasoningTokens: 7 }),
+  },
+  // What was drawn while thinking is no part of the answer.
+  picture: {
+    content: [
+      text('Here is a red square.'),
+      thought('', 'EpcCtext=='),
+      PICTURE,
+      thought('', 'EpcCpicture=='),
+    ],
+    finish: 'stop',
+    usage: usage(9, 1306),
   },
   vertex: { content: [text('Hi.')], finish: 'stop', usage: usage(4, 2) },
   'no-parts': { content: [], finish: 'stop', usage: usage(4, 0) },

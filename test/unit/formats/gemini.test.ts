@@ -1,4 +1,4 @@
-// What gateways were reported to get wrong towards Gemini (wire §7, by number), and what else its wire asks for.
+// What gateways were reported to get wrong towards Gemini (test/support/published-bugs.ts), and what else its wire asks for.
 
 import { generateKeyPairSync, verify } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
@@ -45,7 +45,7 @@ const modelParts = (written: WrittenRequest): unknown => {
 }
 
 describe('calls', () => {
-  it('over several chunks have numbers and ids of their own (15, 24)', () => {
+  it('over several chunks have numbers and ids of their own (bug 15)', () => {
     const functionCall = { name: 'get_weather', args: { city: 'Paris' } }
     const events = read([[{ functionCall }], [{ functionCall }, { functionCall }], []], write({}))
     const calls = events.filter((event) => event.type === 'call')
@@ -54,7 +54,7 @@ describe('calls', () => {
     expect(events.at(-1)).toMatchObject({ type: 'finish', finish: 'tool_calls' })
   })
 
-  it('without a name are none (17)', () => {
+  it('without a name are none (bug 17)', () => {
     const events = read([[{ functionCall: {} }, { functionCall: { name: 'now' } }]], write({}))
     expect(events.filter(({ type }) => type === 'call')).toHaveLength(1)
   })
@@ -72,7 +72,7 @@ describe('calls', () => {
     expect(idOf('a')).not.toBe(idOf('b'))
   })
 
-  it('beyond the first are not read where one was asked for (52)', () => {
+  it('beyond the first are not read where one was asked for (bug 52)', () => {
     const written = write({ parallelToolCalls: false, tools: [tool('now')] })
     const events = read([[{ functionCall: { name: 'now' } }], [{ functionCall: { name: 'now' } }]], written)
     expect(events.filter(({ type }) => type === 'call')).toHaveLength(1)
@@ -147,7 +147,7 @@ describe('thought signatures', () => {
     result('b', '2'),
   ]
 
-  it('go back on the part that they came on (32)', () => {
+  it('go back on the part that they came on (bug 32)', () => {
     const sealed = { origin: 'gemini', value: 'c2ln' }
     const written = write({ messages: history('Both.', call('a', { sealed }), call('b')) })
     expect(modelParts(written)).toEqual([
@@ -157,7 +157,7 @@ describe('thought signatures', () => {
     ])
   })
 
-  it('of a text stand on that text again, and one that stands alone stands alone (32)', () => {
+  it('of a text stand on that text again, and one that stands alone stands alone (bug 32)', () => {
     expect(
       modelParts(write({ messages: [user('Go'), assistant('Four.', thought('', 'gemini')), user('Why?')] })),
     ).toEqual([{ text: 'Four.', thoughtSignature: 'c2lnbmVk' }])
@@ -166,7 +166,7 @@ describe('thought signatures', () => {
     ).toEqual([{ text: '', thoughtSignature: 'c2lnbmVk' }])
   })
 
-  it('of a thought go back with it, and that of a thought without words to the call behind it (32)', () => {
+  it('of a thought go back with it, and that of a thought without words to the call behind it (bug 32)', () => {
     expect(
       modelParts(write({ messages: history(thought('Hm.', 'gemini'), call('a'), call('b')) }, GEMINI_2_5)),
     ).toMatchObject([
@@ -220,7 +220,7 @@ describe('a conversation', () => {
   const contentsOf = (messages: ChatRequest['messages'], asked = GEMINI_3): unknown =>
     write({ messages }, asked).body.contents
 
-  it('answers every call once, in the turn behind it, in the order of the calls (26, 28)', () => {
+  it('answers every call once, in the turn behind it, in the order of the calls (bug 26, bug 28)', () => {
     const contents = contentsOf([
       user('Go'),
       assistant(call('a'), call('b')),
@@ -327,7 +327,7 @@ describe('a conversation', () => {
 })
 
 describe('a request', () => {
-  it('has no choice of tools where there are none (29)', () => {
+  it('has no choice of tools where there are none (bug 29)', () => {
     expect(write({ toolChoice: { type: 'required' } }).body).not.toHaveProperty('toolConfig')
   })
 
@@ -479,7 +479,8 @@ describe('vectors', () => {
 
   it('are read as OpenAI gives them', () => {
     const body = { embeddings: [{ values: [0.5] }, { values: [1] }], usageMetadata: { promptTokenCount: 12 } }
-    const reply = embeddings.read(Buffer.from(JSON.stringify(body)), asked)
+    const two = embeddings.write({ model: 'm', input: ['one', 'two'] }, asked)
+    const reply = embeddings.read(Buffer.from(JSON.stringify(body)), asked, two)
     expect(schemaFaults('CreateEmbeddingResponse', reply)).toEqual([])
     expect(reply).toEqual({
       object: 'list',
@@ -490,7 +491,15 @@ describe('vectors', () => {
       model: 'gemini-embedding-2',
       usage: { prompt_tokens: 12, total_tokens: 12 },
     })
-    expect(() => embeddings.read(Buffer.from('{"embeddings":[{"no":1}]}'), asked)).toThrow()
+    const one = embeddings.write({ model: 'm', input: 'one' }, asked)
+    for (const list of [
+      '[{"no":1}]',
+      '[{"values":[]}]',
+      '[{"values":["0.5"]}]',
+      '[{"values":[1]},{"values":[1]}]',
+      '[]',
+    ])
+      expect(() => embeddings.read(Buffer.from(`{"embeddings":${list}}`), asked, one)).toThrow()
   })
 })
 

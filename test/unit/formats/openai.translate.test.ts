@@ -9,6 +9,7 @@ import { GatewayError } from '../../../src/errors.ts'
 import type { ChatEvent, ChatRequest } from '../../../src/formats/canonical.ts'
 import type { AnswerTo, ToolName, WrittenRequest } from '../../../src/formats/format.ts'
 import { openai } from '../../../src/formats/openai.ts'
+import { toUrl } from '../../../src/formats/sources.ts'
 
 const FOLDER = join(import.meta.dirname, '../../golden/openai')
 const { client, provider } = openai
@@ -49,6 +50,9 @@ function brief(events: readonly ChatEvent[]): string[] {
         break
       case 'seal':
         lines.push(`${event.choice} seal ${event.sealed.origin}`)
+        break
+      case 'image':
+        lines.push(`${event.choice} image ${toUrl(event.source)}`)
         break
       case 'logprobs':
         break
@@ -146,7 +150,7 @@ const calls = (...list: readonly unknown[]): string[] =>
   brief(readStream(frames(...list, delta({}, 'stop')))).slice(1)
 
 describe('calls of tools in a stream', () => {
-  it('stay two where both have the index 0', () => {
+  it('stay two where both have the index 0 (bug 24)', () => {
     expect(
       calls(
         fragment({ index: 0, id: 'a', function: { name: 'f', arguments: '{"x":1}' } }),
@@ -230,7 +234,7 @@ describe('calls of tools in a stream', () => {
     expect(new Set(list.filter((line) => line.includes(' call '))).size).toBe(2)
   })
 
-  it('that have no name are none, and what follows a finish reason is nothing', () => {
+  it('that have no name are none, and what follows a finish reason is nothing (bug 17)', () => {
     const events = readStream(
       frames(
         fragment({ index: 0, id: '', function: {} }),
@@ -243,7 +247,7 @@ describe('calls of tools in a stream', () => {
     expect(brief(events)).toEqual(['start m', '0 text: x', '0 finish stop'])
   })
 
-  it('beside text in one chunk lose neither', () => {
+  it('beside text in one chunk lose neither (bug 22)', () => {
     expect(
       calls(
         delta({
@@ -330,7 +334,7 @@ describe('a stream for a caller', () => {
     FINISH,
   ]
 
-  it('tells usage behind the finish reason to who asked for it, and null before', () => {
+  it('tells usage behind the finish reason to who asked for it, and null before (bug 57, bug 58)', () => {
     const list = writeStream(said, { stream: true, stream_options: { include_usage: true } })
     expect(list.at(-1)).toBe('[DONE]')
     const chunks = list.slice(0, -1).map((one) => JSON.parse(one))
@@ -671,7 +675,7 @@ describe('a request to a provider', () => {
     ])
   })
 
-  it('carries reasoning, but not to a server that refuses it', () => {
+  it('carries reasoning, but not to a server that refuses it (bug 37)', () => {
     const request = read({
       messages: [USER, { role: 'assistant', content: 'a', reasoning_content: 'hm' }, USER],
     })
@@ -685,7 +689,7 @@ describe('a request to a provider', () => {
     )
   })
 
-  it('says nothing of a choice of tools where there are none', () => {
+  it('says nothing of a choice of tools where there are none (bug 29)', () => {
     const { body } = provider.chat.write(read({ tool_choice: 'auto', parallel_tool_calls: false }), asked())
     expect(Object.keys(body)).toEqual(['model', 'messages'])
   })

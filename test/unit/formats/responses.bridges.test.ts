@@ -1,5 +1,5 @@
 // Callers of Responses (Codex) on models behind chat, and callers of chat on a model behind Responses: the whole way there
-// and back, over recorded streams. The bugs are those that other gateways were reported for (wire §7).
+// and back, over recorded streams. The bugs are those that other gateways were reported for (test/support/published-bugs.ts).
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -73,7 +73,7 @@ describe('a caller of Responses on a model behind chat', () => {
     expect(body).not.toHaveProperty('store')
   })
 
-  it('has its tools in groups and those of the provider accepted (harnessrouter#202), and its parallel calls kept (litellm#18201)', () => {
+  it('has its tools in groups and those of the provider accepted, and its parallel calls kept (bug 51, bug 52)', () => {
     const { body, written } = toChat(request('codex'))
     expect(body.tools).toMatchObject([
       { type: 'function', function: { name: 'exec_command' } },
@@ -121,7 +121,7 @@ describe('a caller of Responses on a model behind chat', () => {
     ])
   })
 
-  it('has a tool of free text, in a group too, with its grammar (CLIProxyAPI#5753, #4414, gh-aw-firewall#8350)', () => {
+  it('has a tool of free text, in a group too, with its grammar (bug 50)', () => {
     const [custom] = request('custom-tool').tools as Members[]
     const grouped = [{ type: 'namespace', name: 'edit', description: 'd', tools: [custom] }]
     const patch = '*** Begin Patch\n+"é 👋"\n'
@@ -164,16 +164,13 @@ describe('a caller of Responses on a model behind chat', () => {
     (one) => one.endsWith('.stream.sse') && !/error|legacy-text|two-choices/.test(one),
   )
 
-  it.each(STREAMS)(
-    'reads %s as a whole sequence of events with a full output (litellm#22102, #41009, codex#12798)',
-    (name) => {
-      const { response, output } = assembleResponse(toChat(request('plain')).stream(file(`openai/${name}`)))
-      expect(output.length).toBeGreaterThan(0)
-      expect(schemaFaults('Response', response)).toEqual([])
-      if (!/legacy|crlf/.test(name))
-        expect(response.usage).toMatchObject({ input_tokens: 19, output_tokens: 10 })
-    },
-  )
+  it.each(STREAMS)('reads %s as a whole sequence of events with a full output (bug 48, bug 49)', (name) => {
+    const { response, output } = assembleResponse(toChat(request('plain')).stream(file(`openai/${name}`)))
+    expect(output.length).toBeGreaterThan(0)
+    expect(schemaFaults('Response', response)).toEqual([])
+    if (!/legacy|crlf/.test(name))
+      expect(response.usage).toMatchObject({ input_tokens: 19, output_tokens: 10 })
+  })
 
   it('hands back the thoughts it was given, to whom they belong', () => {
     const detail = { type: 'reasoning.encrypted', data: 'c2VjcmV0', format: 'google-gemini-v1' }
@@ -279,7 +276,7 @@ describe('a caller of chat on a model behind Responses', () => {
     (one) => one.endsWith('.stream.sse') && !/error|failed|cut/.test(one),
   )
 
-  it.each(STREAMS)('reads %s as chunks, with usage in one of its own (litellm#28735, #9657)', (name) => {
+  it.each(STREAMS)('reads %s as chunks, with usage in one of its own (bug 57, bug 58)', (name) => {
     const data = parseSse(fromChat(SENT).stream(file(`responses/${name}`))).map((event) => event.data)
     expect(data.pop()).toBe('[DONE]')
     const chunks: Members[] = data.map((one) => JSON.parse(one))

@@ -545,7 +545,7 @@ describe('the events of an answer', () => {
     ])
   })
 
-  it('keep a text whole into which thoughts fall (cc-switch#5692)', () => {
+  it('keep a text whole into which thoughts fall (bug 44)', () => {
     const thinking = (said: string): ChatEvent => ({ type: 'thinking', choice: 0, text: said })
     const saying = (said: string): ChatEvent => ({ type: 'text', choice: 0, text: said })
     const start: ChatEvent = { type: 'start', id: '', model: 'm', createdSeconds: 1, usage: undefined }
@@ -559,7 +559,7 @@ describe('the events of an answer', () => {
     ])
   })
 
-  it('have an end and no marker behind it, also where the provider told nothing but a finish (litellm#9657)', () => {
+  it('have an end and no marker behind it, also where the provider told nothing but a finish', () => {
     const frames = stream([{ type: 'finish', choice: 0, finish: 'stop', stopSequence: undefined }])
     expect(frames).not.toContain('[DONE]')
     expect(assembleResponse(frames)).toMatchObject({
@@ -594,7 +594,7 @@ describe('an error', () => {
     expect(client.status).toBeUndefined()
   })
 
-  it('ends a stream as an event of its own, numbered behind the last (litellm#40243)', () => {
+  it('ends a stream as an event of its own, numbered behind the last (bug 5)', () => {
     const last =
       'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"\\"sequence_number\\":99","sequence_number":4}\n\n'
     const events = parseSse(client.errorEvent(told, last))

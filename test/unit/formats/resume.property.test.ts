@@ -25,7 +25,7 @@ const framesOf = (pieces: readonly string[]): Frame[] => [
 function heard(frames: readonly Frame[]): string | undefined {
   const listener = createListener(provider.resume)
   for (const { data } of frames) listener.passed(data ?? '', false)
-  return listener.said
+  return listener.said()
 }
 
 /** What of a stream follows on what was said; undefined when it says something else. */
@@ -102,12 +102,12 @@ describe('what is said', () => {
   it('is nobody’s where a key was taken out of it, or when there is too much of it', () => {
     const listener = createListener(provider.resume)
     listener.passed(frameOf({ content: 'some' }).data ?? '', true)
-    expect(listener.said).toBeUndefined()
+    expect(listener.said()).toBeUndefined()
     const long = createListener(provider.resume)
     for (let i = 0; i < 8; i += 1) long.passed(frameOf({ content: 'x'.repeat(64 * 1024) }).data ?? '', false)
-    expect(long.said).toHaveLength(512 * 1024)
+    expect(long.said()).toHaveLength(512 * 1024)
     long.passed(frameOf({ content: 'x' }).data ?? '', false)
-    expect(long.said).toBeUndefined()
+    expect(long.said()).toBeUndefined()
   })
 
   it('is followed by a tool call where that comes next', () => {

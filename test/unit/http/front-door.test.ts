@@ -4,10 +4,11 @@ import { once } from 'node:events'
 import type { Server } from 'node:http'
 import { BlockList, connect, type Socket } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
+import { createBag } from '../../../src/bytes/bag.ts'
 import { GatewayError } from '../../../src/errors.ts'
 import type { Sweep, Watched } from '../../../src/http/body.ts'
 import { createFrontDoor } from '../../../src/http/listen.ts'
-import type { Arrival, Reply } from '../../../src/types.ts'
+import type { Arrival, EndSignal, Reply } from '../../../src/types.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
 import { parseResponses, rawRequest } from '../../support/raw-http.ts'
 import { CHAT_BODY, chunk, expectRefusal, requestBytes } from './raw-shapes.ts'
@@ -33,8 +34,8 @@ afterEach(async () => {
 
 async function open(handle: (arrival: Arrival, reply: Reply) => Promise<void>): Promise<Door> {
   const time = createManualClock()
-  const watched = new Set<Watched>()
-  const sweep: Sweep = { add: (one) => void watched.add(one), remove: (one) => void watched.delete(one) }
+  const watched = createBag<Watched>()
+  const sweep: Sweep = { add: watched.add, remove: watched.remove }
   const budget = { heldBytes: 0 }
   const counts = { streams: 0 }
   const faults: string[] = []
@@ -48,7 +49,7 @@ async function open(handle: (arrival: Arrival, reply: Reply) => Promise<void>): 
     phase: { now: 'ready' },
     scrub: (text) => text,
     nextId: () => `req_${String((ids += 1)).padStart(8, '0')}`,
-    active: new Map(),
+    active: createBag(),
     maxConnections: 100,
     trusted: () => trusted,
     // What gateway.ts does around its path.
@@ -71,7 +72,7 @@ async function open(handle: (arrival: Arrival, reply: Reply) => Promise<void>): 
     pass(seconds) {
       for (let left = seconds; left > 0; left -= 1) {
         time.advance(1000)
-        for (const one of [...watched]) one.check(time.clock.now())
+        for (const one of watched.list()) one.check(time.clock.now())
       }
     },
   }
@@ -98,7 +99,7 @@ const PIECE = Buffer.alloc(256 * 1024, 'x')
 
 describe('dead readers', () => {
   it('a caller who takes nothing of a stream for 30 s is cut, and its signal aborts', async () => {
-    const full = promise<AbortSignal>()
+    const full = promise<EndSignal>()
     const door = await open(async (arrival, reply) => {
       reply.begin(200, 'text/event-stream')
       // More than any kernel holds for one connection.
@@ -112,13 +113,13 @@ describe('dead readers', () => {
     expect(signal.aborted).toBe(false)
     expect(door.counts.streams).toBe(1)
     door.pass(3)
-    await once(signal, 'abort')
+    await gone(signal)
     expect(door.counts.streams).toBe(0)
     socket.destroy()
   })
 
   it('a caller who takes a little now and then is not', async () => {
-    const full = promise<AbortSignal>()
+    const full = promise<EndSignal>()
     let drained = promise<void>()
     const door = await open(async (arrival, reply) => {
       const more = (): void => {
@@ -143,7 +144,7 @@ describe('dead readers', () => {
     }
     expect(signal.aborted).toBe(false)
     socket.destroy()
-    await once(signal, 'abort')
+    await gone(signal)
   })
 
   it('a caller who sends requests and reads no answer is cut, though every answer is complete for us', async () => {
@@ -171,17 +172,17 @@ describe('dead readers', () => {
   })
 
   it('a caller who waits for an answer is left alone', async () => {
-    const arrived = promise<AbortSignal>()
+    const arrived = promise<EndSignal>()
     const door = await open(async (arrival) => {
       arrived.keep(arrival.signal)
-      await new Promise((resolve) => arrival.signal.addEventListener('abort', resolve))
+      await new Promise((resolve) => arrival.signal.addEventListener('abort', () => resolve(undefined)))
     })
     const socket = await dial(door.port, requestBytes())
     const signal = await arrived.kept
     door.pass(200)
     expect(signal.aborted).toBe(false)
     socket.destroy()
-    await once(signal, 'abort')
+    await gone(signal)
   })
 })
 
@@ -212,7 +213,7 @@ describe('pipelining', () => {
   })
 
   it('a request that waits behind another is cancelled with its connection', async () => {
-    const signals: AbortSignal[] = []
+    const signals: EndSignal[] = []
     const both = promise<void>()
     const door = await open(async (arrival, reply) => {
       await arrival.body.read(BOUNDS)
@@ -223,14 +224,14 @@ describe('pipelining', () => {
     const socket = await dial(door.port, requestBytes(), requestBytes())
     await both.kept
     expect(door.counts.streams).toBe(2)
-    const aborted = signals.map((signal) => once(signal, 'abort'))
+    const aborted = signals.map((signal) => gone(signal))
     socket.destroy()
     await Promise.all(aborted)
     expect(door.counts.streams).toBe(0)
   })
 
   it('so is every one when CONNECT comes behind it', async () => {
-    const signals: AbortSignal[] = []
+    const signals: EndSignal[] = []
     const all = promise<void>()
     const door = await open(async (arrival) => {
       await arrival.body.read(BOUNDS)
@@ -240,7 +241,7 @@ describe('pipelining', () => {
     })
     const socket = await dial(door.port, requestBytes(), requestBytes(), requestBytes())
     await all.kept
-    const aborted = signals.map((signal) => once(signal, 'abort'))
+    const aborted = signals.map((signal) => gone(signal))
     socket.write('CONNECT evil:443 HTTP/1.1\r\nHost: evil:443\r\n\r\n')
     await Promise.all(aborted)
     await once(socket, 'close')
@@ -478,3 +479,10 @@ describe('bodies', () => {
     }
   })
 })
+
+function gone(signal: EndSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', resolve)
+  })
+}

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Snapshot } from '../../../src/config/snapshot.ts'
 import { GatewayError } from '../../../src/errors.ts'
-import { type Change, createRevocations, MOST_REVOKED } from '../../../src/identity/revocations.ts'
+import { type Change, createRevocations, MOST_REVOKED, type Stay } from '../../../src/identity/revocations.ts'
 import type { Arrival } from '../../../src/types.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
 import { GOOD, good } from '../config/configurations.ts'
@@ -47,7 +47,7 @@ function create(names: Readonly<Record<string, string | undefined>>, { quiet = f
       return bearer === undefined || revocations.refuses(bearer)
     },
     /** A request under way; its end goes to `ended`. */
-    begin(name: string): Arrival {
+    begin(name: string): Stay {
       const bearer = now.bearers.get(digest(name))
       if (bearer === undefined) throw new Error('not known')
       const arrival = toArrival((cause) => {
@@ -55,8 +55,7 @@ function create(names: Readonly<Record<string, string | undefined>>, { quiet = f
         expect(cause).toMatchObject({ code: 'invalid_api_key' })
         ended.push(name)
       })
-      revocations.enter(arrival, bearer)
-      return arrival
+      return revocations.enter(arrival, bearer)
     },
     hear: (name: string, revoked: boolean) =>
       revocations.learn([{ sha256: digest(name), revoked, atMs: NOON }]),

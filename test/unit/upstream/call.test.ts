@@ -326,11 +326,14 @@ describe('a second call to the same deployment', () => {
 
 describe('the last candidate', () => {
   /** Lets the time for a first token pass on the call of that number. */
-  async function silence(stage: CallStage, index: number): Promise<boolean> {
+  /** Whether a call is cut for its silence. `meanwhile`: a second before it would be. */
+  async function silence(stage: CallStage, index: number, meanwhile = () => {}): Promise<boolean> {
     const call = await stage.nth(index)
     call.started()
     call.head(200, STREAM)
-    await stage.time.advanceAsync(FIRST_TOKEN_MS)
+    await stage.time.advanceAsync(FIRST_TOKEN_MS - 1000)
+    meanwhile()
+    await stage.time.advanceAsync(1000)
     return call.aborted
   }
 
@@ -355,10 +358,12 @@ describe('the last candidate', () => {
 
   it('is the one behind whom stands only his own provider, which may not be called a second time', async () => {
     const world = createWorld()
-    for (let i = 0; i < 10; i += 1) world.retries.again('a')
     const small = makeTier('small', [makeDeployment('a/small')])
     const stage = createCallStage({ plan: makePlan([first, small]), world })
-    expect(await silence(stage, 0)).toBe(false)
+    const spend = () => {
+      for (let i = 0; i < 10; i += 1) world.retries.again('a')
+    }
+    expect(await silence(stage, 0, spend)).toBe(false)
     stage.leave()
     await stage.over()
   })
@@ -404,10 +409,11 @@ describe('the last candidate', () => {
   it('is the one whose neighbour may not be called any more', async () => {
     // One attempt is kept for each tier behind, so the neighbour has none, and the tier behind is slow.
     const world = createWorld()
-    world.health.failed('c/three', 'go', { reason: 'first_token', retryAfterMs: undefined })
     const wide = makeTier('wide', [one, two])
     const stage = createCallStage({ plan: makePlan([wide, third], { attempts: 2 }), world })
-    expect(await silence(stage, 0)).toBe(false)
+    const fail = () =>
+      world.health.failed('c/three', 'go', { reason: 'first_token', retryAfterMs: undefined })
+    expect(await silence(stage, 0, fail)).toBe(false)
     stage.leave()
     await stage.over()
   })
@@ -1081,9 +1087,9 @@ describe('the deadline', () => {
       'the deadline',
       { deadlineAt: START_MS + 2000 },
       2000,
-      'The answer broke off, as the deadline of this request passed:',
+      'The answer broke off, as the deadline of this request passed: its stream was closed',
     ],
-    ['the time of one attempt', {}, 300_000, 'The answer broke off (attempt):'],
+    ['the time of one attempt', {}, 300_000, 'The answer broke off (attempt): its stream was closed'],
   ])('is told from other limits when it cuts a stream: %s', async (_, over, ms, message) => {
     const tier = makeTier('t', [makeDeployment('a/one')], { idleMs: 600_000, attemptMs: 300_000 })
     const stage = createCallStage({ plan: makePlan([tier], over) })

@@ -228,7 +228,7 @@ describe('a complete answer', () => {
     expect(stage.reply.text).toBe(COMPLETE)
   })
 
-  it('keeps a last chunk with content, finish reason and usage whole', async () => {
+  it('keeps a last chunk with content, finish reason and usage whole (bug 14)', async () => {
     const stage = begin()
     const last = chunk({ content: ' world' }, 'stop', { usage: { prompt_tokens: 7, completion_tokens: 2 } })
     stage.call.data(ROLE + HELLO + last + DONE)

@@ -527,6 +527,7 @@ export function createCallStage(options: CallOptions): CallStage {
   const request = makeRequest(options.body ?? { stream: true })
   const left = new AbortController()
   const gate: Gate = {
+    limits: () => true,
     async enter(deployment, _, patience) {
       gateEvents.push({ enter: deployment.name })
       return options.admit === undefined ? { id: deployment.name } : options.admit(deployment, patience)
