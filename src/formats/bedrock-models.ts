@@ -21,6 +21,8 @@ export interface BedrockTraits {
   readonly sampling: boolean
   /** Ids of calls are nine letters or digits. */
   readonly shortIds: boolean
+  /** Most tokens of one answer, where a larger cap is known to be refused. */
+  readonly maxOutputTokens: number
 }
 
 export type Family = 'claude' | 'nova' | 'openai' | 'other'
@@ -35,6 +37,7 @@ const OTHER: BedrockTraits = {
   mixedTurns: true,
   sampling: true,
   shortIds: false,
+  maxOutputTokens: Number.MAX_SAFE_INTEGER,
 }
 const CLAUDE: BedrockTraits = {
   ...OTHER,
@@ -56,6 +59,7 @@ const TRAITS: readonly (readonly [names: RegExp, traits: BedrockTraits])[] = [
   [/claude-(?:3-(?:opus|sonnet|haiku|5-sonnet)|v2|instant)/, { ...CLAUDE, cachePoints: false }],
   [/anthropic|claude/, CLAUDE],
   [/nova-2/, { ...NOVA, reasoning: 'reasoningConfig' }],
+  [/nova-(?:micro|lite|pro)/, { ...NOVA, maxOutputTokens: 10_000 }],
   [/nova/, NOVA],
   [/gpt-oss/, { ...OPENAI, reasoning: 'reasoning_effort', sampling: true }],
   [/openai/, OPENAI],

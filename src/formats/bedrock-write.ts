@@ -11,6 +11,7 @@ import type { CacheMark, CallPart, ChatRequest, Part, Reasoning, Source, Tool } 
 import { budgetToEffort } from './effort.ts'
 import type { Asked, ToolName, WrittenRequest } from './format.ts'
 import { refuse } from './members.ts'
+import { isBase64 } from './seals.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
 import { append, type CallResult, joinTexts, type Turn, toConversation } from './turns.ts'
 import {
@@ -225,7 +226,8 @@ function toThoughtBlock(
   // What one maker's models have redacted means nothing to another's.
   const isOwn =
     family === 'openai' ? OPENAI_REDACTED.test(value) : family === 'claude' && !OPENAI_REDACTED.test(value)
-  if (origin === REDACTED && isRedacted && isOwn) return [{ reasoningContent: { redactedContent: value } }]
+  if (origin === REDACTED && isRedacted && isOwn && isBase64(value))
+    return [{ reasoningContent: { redactedContent: value } }]
   return []
 }
 
@@ -601,7 +603,7 @@ function toThought(request: ChatRequest, setting: ThoughtSetting): WrittenThough
   const caps = [request.maxOutputTokens, cap].filter((tokens) => tokens !== undefined)
   const maxTokens =
     caps.length > 0
-      ? Math.max(1, Math.min(...caps, claude?.maxOutputTokens ?? Number.MAX_SAFE_INTEGER))
+      ? Math.max(1, Math.min(...caps, claude?.maxOutputTokens ?? traits.maxOutputTokens))
       : undefined
   const quiet: WrittenThought = { own: {}, maxTokens, isThinking: false, isDropped: false }
   const { reasoning } = request

@@ -6,6 +6,8 @@ import { toSegment } from './segment.ts'
 
 export interface GeminiTraits {
   readonly thinking: Thinking
+  /** Most tokens of one answer; a larger cap is refused. */
+  readonly maxOutputTokens: number
   /** `parametersJsonSchema` and `responseJsonSchema`: ordinary JSON Schema, instead of the subset of OpenAPI's. */
   readonly jsonSchema: boolean
   /** The first call of a turn is refused without its thought signature. */
@@ -30,6 +32,7 @@ export type Level = 'MINIMAL' | 'LOW' | 'MEDIUM' | 'HIGH'
 
 const NEWEST: GeminiTraits = {
   thinking: { kind: 'levels', levels: ['LOW', 'MEDIUM', 'HIGH'] },
+  maxOutputTokens: 65_536,
   jsonSchema: true,
   signedCalls: true,
   filesInResults: true,
@@ -52,6 +55,7 @@ const GEMINI_2_5_FLASH: GeminiTraits = {
 const GEMINI_2: GeminiTraits = {
   ...GEMINI_2_5_FLASH,
   thinking: { kind: 'none' },
+  maxOutputTokens: 8_192,
   jsonSchema: false,
   penalties: true,
 }
@@ -60,7 +64,7 @@ const GEMINI_2: GeminiTraits = {
 const TRAITS: readonly (readonly [names: RegExp, traits: GeminiTraits])[] = [
   [/gemma/, { ...GEMINI_2, systemInstruction: false }],
   [/gemini-(?:1|2\.0)/, GEMINI_2],
-  [/gemini-2\.5-.*image/, { ...GEMINI_2_5_FLASH, thinking: { kind: 'none' } }],
+  [/gemini-2\.5-.*image/, { ...GEMINI_2_5_FLASH, thinking: { kind: 'none' }, maxOutputTokens: 32_768 }],
   [
     /gemini-2\.5-flash-lite/,
     { ...GEMINI_2_5_FLASH, thinking: { kind: 'budget', least: 512, most: 24_576, canStop: true } },
@@ -70,7 +74,7 @@ const TRAITS: readonly (readonly [names: RegExp, traits: GeminiTraits])[] = [
     { ...GEMINI_2_5_FLASH, thinking: { kind: 'budget', least: 128, most: 32_768, canStop: false } },
   ],
   [/gemini-2\.5/, GEMINI_2_5_FLASH],
-  [/gemini-3.*image/, { ...NEWEST, thinking: { kind: 'none' } }],
+  [/gemini-3.*image/, { ...NEWEST, thinking: { kind: 'none' }, maxOutputTokens: 32_768 }],
   [/gemini-3-pro/, GEMINI_3_PRO],
   [/gemini-3-flash|gemini-3\.1-flash-lite/, GEMINI_3_FLASH],
 ]

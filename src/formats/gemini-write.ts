@@ -8,6 +8,7 @@ import type { Asked, WrittenRequest } from './format.ts'
 import { type GeminiTraits, type Level, traitsOf } from './gemini-models.ts'
 import { createSchemaWork, type SchemaWork, toOpenApiSchema } from './gemini-schema.ts'
 import { refuse } from './members.ts'
+import { isBase64 } from './seals.ts'
 import { CUSTOM_PARAMETERS, createWireNames, describeCustom, toInput, type WireNames } from './tool-names.ts'
 import { append, type CallResult, joinTexts, toConversation, type UserTurn } from './turns.ts'
 import { listDropped, refuseBuckets, refuseSound } from './uncarried.ts'
@@ -61,10 +62,11 @@ export function writeGemini(request: ChatRequest, asked: Asked, service: Service
     ...(tools.length > 0 && choice !== undefined && { toolConfig: { functionCallingConfig: choice } }),
     generationConfig: { ...toSampling(request, traits, asked), ...format.config, ...toPictures(request) },
   }
-  const dropped = listDropped(
-    request,
-    traits.penalties ? [...CARRIED, 'presencePenalty', 'frequencyPenalty'] : CARRIED,
-  )
+  const dropped = listDropped(request, [
+    'topK',
+    ...(isSeed(request.seed) ? (['seed'] as const) : []),
+    ...(traits.penalties ? (['presencePenalty', 'frequencyPenalty'] as const) : []),
+  ])
   for (const name of PICTURE_MEMBERS) {
     const at = dropped.indexOf(name)
     if (at >= 0) dropped.splice(at, 1)
@@ -80,7 +82,10 @@ export function writeGemini(request: ChatRequest, asked: Asked, service: Service
   }
 }
 
-const CARRIED = ['seed', 'topK'] as const
+/** 32 bits; chat has 64. */
+function isSeed(seed: number | undefined): boolean {
+  return seed !== undefined && (seed | 0) === seed
+}
 
 /** Turns of one role are one. */
 function createContents(): {
@@ -149,7 +154,7 @@ function toModelParts(content: readonly Part[], setting: Setting): Json[] {
   for (const part of content) {
     if (part.type === 'image') pictures -= 1
     if (part.type === 'call') {
-      const own = part.sealed?.origin === service.origin ? part.sealed.value : lastOf(pending, given)
+      const own = ownSeal(part, service) ?? lastOf(pending, given)
       given = pending.length
       // One signature holds for all calls of a turn, and stands on the first.
       const signature = own ?? (traits.signedCalls && !isSigned ? NO_SIGNATURE : undefined)
@@ -159,8 +164,8 @@ function toModelParts(content: readonly Part[], setting: Setting): Json[] {
         ...(signature !== undefined && { thoughtSignature: signature }),
       })
     } else if (part.type === 'thinking') {
-      if (part.sealed?.origin !== service.origin) continue
-      const { value } = part.sealed
+      const value = ownSeal(part, service)
+      if (value === undefined) continue
       const last = parts.at(-1)
       if (part.text !== '') parts.push({ text: part.text, thought: true, thoughtSignature: value })
       else if (last !== undefined && isSaid(last) && last.thoughtSignature === undefined)
@@ -190,6 +195,14 @@ function lastOf(pending: readonly string[], given: number): string | undefined {
 
 function isSaid({ text, inlineData, fileData }: Json): boolean {
   return typeof text === 'string' || inlineData !== undefined || fileData !== undefined
+}
+
+/** Where it is bytes at all: what somebody cut or made up would have the whole request refused. */
+function ownSeal(
+  { sealed }: Pick<CallPart, 'sealed'>,
+  { origin }: Pick<Service, 'origin'>,
+): string | undefined {
+  return sealed?.origin === origin && isBase64(sealed.value) ? sealed.value : undefined
 }
 
 function toCall(part: CallPart, { names, service }: Setting): Json {
@@ -323,13 +336,13 @@ function toSampling(request: ChatRequest, traits: GeminiTraits, { maxOutputToken
     ? { presencePenalty: request.presencePenalty, frequencyPenalty: request.frequencyPenalty }
     : {}
   return withoutUndefined({
-    maxOutputTokens: caps.length > 0 ? Math.min(...caps) : undefined,
+    maxOutputTokens: caps.length > 0 ? Math.min(...caps, traits.maxOutputTokens) : undefined,
     temperature: request.temperature,
     topP: request.topP,
     topK: request.topK,
     stopSequences: stops.length > 0 ? stops : undefined,
     candidateCount: request.choices > 1 ? request.choices : undefined,
-    seed: request.seed,
+    seed: isSeed(request.seed) ? request.seed : undefined,
     ...penalties,
     thinkingConfig: toThinking(request.reasoning, traits),
   })

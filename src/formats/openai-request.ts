@@ -75,8 +75,11 @@ export function readChatRequest(sent: Members): ReadRequest {
   const { messages } = sent
   if (!Array.isArray(messages) || messages.length === 0) throw wrongType('messages', 'a list of messages')
   refuseSound(sent)
-  const tools = readTools(sent)
-  const choice = readToolChoice(sent)
+  const offered = readTools(sent)
+  // OpenAI takes a name twice; others refuse the whole request for it. What was said last counts.
+  const byName = new Map(offered.map((tool) => [tool.name, tool]))
+  const tools = [...byName.values()]
+  const choice = readToolChoice(sent, byName)
   const extra: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(sent))
     if (!KNOWN.has(name) && value !== null) extra[name] = value
@@ -110,7 +113,7 @@ export function readChatRequest(sent: Members): ReadRequest {
       includeUsage: isObject(options) && options.include_usage === true,
       extra,
     },
-    dropped: [],
+    dropped: tools.length < offered.length ? ['tools'] : [],
   }
 }
 
@@ -330,7 +333,10 @@ interface ReadChoice {
   readonly allowed?: ReadonlySet<string> | undefined
 }
 
-function readToolChoice({ tool_choice: current, function_call: old }: Members): ReadChoice {
+function readToolChoice(
+  { tool_choice: current, function_call: old }: Members,
+  tools: ReadonlyMap<string, Tool>,
+): ReadChoice {
   const choice = current ?? old
   if (choice === undefined || choice === null) return { choice: undefined }
   if (choice === 'auto' || choice === 'none' || choice === 'required') return { choice: { type: choice } }
@@ -338,13 +344,23 @@ function readToolChoice({ tool_choice: current, function_call: old }: Members): 
   const at = current === undefined ? 'function_call' : 'tool_choice'
   if (!isObject(choice)) throw wrongType(at, 'auto, none, required or an object')
   if (isObject(choice.allowed_tools)) {
-    const { mode, tools } = choice.allowed_tools
-    const names = (Array.isArray(tools) ? tools : []).map(nameOf).filter((name) => name !== undefined)
+    const { mode, tools: list } = choice.allowed_tools
+    const names = (listAt(list, 'tool_choice.allowed_tools.tools') ?? [])
+      .map(nameOf)
+      .filter((name) => name !== undefined)
+    for (const name of names) mustBeOffered(name, tools, at)
     return { choice: { type: mode === 'required' ? 'required' : 'auto' }, allowed: new Set(names) }
   }
   const name = nameOf(choice)
   if (name === undefined) throw wrongType(at, 'auto, none, required or an object that names a tool')
+  // Of none at all nothing is said to a provider.
+  if (tools.size > 0) mustBeOffered(name, tools, at)
   return { choice: { type: 'tool', name } }
+}
+
+function mustBeOffered(name: string, tools: ReadonlyMap<string, Tool>, param: string): void {
+  if (!tools.has(name))
+    throw refuse(param, `The field "${param}" names the tool "${name}", which is not among the tools.`)
 }
 
 function nameOf(one: unknown): string | undefined {
@@ -477,7 +493,7 @@ export function writeChatRequest(given: ChatRequest, asked: Asked): WrittenReque
   if (request.responseFormat.type !== 'text')
     set('response_format', writeResponseFormat(request.responseFormat))
   set('reasoning_effort', writeEffort(request.reasoning, isFull))
-  set('user', request.user)
+  setWhereKnown('user', request.user, isShownUser(request.user))
   setWhereKnown('top_k', request.topK, false)
   setWhereKnown('verbosity', request.verbosity, isFull)
   setWhereKnown('service_tier', request.serviceTier, isFull)
@@ -491,6 +507,13 @@ export function writeChatRequest(given: ChatRequest, asked: Asked): WrittenReque
   }
   return { body, headers: [], dropped, names: wireNames.names }
 }
+
+/** More than 64 characters OpenAI has refused; Claude Code and others name users, devices and sessions with more. */
+export function isShownUser(user: string | undefined): boolean {
+  return user !== undefined && user.length <= LONGEST_USER
+}
+
+const LONGEST_USER = 64
 
 /** Which effort a budget comes to (wire §5), in the words that a server knows. */
 function writeEffort(reasoning: Reasoning | undefined, isFull: boolean): string | undefined {

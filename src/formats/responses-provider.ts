@@ -18,6 +18,7 @@ import type {
 import { budgetToEffort } from './effort.ts'
 import type { Asked, WrittenRequest } from './format.ts'
 import { refuse } from './members.ts'
+import { isShownUser } from './openai-request.ts'
 import { toUsage } from './openai-usage.ts'
 import { toPicture, typeOfBase64 } from './pictures.ts'
 import { joinSeal, RESPONSES, splitSeal } from './responses-seals.ts'
@@ -42,6 +43,8 @@ export function writeResponsesRequest(given: ChatRequest, asked: Asked): Written
   if (request.messages.some((message) => message.role === 'user' && message.name !== undefined))
     dropped.push('messages.name')
   for (const name of Object.keys(request.extra)) if (!CARRIED_EXTRAS.has(name)) dropped.push(name)
+
+  if (request.user !== undefined && !isShownUser(request.user)) dropped.push('user')
 
   const names = createWireNames(LONGEST_TOOL_NAME)
   const tools = request.tools.map((tool) => toTool(tool, names))
@@ -71,7 +74,7 @@ export function writeResponsesRequest(given: ChatRequest, asked: Asked): Written
     }),
     reasoning,
     text: toText(request),
-    user: request.user,
+    user: isShownUser(request.user) ? request.user : undefined,
     prompt_cache_key: request.cacheKey,
     service_tier: request.serviceTier,
     metadata: request.metadata,

@@ -323,6 +323,7 @@ function readInput(input: unknown, { messages, tools, dropped }: Reading): void 
     return
   }
   if (!Array.isArray(input)) throw wrongType('input', 'text or a list of items')
+  if (input.length === 0 && messages.length === 0) throw refuse('input', 'The field "input" is empty.')
   /** What the assistant says, as long as nobody else does: one message, however many items it is. */
   let turn: Part[] | undefined
   let callSeal: Seal | undefined

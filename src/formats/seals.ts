@@ -7,6 +7,14 @@ import type { Seal } from './canonical.ts'
 /** No signature of a vendor begins so: theirs are base64, which has no colon. */
 export const SEAL_MARK = 'sluice:'
 
+/** Bytes as text, in either alphabet, padded or not (RFC 4648). */
+export function isBase64(text: string): boolean {
+  return BASE64.test(text) && text.replace(PADDING, '').length % 4 !== 1
+}
+
+const BASE64 = /^[\w+/-]+={0,2}$/
+const PADDING = /=+$/
+
 /** What was sealed: the thought itself, or the call of a tool behind it (Gemini signs those). */
 export interface Packed {
   readonly of: 'thought' | 'call'

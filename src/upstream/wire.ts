@@ -139,7 +139,8 @@ class RequestWires implements Wires {
       this.#known.push({ deployment, wire })
       return wire
     } catch (error) {
-      const refusal = toRefusal(error)
+      const { formats, request } = this.#deps
+      const refusal = toRefusal(error, formats.get(request.endpoint.format)?.client?.fields.conversation)
       this.#known.push({ deployment, wire: refusal })
       throw refusal
     }
@@ -310,12 +311,13 @@ function inNamesOf<T>(nameOf: (name: string) => string | undefined, write: () =>
 }
 
 /** Why there is no wire. Anything else than a refusal is a defect, but for what no stack can hold. */
-function toRefusal(error: unknown): GatewayError {
+function toRefusal(error: unknown, conversation: string | undefined): GatewayError {
   if (error instanceof GatewayError) return error
   // The arguments of a call are JSON inside a string: how deep they are nobody has looked.
   if (!(error instanceof RangeError)) throw error
   return new GatewayError('invalid_request', 'The arguments of a tool call nest too deep to be translated.', {
     cause: error,
+    ...(conversation !== undefined && { param: conversation }),
   })
 }
 

@@ -378,6 +378,13 @@ describe('a conversation', () => {
     for (const id of ids) expect(id).toMatch(/^[a-zA-Z0-9_-]{1,64}$/)
   })
 
+  it('is capped at what Nova can say', () => {
+    const cap = (model: string) =>
+      write({ maxOutputTokens: 32_000 }, { ...SONNET_4_5, model }).body.inferenceConfig
+    expect(cap('eu.amazon.nova-pro-v1:0')).toEqual({ maxTokens: 10_000 })
+    expect(cap('amazon.nova-2-lite-v1:0')).toEqual({ maxTokens: 32_000 })
+  })
+
   it('may hold what lies in S3 where any caller may read there, and nowhere else', () => {
     const source = { kind: 'url', url: 's3://bucket/cat.png', mediaType: undefined } as const
     const messages = [user({ type: 'image', source, detail: undefined })]

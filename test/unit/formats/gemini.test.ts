@@ -377,6 +377,44 @@ describe('a request', () => {
     ])
   })
 
+  it.each([
+    ['gemini-3.1-pro-preview', 65_536],
+    ['gemini-2.0-flash', 8_192],
+    ['gemini-3-pro-image-preview', 32_768],
+  ])('of %s is capped at what the model can say', (model, most) => {
+    const cap = (maxOutputTokens: number) =>
+      write({ maxOutputTokens }, { ...GEMINI_3, model }).body.generationConfig
+    expect(cap(2_147_483_647)).toMatchObject({ maxOutputTokens: most })
+    expect(cap(most - 1)).toMatchObject({ maxOutputTokens: most - 1 })
+  })
+
+  it.each([2 ** 31, 1.5, -(2 ** 31) - 1])('leaves out the seed %d, which is none there', (seed) => {
+    const { body, dropped } = write({ seed })
+    expect(body.generationConfig).not.toHaveProperty('seed')
+    expect(dropped).toEqual(['seed'])
+  })
+
+  it.each(['!', 'c2l…', 'YWJjZ', 'sluice:x', ' c2ln'])(
+    'holds no signature that is cut or made up: %j',
+    (value) => {
+      const sealed = { origin: 'gemini', value }
+      const call = {
+        type: 'call',
+        kind: 'function',
+        id: 'c',
+        name: 'f',
+        namespace: undefined,
+        arguments: '',
+      } as const
+      const thought = { type: 'thinking', text: 'hm', sealed, isRedacted: false } as const
+      const content = [thought, { ...call, sealed }]
+      const messages = [user({ type: 'text', text: 'x' }), { role: 'assistant' as const, content }]
+      expect(modelParts(write({ messages }))).toEqual([
+        { functionCall: { id: 'c', name: 'f', args: {} }, thoughtSignature: SKIP },
+      ])
+    },
+  )
+
   it('may name a file that the provider keeps', () => {
     const source = { kind: 'file', id: 'https://generativelanguage.googleapis.com/v1beta/files/a1' } as const
     expect(write({ messages: [user({ type: 'file', name: undefined, source })] }).body.contents).toEqual([

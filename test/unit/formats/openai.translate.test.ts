@@ -291,6 +291,7 @@ describe('calls of tools in a stream', () => {
 // --- for callers -----------------------------------------------------------------------------------------------
 
 const USER = { role: 'user', content: 'hi' }
+const TOOL = { type: 'function', function: { name: 'f' } }
 const read = (body: Record<string, unknown>): ChatRequest =>
   client.chat.read({ model: 'm', messages: [USER], ...body }).request
 
@@ -478,6 +479,18 @@ describe('a request of a caller', () => {
     ['response_format.type', { response_format: { type: 'grammar' } }],
     ['modalities', { modalities: ['text', 'audio'] }],
     ['metadata', { metadata: 'a' }],
+    ['tool_choice', { tools: [TOOL], tool_choice: { type: 'function', function: { name: 'g' } } }],
+    ['function_call', { functions: [{ name: 'f' }], function_call: { name: 'g' } }],
+    [
+      'tool_choice',
+      {
+        tools: [TOOL],
+        tool_choice: {
+          type: 'allowed_tools',
+          allowed_tools: { mode: 'required', tools: [{ type: 'function', function: { name: 'g' } }] },
+        },
+      },
+    ],
     ['metadata.a', { metadata: { a: 1 } }],
     [`metadata.${'n'.repeat(64)}`, { metadata: { ['n'.repeat(5000)]: 1 } }],
     ['reasoning', { reasoning: 'high' }],
@@ -497,6 +510,13 @@ describe('a request of a caller', () => {
       expect(error).toMatchObject({ code: 'invalid_request', param })
     }
   })
+})
+
+it('a tool that is offered twice is offered once, as it was said last', () => {
+  const again = { type: 'function', function: { name: 'f', description: 'again' } }
+  const { request, dropped } = client.chat.read({ messages: [USER], tools: [TOOL, again] })
+  expect(request.tools).toMatchObject([{ name: 'f', description: 'again' }])
+  expect(dropped).toEqual(['tools'])
 })
 
 describe('a budget of no thoughts', () => {
@@ -537,6 +557,16 @@ describe('a request to a provider', () => {
       stream_options: { include_usage: true },
     })
     expect(dropped).toEqual(['top_k'])
+  })
+
+  it('names a user whose name is not longer than OpenAI takes, and tells of one that is', () => {
+    const long = 'u'.repeat(65)
+    for (const quirks of ['', 'all-fields']) {
+      expect(provider.chat.write({ ...base, user: long.slice(1) }, asked(quirks)).body).toHaveProperty('user')
+      const { body, dropped } = provider.chat.write({ ...base, user: long }, asked(quirks))
+      expect(body).not.toHaveProperty('user')
+      expect(dropped).toContain('user')
+    }
   })
 
   it('is refused where OpenAI takes fewer stop sequences, and other servers are given all', () => {

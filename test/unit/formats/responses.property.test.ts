@@ -32,6 +32,7 @@ function write(events: readonly ChatEvent[]): string {
 
 /** What is read of an answer that comes back as a part of the next request. */
 function comesBack(output: readonly unknown[]): readonly Part[] {
+  if (output.length === 0) return []
   const [message, more] = client.chat.read({ model: 'm', input: JSON.parse(JSON.stringify(output)) }).request
     .messages
   if (more !== undefined) throw new Error('an answer comes back as more than one message')

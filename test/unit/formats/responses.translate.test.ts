@@ -130,6 +130,7 @@ describe('a request that cannot be served', () => {
     ['prompt', { prompt: { id: 'pmpt_1' } }],
     ['input', { input: undefined }],
     ['input', { input: 7 }],
+    ['input', { input: [] }],
     ['input[0]', { input: ['Hi'] }],
     ['input[0].type', { input: [{ type: 'item_reference', id: 'msg_1' }] }],
     ['input[0].type', { input: [{ type: 'compaction', id: 'cmp_1', encrypted_content: 'x' }] }],

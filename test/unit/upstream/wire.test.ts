@@ -251,7 +251,7 @@ describe('a translation', () => {
       }
     })
     expect(refused.length).toBeGreaterThan(0)
-    for (const error of refused) expect(error).toMatchObject({ code: 'invalid_request' })
+    for (const error of refused) expect(error).toMatchObject({ code: 'invalid_request', param: 'messages' })
   })
 
   it('is none of vectors', () => {
