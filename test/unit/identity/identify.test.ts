@@ -29,7 +29,7 @@ function create(wallMs = Date.UTC(2026, 10, 21, 12)) {
   ])
   const revocations = createRevocations({ clock: time.clock, log: { info: () => {} }, count: () => {} })
   revocations.use(snapshot)
-  return { time, snapshot, identity: createIdentity({ snapshot, revocations }) }
+  return { time, snapshot, revocations, identity: createIdentity({ snapshot, revocations }) }
 }
 
 function refusal(identity: Identity, bearer: string | undefined): GatewayError {
@@ -52,6 +52,23 @@ describe('a bearer', () => {
   it.each([OURS, THEIRS, EXPIRING, LIMITED])('that is known is its agent', (bearer) => {
     const { identity } = create()
     expect(identity.identify(bearer).agent.name).toBe('data-analyzer')
+  })
+
+  it('that was known is refused once it is revoked, and let in when it is given back', () => {
+    const { identity, revocations } = create()
+    expect(identity.identify(OURS).bearer.id).toBe('laptop')
+    const sha256 = bearerSha256(OURS)
+    revocations.learn([{ sha256, revoked: true, atMs: 1 }])
+    for (let i = 0; i < 2; i += 1) expect(refusal(identity, OURS).code).toBe('invalid_api_key')
+    revocations.learn([{ sha256, revoked: false, atMs: 2 }])
+    expect(identity.identify(OURS).bearer.id).toBe('laptop')
+  })
+
+  it('that was known and has expired is refused', () => {
+    const { identity, time } = create()
+    expect(identity.identify(EXPIRING).bearer.id).toBe('short')
+    time.advance(3 * 86_400_000)
+    expect(refusal(identity, EXPIRING).code).toBe('invalid_api_key')
   })
 
   it('is the same Caller each time: nothing is made for a request', () => {
