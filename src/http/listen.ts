@@ -14,7 +14,7 @@ import { type BodyBudget, createBodySource, type Sweep, type Watched } from './b
 import { type Scrub, toErrorAnswer } from './error-body.ts'
 import { type Head, MAX_HEADERS, readHead } from './head.ts'
 import { findEndpoint, toRoutePath } from './operations.ts'
-import { createReply, LINGER_MS, type OwnReply } from './reply.ts'
+import { createReply, LINGER_MS, type OwnReply, type ReplyDeps } from './reply.ts'
 
 /** What the process is doing, as the front door must know it. */
 export interface Phase {
@@ -126,29 +126,15 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     }
     line.answered = undefined
     const id = deps.nextId()
-    let head: Head | undefined
-    let client: ClientSide | undefined
-    const reply = createReply(res, {
-      requestId: id,
-      scrub: deps.scrub,
-      counts: deps.counts,
-      closing: () => deps.phase.now === 'draining' || deps.phase.now === 'closing',
-      bearer: () => head?.bearer,
-      // Whoever is refused before his head is understood has called somewhere all the same.
-      client: () => {
-        client ??= clientOf(findEndpoint(toRoutePath(req.url ?? '')))
-        return client
-      },
-      bodyRead: () => req.complete,
-      bodySoon: () => head !== undefined && comesSoon(head),
-    })
-    const active: Active = { res, reply, end: undefined }
-    line.answers.push(active)
-    const seat = deps.active.add(active)
+    const call = new Call(req, res, id, deps)
+    const { reply } = call
+    line.answers.push(call)
+    const seat = deps.active.add(call)
     res.on('close', () => {
-      line.answers.splice(line.answers.indexOf(active), 1)
+      line.answers.splice(line.answers.indexOf(call), 1)
       if (reply.isLast) line.isOver = true
       deps.active.remove(seat)
+      if (!res.writableFinished) call.ended?.abort()
     })
     res.on('finish', () => {
       if (req.complete) return
@@ -157,7 +143,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     })
     res.on('error', () => {}) // the caller's connection: its end is seen by 'close'
     try {
-      head = readHead(
+      const head = readHead(
         {
           method: req.method ?? '',
           target: req.url ?? '',
@@ -168,11 +154,12 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       )
       const path = toRoutePath(head.target)
       const endpoint = findEndpoint(path)
-      client = clientOf(endpoint)
-      take(req, res, { head, id, active, path, endpoint, client })
+      const client = clientOf(endpoint)
+      call.understood(head, client)
+      take(req, res, { head, id, call, path, endpoint, client })
     } catch (error) {
       reply.fail(error)
-      const address = addressOf(req, head)
+      const address = addressOf(req, call.head)
       deps.onFault({ id, status: reply.status, code: toGatewayError(error).code, address })
     }
   }
@@ -184,9 +171,9 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
   function take(
     req: IncomingMessage,
     res: ServerResponse,
-    { head, id, active, path, endpoint, client }: Taken,
+    { head, id, call, path, endpoint, client }: Taken,
   ): void {
-    const { reply } = active
+    const { reply } = call
     if (path === '/responses' && head.upgrade !== undefined && WEBSOCKET.test(head.upgrade)) {
       // Codex tries a WebSocket first and falls back to HTTP at once on exactly this status.
       reply.header('upgrade', 'HTTP/1.1')
@@ -201,10 +188,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       reply.header('allow', endpoint.method)
       throw new GatewayError('method_not_allowed', `This endpoint takes ${endpoint.method}.`)
     }
-    const ended = new Ending()
-    res.on('close', () => {
-      if (!res.writableFinished) ended.abort()
-    })
+    const ended = (call.ended = new Ending())
     const isForm = client.fields.isForm === true
     const body = createBodySource(req, res, { head, isForm }, deps)
     const arrival: Arrival = Object.freeze({
@@ -225,7 +209,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       forwarded: toForwarded(head, client.forwards),
       body,
     })
-    active.end = arrival.end
+    call.end = arrival.end
     void deps.handle(arrival, reply)
   }
 
@@ -290,11 +274,69 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
   return server
 }
 
+/** A request under way, and what its reply asks of it: one object, for there is one with each request. */
+class Call implements Active, ReplyDeps {
+  readonly res: ServerResponse
+  readonly requestId: string
+  readonly reply: OwnReply
+  head: Head | undefined = undefined
+  end: Arrival['end'] | undefined = undefined
+  /** What tells the request that its caller has gone; undefined where nothing runs for one. */
+  ended: Ending | undefined = undefined
+  readonly #req: IncomingMessage
+  readonly #deps: FrontDoorDeps
+  #client: ClientSide | undefined = undefined
+
+  constructor(req: IncomingMessage, res: ServerResponse, requestId: string, deps: FrontDoorDeps) {
+    this.#req = req
+    this.#deps = deps
+    this.res = res
+    this.requestId = requestId
+    this.reply = createReply(res, this)
+  }
+
+  understood(head: Head, client: ClientSide): void {
+    this.head = head
+    this.#client = client
+  }
+
+  get counts(): FrontDoorDeps['counts'] {
+    return this.#deps.counts
+  }
+
+  get scrub(): Scrub {
+    return this.#deps.scrub
+  }
+
+  closing(): boolean {
+    const { now } = this.#deps.phase
+    return now === 'draining' || now === 'closing'
+  }
+
+  bearer(): string | undefined {
+    return this.head?.bearer
+  }
+
+  /** Whoever is refused before his head is understood has called somewhere all the same. */
+  client(): ClientSide {
+    this.#client ??= clientOf(findEndpoint(toRoutePath(this.#req.url ?? '')))
+    return this.#client
+  }
+
+  bodyRead(): boolean {
+    return this.#req.complete
+  }
+
+  bodySoon(): boolean {
+    return this.head !== undefined && comesSoon(this.head)
+  }
+}
+
 /** A request whose head is understood. */
 interface Taken {
   readonly head: Head
   readonly id: string
-  readonly active: Active
+  readonly call: Call
   readonly path: string
   readonly endpoint: Endpoint | undefined
   readonly client: ClientSide
