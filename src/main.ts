@@ -4,14 +4,16 @@
 
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { availableParallelism } from 'node:os'
 import { PrometheusExporter } from '@opentelemetry/exporter-prometheus'
 import { MeterProvider } from '@opentelemetry/sdk-metrics'
 import pino from 'pino'
-import { createAdmin } from './admin/app.ts'
+import type { AdminDeps } from './admin/app.ts'
 import { createAdminServer } from './admin/server.ts'
 import { createBag } from './bytes/bag.ts'
 import { isObject } from './bytes/json-value.ts'
+import { createLater } from './bytes/later.ts'
 import { toBanner } from './cli/banner.ts'
 import { runCommand } from './cli/commands.ts'
 import type { Io } from './cli/io.ts'
@@ -23,11 +25,17 @@ import type { Snapshot } from './config/snapshot.ts'
 import { createWorkerReader, readBegin } from './config/worker-reader.ts'
 import { formats, secretPartsOf } from './formats/index.ts'
 import { buildGateway, type Gateway, type Stores } from './gateway.ts'
-import { createApp } from './http/app.ts'
 import { answersOf, drain, LAST_WORDS_MS } from './http/drain.ts'
 import { toErrorResponse } from './http/error-body.ts'
 import { createIds } from './http/ids.ts'
-import { type Active, createFrontDoor, createSweep, type Phase, toBlockList } from './http/listen.ts'
+import {
+  type Active,
+  createFrontDoor,
+  createSweep,
+  type FrontDoorDeps,
+  type Phase,
+  toBlockList,
+} from './http/listen.ts'
 import { watchLoop } from './http/loop.ts'
 import { createOverload, OVERLOAD_EVERY_MS } from './http/overload.ts'
 import { freePort, listen, portOf } from './http/port.ts'
@@ -105,6 +113,8 @@ const END_MS = 5000
 const HINT_MS = 1000
 /** What a collector gets of a drain, at most. */
 const LAST_EXPORT_MS = 1000
+/** What no model endpoint needs is loaded this long after the start. */
+const LATER_MS = 1000
 /** A signal this soon after the first is its echo: a group gets it, and npm in that group passes its own on. */
 const ECHO_MS = 1000
 
@@ -475,6 +485,24 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const onFault = stores.usage.refused
   let trusted = toBlockList(snapshot.listen.trustedProxies)
   const active = createBag<Active>()
+  const startedSeconds = Math.floor(clock.wall() / 1000)
+  // hono, and what of Node it makes use of, takes 40 ms, and no model endpoint needs it.
+  const cannotAnswer = (error: unknown, _req: IncomingMessage, res: ServerResponse): void => {
+    onError(error, '')
+    res.destroy()
+  }
+  const app = createLater<Parameters<FrontDoorDeps['other']>>(async () => {
+    const { createApp } = await import('./http/app.ts')
+    return createApp({
+      phase,
+      scrub,
+      onFault,
+      onError,
+      models: (presented) => gateway().models(presented),
+      hasModel: (presented, name) => gateway().hasModel(presented, name),
+      startedSeconds,
+    })
+  }, cannotAnswer)
   const front = createFrontDoor({
     active,
     clock,
@@ -488,15 +516,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     maxConnections: snapshot.listen.maxConnections,
     trusted: () => trusted,
     handle: (arrival, reply) => gateway().handle(arrival, reply),
-    other: createApp({
-      phase,
-      scrub,
-      onFault,
-      onError,
-      models: (presented) => gateway().models(presented),
-      hasModel: (presented, name) => gateway().hasModel(presented, name),
-      startedSeconds: Math.floor(clock.wall() / 1000),
-    }),
+    other: app.call,
   })
   // Those of a worker its primary takes in.
   if (link === undefined) front.on('connection', loop.connected)
@@ -584,7 +604,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     scrub,
   })
   if (link === undefined) otlp?.sendMetrics(operators.collect)
-  const admin = createAdmin({
+  const adminDeps: AdminDeps = {
     phase,
     token: () => {
       const { token } = gateway().snapshot.admin
@@ -600,8 +620,12 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
       if (!(error instanceof Error && error.name === 'GatewayError')) onError(error, id)
       return toErrorResponse(error, id, scrub)
     },
-  })
-  const back = createAdminServer(admin)
+  }
+  const admin = createLater(
+    async () => (await import('./admin/app.ts')).createAdminListener(adminDeps),
+    cannotAnswer,
+  )
+  const back = createAdminServer(admin.call)
 
   const watch = watchFiles({
     paths: () => (link === undefined ? watchedPaths(keyring, gateway().snapshot) : []),
@@ -642,6 +666,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     return cannotStart([scrub(error instanceof Error ? error.message : String(error))])
   }
 
+  // Soon all the same: who asks how we are is not to wait for it.
+  setTimeout(() => void Promise.all([app.load(), admin.load()]), LATER_MS).unref()
   checks?.use(gateway().snapshot)
   if (link === undefined) onHangup = () => void reload({ secretsOnly: false })
   const signal = await stop

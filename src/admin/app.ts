@@ -2,6 +2,8 @@
 // whatever changes state or shows agents needs the admin token, and without one set nobody has it.
 
 import { hash, timingSafeEqual } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { getRequestListener } from '@hono/node-server'
 import { Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { z } from 'zod'
@@ -36,6 +38,16 @@ export interface ReloadAnswer {
   /** What is new is in use; with problems beside it where a secret kept its last good value. */
   readonly applied: boolean
   readonly problems: readonly Problem[]
+}
+
+/** The app as what a server calls. */
+export function createAdminListener(deps: AdminDeps): (req: IncomingMessage, res: ServerResponse) => void {
+  const answer = getRequestListener(createAdmin(deps).fetch, { overrideGlobalObjects: false })
+  return (req, res) => {
+    // As on the agents' side: nothing depends on the name, and the adapter fails on one that no URL may have.
+    req.headers.host = 'sluice'
+    void answer(req, res)
+  }
 }
 
 export function createAdmin(deps: AdminDeps): Hono {

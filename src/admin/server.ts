@@ -1,15 +1,8 @@
-// The operators' port: an HTTP server around admin/app.ts.
+// The operators' port: an HTTP server. What answers on it is admin/app.ts's.
 
-import { createServer, type Server } from 'node:http'
-import { getRequestListener } from '@hono/node-server'
-import type { Hono } from 'hono'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 
-/** A server that answers with the app; it does not listen yet. */
-export function createAdminServer(app: Hono): Server {
-  const answer = getRequestListener(app.fetch, { overrideGlobalObjects: false })
-  return createServer({ requireHostHeader: false }, (req, res) => {
-    // As on the agents' side: nothing depends on the name, and the adapter fails on one that no URL may have.
-    req.headers.host = 'sluice'
-    void answer(req, res)
-  })
+/** A server that answers with `answer`; it does not listen yet. */
+export function createAdminServer(answer: (req: IncomingMessage, res: ServerResponse) => void): Server {
+  return createServer({ requireHostHeader: false }, answer)
 }
