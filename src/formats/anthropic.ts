@@ -12,7 +12,7 @@ import { createReader, readReply } from './anthropic-read.ts'
 import { ANTHROPIC, readUsage } from './anthropic-words.ts'
 import { writeRequest } from './anthropic-write.ts'
 import { createEdits } from './edits.ts'
-import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens } from './facts.ts'
+import { CONTENT, DONE, jsonTokens, MALFORMED, NOTHING, noAnswer, textTokens } from './facts.ts'
 import type {
   Asked,
   ChatClientSide,
@@ -255,7 +255,7 @@ function readWhole(_operation: Operation, body: Buffer): WholeFacts {
   for (const block of message.content) {
     if (!isObject(block)) return noAnswer('malformed')
     countedTokens += blockTokens(block)
-    if (block.input !== undefined) countedTokens += textTokens(JSON.stringify(block.input))
+    if (block.input !== undefined) countedTokens += jsonTokens(block.input)
   }
   return { usage: readUsage(message.usage, undefined), countedTokens, failure: undefined, error: undefined }
 }

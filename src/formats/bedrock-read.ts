@@ -6,7 +6,17 @@ import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { EventFacts, Frame, Operation, Usage } from '../types.ts'
 import type { ChatEvent, ChatReply, Finish, Part } from './canonical.ts'
 import { type CustomInput, createCustomInput } from './custom-input.ts'
-import { CONTENT, count, DONE, MALFORMED, NOTHING, noAnswer, textTokens, USAGE_ONLY } from './facts.ts'
+import {
+  CONTENT,
+  count,
+  DONE,
+  jsonTokens,
+  MALFORMED,
+  NOTHING,
+  noAnswer,
+  textTokens,
+  USAGE_ONLY,
+} from './facts.ts'
 import type { EventReader, Splitter, StreamWatch, WholeFacts, WrittenRequest } from './format.ts'
 import { toToolName, unwrapCustom } from './tool-names.ts'
 
@@ -172,7 +182,7 @@ function blockTokens({ text, toolUse, reasoningContent }: Json): number {
     isObject(reasoningContent) && isObject(reasoningContent.reasoningText)
       ? reasoningContent.reasoningText.text
       : undefined
-  const call = isObject(toolUse) ? Math.max(1, textTokens(JSON.stringify(toolUse.input ?? {}))) : 0
+  const call = isObject(toolUse) ? jsonTokens(toolUse.input ?? {}) : 0
   return textTokens(text) + textTokens(thought) + call
 }
 

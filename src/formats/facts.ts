@@ -56,6 +56,15 @@ export function textTokens(text: unknown): number {
   return 0
 }
 
+/** Of a value that is written as JSON. One that no stack can hold is something all the same; its reader will say so. */
+export function jsonTokens(value: unknown): number {
+  try {
+    return Math.max(1, textTokens(JSON.stringify(value)))
+  } catch {
+    return 1
+  }
+}
+
 /** More tokens than any window holds: whoever says so cannot count, and must not be able to lock an agent out. */
 const MOST_TOKENS = 50_000_000
 

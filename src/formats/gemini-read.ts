@@ -9,6 +9,7 @@ import {
   CONTENT,
   count,
   createChoices,
+  jsonTokens,
   MALFORMED,
   NOTHING,
   noAnswer,
@@ -151,8 +152,7 @@ function finishOf({ finishReason }: Json): Finish | undefined {
 function candidateTokens(candidate: Json): number {
   let tokens = 0
   for (const part of partsOf(candidate)) {
-    if (isObject(part.functionCall))
-      tokens += Math.max(1, textTokens(JSON.stringify(part.functionCall.args ?? '')))
+    if (isObject(part.functionCall)) tokens += jsonTokens(part.functionCall.args ?? '')
     else if (typeof part.text === 'string') tokens += textTokens(part.text)
     else if (isObject(part.inlineData)) tokens += 1
   }
