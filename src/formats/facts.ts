@@ -65,6 +65,17 @@ export function jsonTokens(value: unknown): number {
   }
 }
 
+/** Most calls of one answer: what is kept of each, and looked through for each piece, is bounded by it. */
+export const MOST_CALLS = 1024
+
+/** A moment in whole Unix seconds; undefined for what is none, as are milliseconds. */
+export function secondsOf(value: unknown): number | undefined {
+  return typeof value === 'number' && value > 0 && value < MOST_SECONDS ? Math.floor(value) : undefined
+}
+
+/** In the year 5138. */
+const MOST_SECONDS = 1e11
+
 /** More tokens than any window holds: whoever says so cannot count, and must not be able to lock an agent out. */
 const MOST_TOKENS = 50_000_000
 

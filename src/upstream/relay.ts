@@ -55,7 +55,7 @@ interface Setting {
   /** Where a stream is not server-sent events. */
   readonly splitter?: Splitter | undefined
   /** Puts each event into the caller's format, before the stages. */
-  readonly translator?: Pick<Translator, 'change'> | undefined
+  readonly translator?: Pick<Translator, 'change' | 'hasSpoken'> | undefined
   /** How many choices were asked for; they may come one behind the other. */
   readonly choices: number
   /** Hears what passes, where somebody else may have to go on with it. */
@@ -112,7 +112,9 @@ export function createRelay(setting: Setting): Relay {
       if (next === 'apart') return { out, ended: { kind: 'apart' } }
       const bytes = throughStages(next, facts)
       if (bytes !== undefined && next.data !== undefined) listener?.passed(next.data, bytes !== next.bytes)
-      if (!begun && !facts.content) {
+      // An event that says something here may say nothing in the caller's format: it is still nobody's answer.
+      const speaks = facts.content && (translator === undefined || translator.hasSpoken)
+      if (!begun && !speaks) {
         if (bytes === undefined) continue
         preamble.push(bytes)
         preambleBytes += bytes.length

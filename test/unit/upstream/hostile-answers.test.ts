@@ -62,3 +62,43 @@ describe('values that nest deeper than any stack', () => {
     })
   })
 })
+
+describe('a stream that is translated', () => {
+  const text = (length: number) => ({
+    candidates: [{ content: { parts: [{ text: 'x'.repeat(length) }] } }],
+  })
+  const end = { candidates: [{ content: { parts: [{ text: '.' }] }, finishReason: 'STOP' }] }
+  const MIB = 1024 * 1024
+
+  it('ends at a length that no answer has, whatever of it would be kept', () => {
+    const within = toSse(text(7 * MIB), text(7 * MIB), end)
+    expect(stream('responses', 'gemini', within).end).toEqual({ kind: 'complete' })
+    const beyond = toSse(text(7 * MIB), text(7 * MIB), text(3 * MIB), end)
+    for (const surface of ['chat', 'messages', 'responses', 'completions'])
+      expect(stream(surface, 'gemini', beyond).end).toEqual(MALFORMED)
+  })
+
+  it('ends at a number of calls that no answer has', () => {
+    const call = { functionCall: { name: 'f', args: {} } }
+    const calls = (count: number) =>
+      toSse({ candidates: [{ content: { parts: Array(count).fill(call) }, finishReason: 'STOP' }] })
+    expect(stream('chat', 'gemini', calls(1024)).end).toEqual({ kind: 'complete' })
+    expect(stream('chat', 'gemini', calls(1025)).end).toEqual(MALFORMED)
+  })
+
+  it("is nobody's answer yet where what was said comes to nothing in the format of the caller", () => {
+    const events = toSse(
+      {
+        type: 'message_start',
+        message: { id: 'm', model: 'c', usage: { input_tokens: 1, output_tokens: 1 } },
+      },
+      { type: 'content_block_start', index: 0, content_block: { type: 'text', text: '' } },
+      { type: 'error', error: { type: 'overloaded_error', message: 'Overloaded' } },
+    )
+    for (const surface of ['chat', 'responses', 'completions'])
+      expect(stream(surface, 'anthropic', events)).toMatchObject({
+        end: { kind: 'failed', reason: 'in_band' },
+        isCommitted: false,
+      })
+  })
+})
