@@ -6,7 +6,9 @@ import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
 import type { CallPart, ChatEvent, ChatReply, Choice, Finish, Part, Seal, ThinkingPart } from './canonical.ts'
 import { type CustomInput, createCustomInput } from './custom-input.ts'
+import { MOST_CALLS, secondsOf } from './facts.ts'
 import type { AnswerTo, EventReader, EventWriter, WrittenRequest } from './format.ts'
+import { createJsonEnd, type JsonEnd } from './json-end.ts'
 import {
   detailText,
   isSealed,
@@ -30,7 +32,7 @@ export function readChatReply(body: Buffer, { names }: WrittenRequest): ChatRepl
   const choices = Array.isArray(reply.choices) ? reply.choices : []
   return {
     id: textOf(reply.id),
-    createdSeconds: typeof reply.created === 'number' ? reply.created : undefined,
+    createdSeconds: secondsOf(reply.created),
     model: textOf(reply.model),
     choices: choices.map((choice, index) => readChoice(choice, `${textOf(reply.id)} ${index}`, names)),
     usage: readUsage(reply),
@@ -103,9 +105,9 @@ function readCall(call: unknown, salt: string, names: WrittenRequest['names']): 
   const custom = isObject(call.custom) ? call.custom : undefined
   const inner = custom ?? (isObject(call.function) ? call.function : call)
   const wire = textOf(inner.name)
-  if (wire === '') return undefined
-  const { name, namespace, kind } = toToolName(names, wire)
   const args = argumentsText(custom === undefined ? inner.arguments : custom.input)
+  if (wire === '') return noCall(args)
+  const { name, namespace, kind } = toToolName(names, wire)
   const isWrapped = custom === undefined && kind === 'custom'
   return {
     type: 'call',
@@ -118,6 +120,13 @@ function readCall(call: unknown, salt: string, names: WrittenRequest['names']): 
   }
 }
 
+const NO_NAME = 'a call without a name'
+
+/** Without a name nobody can be called. Some servers give empty ones; one that says something must not be lost unseen. */
+function noCall(args: string): undefined {
+  if (args.trim() !== '') throw new Error(NO_NAME)
+}
+
 /** Some servers give calls no id: one that is the same for the same call. */
 function newCallId(salt: string): string {
   return `call_${createHash('sha256').update(salt).digest('hex').slice(0, 24)}`
@@ -127,21 +136,15 @@ function sealOf(call: Members): Seal | undefined {
   return readCallSeal(call) === undefined ? undefined : ownSeal({ extra_content: call.extra_content })
 }
 
-/** Some say `stop` beside the calls of tools (Ollama, Gemini's compatible endpoint). */
+/**
+ * Some say `stop` beside the calls of tools (Ollama, Gemini's compatible endpoint), and some that there are calls where
+ * there are none.
+ */
 function toFinish(reason: unknown, calls: boolean): Finish {
-  switch (reason) {
-    case 'length':
-    case 'max_tokens':
-    case 'model_length':
-      return 'length'
-    case 'content_filter':
-      return 'content_filter'
-    case 'tool_calls':
-    case 'function_call':
-      return 'tool_calls'
-    default:
-      return calls ? 'tool_calls' : 'stop'
-  }
+  if (reason === 'length' || reason === 'max_tokens' || reason === 'model_length') return 'length'
+  // Gemini's compatible endpoint says what was found behind a colon.
+  if (typeof reason === 'string' && /^content_filter\b/.test(reason)) return 'content_filter'
+  return calls ? 'tool_calls' : 'stop'
 }
 
 function textOf(value: unknown): string {
@@ -149,6 +152,10 @@ function textOf(value: unknown): string {
 }
 
 // --- a provider's, streamed ------------------------------------------------------------------------------------
+
+/** More than `n` may be. */
+const MOST_CHOICES = 128
+const CALL_REASONS: ReadonlySet<string> = new Set(['tool_calls', 'function_call'])
 
 interface OpenCall {
   /** As the wire has it; two may have the same. */
@@ -160,17 +167,20 @@ interface OpenCall {
   sealed: Seal | undefined
   /** What came before its name did. */
   held: string
-  /** All its arguments, to know whether they are whole. */
-  said: string
+  /** Whether its arguments are whole: then what has a name again is another. */
+  readonly end: JsonEnd
   /** Takes its free text out of the arguments. */
   custom: CustomInput | undefined
 }
 
 interface OpenChoice {
+  /** From 0 in the order in which they began, whatever the wire has. */
+  readonly number: number
   readonly calls: OpenCall[]
   last: OpenCall | undefined
   /** Calls that have a name. */
   named: number
+  hasSpoken: boolean
   isOver: boolean
 }
 
@@ -191,7 +201,7 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
         if (list.length === 0 && usage === undefined) return []
         hasBegun = true
         id = textOf(chunk.id)
-        const createdSeconds = typeof chunk.created === 'number' ? chunk.created : undefined
+        const createdSeconds = secondsOf(chunk.created)
         events.push({ type: 'start', id, model: textOf(chunk.model), createdSeconds, usage: undefined })
       }
       for (const choice of list) if (isObject(choice)) readDelta(choice, events)
@@ -204,30 +214,41 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
     const index = typeof choice.index === 'number' ? choice.index : 0
     let open = choices.get(index)
     if (open === undefined) {
-      open = { calls: [], last: undefined, named: 0, isOver: false }
+      if (choices.size >= MOST_CHOICES) throw new Error('more choices than anybody can ask for')
+      const number = choices.size
+      open = { number, calls: [], last: undefined, named: 0, hasSpoken: false, isOver: false }
       choices.set(index, open)
     }
-    // What stands in a choice that has had its end is Azure's filter, or OpenRouter's usage.
-    if (open.isOver) return
-    const { delta } = choice
-    if (isObject(delta)) readSpoken(delta, index, open, events)
+    const before = events.length
+    const { delta, message } = choice
+    if (isObject(delta)) readSpoken(delta, open, events)
     else if (textOf(choice.text) !== '')
-      events.push({ type: 'text', choice: index, text: textOf(choice.text) })
+      events.push({ type: 'text', choice: open.number, text: textOf(choice.text) })
+    // A server that does not stream may say all of it in one event, as it would without one.
+    else if (isObject(message) && !open.hasSpoken) readSpoken(message, open, events)
+    open.hasSpoken ||= events.length > before
     if (choice.logprobs !== undefined && choice.logprobs !== null)
-      events.push({ type: 'logprobs', choice: index, logprobs: choice.logprobs })
-    const reason = choice.finish_reason
+      events.push({ type: 'logprobs', choice: open.number, logprobs: choice.logprobs })
+    // Behind its end stand Azure's filter and OpenRouter's usage; some servers give their reason in every chunk.
+    if (!open.isOver) finishChoice(choice, open, events)
+  }
+
+  function finishChoice(choice: Members, open: OpenChoice, events: ChatEvent[]): void {
+    const { finish_reason: reason, stop_reason: stop } = choice
     if (typeof reason !== 'string' || reason === '') return
     open.isOver = true
-    for (const call of open.calls) close(call, index, events)
+    for (const call of open.calls) close(call, open.number, events)
+    if (open.named === 0 && open.calls.length > 0 && CALL_REASONS.has(reason)) throw new Error(NO_NAME)
     events.push({
       type: 'finish',
-      choice: index,
+      choice: open.number,
       finish: toFinish(reason, open.named > 0),
-      stopSequence: typeof choice.stop_reason === 'string' ? choice.stop_reason : undefined,
+      stopSequence: typeof stop === 'string' ? stop : undefined,
     })
   }
 
-  function readSpoken(delta: Members, choice: number, open: OpenChoice, events: ChatEvent[]): void {
+  function readSpoken(delta: Members, open: OpenChoice, events: ChatEvent[]): void {
+    const choice = open.number
     const details = Array.isArray(delta.reasoning_details) ? delta.reasoning_details : []
     const thought = plainText(delta) || details.map(detailText).join('')
     if (thought !== '') events.push({ type: 'thinking', choice, text: thought })
@@ -238,11 +259,11 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
       else if (part.type === 'thinking') events.push({ type: 'thinking', choice, text: part.text })
     }
     if (textOf(delta.refusal) !== '') events.push({ type: 'refusal', choice, text: textOf(delta.refusal) })
-    for (const fragment of callsOf(delta))
-      if (isObject(fragment)) readFragment(fragment, choice, open, events)
+    for (const fragment of callsOf(delta)) if (isObject(fragment)) readFragment(fragment, open, events)
   }
 
-  function readFragment(fragment: Members, choice: number, open: OpenChoice, events: ChatEvent[]): void {
+  function readFragment(fragment: Members, open: OpenChoice, events: ChatEvent[]): void {
+    const choice = open.number
     const custom = isObject(fragment.custom) ? fragment.custom : undefined
     const inner = custom ?? (isObject(fragment.function) ? fragment.function : {})
     const name = textOf(inner.name)
@@ -282,11 +303,12 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
         ? (open.calls.find((call) => id !== '' && call.id === id) ?? open.last)
         : open.calls.findLast((call) => call.index === index)
     const begins = name !== '' && known !== undefined && known.name !== ''
-    const isOther = begins && (id !== '' && known.id !== '' ? id !== known.id : isWhole(known.said))
+    const isOther = begins && (id !== '' && known.id !== '' ? id !== known.id : known.end.isWhole)
     if (known !== undefined && !isOther) {
       open.last = known
       return known
     }
+    if (open.calls.length >= MOST_CALLS) throw new Error('more calls than anybody makes')
     const call: OpenCall = {
       index,
       number: undefined,
@@ -294,7 +316,7 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
       name: '',
       sealed: undefined,
       held: '',
-      said: '',
+      end: createJsonEnd(),
       custom: undefined,
     }
     open.calls.push(call)
@@ -305,19 +327,16 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
 
 function say(call: OpenCall, text: string, choice: number, events: ChatEvent[]): void {
   if (text === '' || call.number === undefined) return
-  call.said += text
+  call.end.push(text)
   const said = call.custom === undefined ? text : call.custom.push(text)
   if (said !== '') events.push({ type: 'arguments', choice, call: call.number, text: said })
 }
 
 /** What of a free text could not be told before its end. */
-function close({ custom, number }: OpenCall, choice: number, events: ChatEvent[]): void {
+function close({ custom, number, held }: OpenCall, choice: number, events: ChatEvent[]): void {
+  if (number === undefined) noCall(held)
   const text = custom?.end() ?? ''
   if (text !== '' && number !== undefined) events.push({ type: 'arguments', choice, call: number, text })
-}
-
-function isWhole(args: string): boolean {
-  return parseObject(args) !== undefined
 }
 
 // --- for a caller, whole ---------------------------------------------------------------------------------------

@@ -131,9 +131,19 @@ function short(value: unknown): string | null {
   return typeof value === 'string' ? value : typeof value === 'number' ? String(value) : null
 }
 
-/** OpenRouter tells the failure of the provider behind it in a choice, or as its finish reason. */
+/**
+ * Finish reasons of an answer that was broken off there. OpenRouter and Mistral say `error`; vLLM and SGLang `abort`,
+ * where the engine gave it up (vllm#57082); DeepSeek that it had no room left; Gemini's compatible endpoint that a call
+ * could not be read.
+ */
+const BROKEN_OFF = /^(?:error|abort|insufficient_system_resource|function_call_filter\b.*)$/
+
+/** OpenRouter tells the failure of the provider behind it in a choice; others have a finish reason for it. */
 export function choiceError(choice: Record<string, unknown>): string | undefined {
-  return errorText(choice) ?? (choice.finish_reason === 'error' ? 'finish_reason "error"' : undefined)
+  const told = errorText(choice)
+  const { finish_reason: reason } = choice
+  if (told !== undefined || typeof reason !== 'string' || !BROKEN_OFF.test(reason)) return told
+  return `finish_reason "${reason}"`
 }
 
 /** The error told inside a 200, or undefined. */

@@ -6,6 +6,7 @@ import { isObject, parseObject, withoutUndefined } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
 import type { CallPart, ChatReply, ChatRequest, Finish, Message, Part, Reasoning, Tool } from './canonical.ts'
 import { budgetToEffort } from './effort.ts'
+import { secondsOf } from './facts.ts'
 import type { Asked, WrittenRequest } from './format.ts'
 import { refuse } from './members.ts'
 import { toUsage } from './openai-usage.ts'
@@ -260,7 +261,7 @@ export function readResponse(body: Buffer, { names }: WrittenRequest): ChatReply
   const logprobs = output.flatMap(readLogprobs)
   return {
     id: typeof response.id === 'string' ? response.id : '',
-    createdSeconds: secondsAt(response.created_at),
+    createdSeconds: secondsOf(response.created_at),
     model: typeof response.model === 'string' ? response.model : '',
     choices: [
       {
@@ -276,11 +277,6 @@ export function readResponse(body: Buffer, { names }: WrittenRequest): ChatReply
     usage: readUsage(response.usage),
     serviceTier: typeof response.service_tier === 'string' ? response.service_tier : undefined,
   }
-}
-
-/** A moment in Unix seconds. */
-export function secondsAt(value: unknown): number | undefined {
-  return typeof value === 'number' && value >= 0 ? Math.floor(value) : undefined
 }
 
 /** What an item says; nothing for what the provider's own tools did. */

@@ -3,6 +3,7 @@
 
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { ChatEvent } from './canonical.ts'
+import { secondsOf } from './facts.ts'
 import type { EventReader, WrittenRequest } from './format.ts'
 import {
   argumentsOf,
@@ -11,7 +12,6 @@ import {
   readUsage,
   SUMMARY_BREAK,
   sealOf,
-  secondsAt,
   thoughtText,
 } from './responses-provider.ts'
 
@@ -45,7 +45,7 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
       type: 'start',
       id: typeof response.id === 'string' ? response.id : '',
       model: typeof response.model === 'string' ? response.model : '',
-      createdSeconds: secondsAt(response.created_at),
+      createdSeconds: secondsOf(response.created_at),
       usage: undefined,
     })
   }

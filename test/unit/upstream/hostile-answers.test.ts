@@ -102,3 +102,115 @@ describe('a stream that is translated', () => {
       })
   })
 })
+
+// --- OpenAI's chat ---------------------------------------------------------------------------------------------
+
+const chunk = (delta: unknown, finish: string | null = null, more: Members = {}) => ({
+  id: 'c1',
+  object: 'chat.completion.chunk',
+  created: 1,
+  model: 'gm',
+  choices: [{ index: 0, delta, finish_reason: finish, ...more }],
+})
+const fragment = (call: unknown) => chunk({ tool_calls: [call] })
+const SURFACES_OF_CHAT = ['messages', 'responses'] as const
+
+describe.each(SURFACES_OF_CHAT)('a stream of chat for %s', (surface) => {
+  const play = (...events: readonly unknown[]): Given => stream(surface, 'openai', toSse(...events, '[DONE]'))
+
+  it('is heard whatever number its only choice has', () => {
+    const { end, heard } = play(chunk({ content: 'Hi' }, null, { index: 7 }), chunk({}, 'stop', { index: 7 }))
+    expect(end).toEqual({ kind: 'complete' })
+    expect(heard.text).toBe('Hi')
+  })
+
+  it.each(['abort', 'insufficient_system_resource', 'function_call_filter: MALFORMED_FUNCTION_CALL'])(
+    'that ends with "%s" was broken off',
+    (reason) => {
+      const { end, isCommitted } = play(chunk({}, reason))
+      expect(end).toMatchObject({ kind: 'failed', reason: 'in_band' })
+      expect(isCommitted).toBe(false)
+      expect(play(chunk({ content: 'Hel' }), chunk({}, reason)).heard.ended).toBe(false)
+    },
+  )
+
+  it('that is told whole in one event is heard', () => {
+    const message = { role: 'assistant', content: 'Hi there' }
+    const { end, heard } = play({ id: 'c', choices: [{ index: 0, message, finish_reason: 'stop' }] })
+    expect(end).toEqual({ kind: 'complete' })
+    expect(heard.text).toBe('Hi there')
+    // Some say it once more at their end.
+    expect(
+      play(chunk({ content: 'Hi there' }), {
+        id: 'c',
+        choices: [{ index: 0, message, finish_reason: 'stop' }],
+      }).heard.text,
+    ).toBe('Hi there')
+  })
+
+  it.each([
+    ['says something', [fragment({ index: 0, id: 'x', function: { arguments: '{"a":1}' } })], 'stop'],
+    ['is all there is', [fragment({ index: 0, id: 'x', function: {} })], 'tool_calls'],
+  ])('loses no call without a name that %s', (_, events, finish) => {
+    const { end, isCommitted } = play(...events, chunk({}, finish))
+    expect(end).toEqual(MALFORMED)
+    expect(isCommitted).toBe(false)
+  })
+
+  it('says that it is over where it says that there are calls, and there are none', () => {
+    expect(play(chunk({ content: 'Hi' }), chunk({}, 'tool_calls')).heard.finish).toBe('stop')
+  })
+
+  it('says filtered where its reason says what was found', () => {
+    expect(play(chunk({ content: 'Hi' }), chunk({}, 'content_filter: RECITATION')).heard.finish).toBe(
+      'content_filter',
+    )
+  })
+
+  it('has no more choices and no more calls than anybody asks for', () => {
+    const choices = Array.from({ length: 200 }, (_, index) => chunk({ content: 'x' }, 'stop', { index }))
+    expect(play(...choices).end).toEqual(MALFORMED)
+    const calls = Array.from({ length: 2000 }, (_, index) =>
+      fragment({ index, function: { arguments: '{' } }),
+    )
+    expect(play(...calls).end).toEqual(MALFORMED)
+  })
+
+  it('is read in time that grows with its size alone, also where each piece of a call has its name', () => {
+    const pieces = Array.from({ length: 20_000 }, (_, i) =>
+      fragment({ index: 0, function: { name: 'f', arguments: i === 0 ? '{"a":"' : 'x'.repeat(40) } }),
+    )
+    const startedMs = performance.now()
+    const { heard } = play(
+      ...pieces,
+      fragment({ index: 0, function: { arguments: '"}' } }),
+      chunk({}, 'stop'),
+    )
+    // It took 20 s while all that had come was parsed again with each piece.
+    expect(performance.now() - startedMs).toBeLessThan(5000)
+    expect(heard.calls).toHaveLength(1)
+    expect(heard.calls[0]?.args).toHaveLength(20_000 * 40 - 40 + 8)
+  })
+})
+
+describe('a whole answer of chat', () => {
+  it.each([
+    ['no message', { choices: [{ index: 0, finish_reason: 'stop' }] }, 'malformed'],
+    ['an aborted one', { choices: [{ message: { content: 'He' }, finish_reason: 'abort' }] }, 'in_band'],
+    [
+      'a call without a name',
+      { choices: [{ message: { tool_calls: [{ id: 'x', function: { arguments: '{"a":1}' } }] } }] },
+      'untranslatable',
+    ],
+  ])('with %s is none', (_, reply, failure) => {
+    expect(playWhole(asked('messages', 'openai'), JSON.stringify(reply))).toEqual({ failure })
+  })
+
+  it('began when the gateway says, where its own moment is none', () => {
+    const choices = [{ message: { content: 'x' }, finish_reason: 'stop' }]
+    for (const created of [-1, 0, 1.7e12, '5', 1e300])
+      expect(playWhole(asked('responses', 'openai'), JSON.stringify({ created, choices }))).toMatchObject({
+        json: { created_at: 5 },
+      })
+  })
+})
