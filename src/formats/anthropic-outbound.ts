@@ -4,6 +4,7 @@
 import { GatewayError } from '../errors.ts'
 import type { Usage } from '../types.ts'
 import { ANTHROPIC, toPlainId, toStopReason, writeUsage } from './anthropic-words.ts'
+import { createCallIds } from './call-ids.ts'
 import type { ChatEvent, ChatReply, Finish, Part, Seal } from './canonical.ts'
 import type { AnswerTo, EventWriter } from './format.ts'
 import { createJsonEnd, type JsonEnd } from './json-end.ts'
@@ -76,14 +77,9 @@ function sealBlock(sealed: Seal): unknown {
 }
 
 /** Ids that callers may give to Anthropic again: no two of an answer become one. */
-function createToolIds({ nextId }: AnswerTo): (id: string) => string {
-  const used = new Set<string>()
-  return (id) => {
-    const plain = toPlainId(id)
-    const given = plain === '' || used.has(plain) ? nextId('toolu_') : plain
-    used.add(given)
-    return given
-  }
+function createToolIds(to: AnswerTo): (id: string) => string {
+  const toId = createCallIds(to, 'toolu_')
+  return (id) => toId(toPlainId(id))
 }
 
 // --- streams ---------------------------------------------------------------------------------------------------
@@ -115,9 +111,12 @@ type Waiting =
     }
   | { readonly type: 'call'; readonly event: Call; text: string }
 
+/** What one takes that says nothing. */
+const LEAST_CHARS = 64
+
 function charsOf(one: Waiting): number {
-  if (one.type === 'call') return one.text.length + one.event.name.length + one.event.id.length
-  return one.text.length + (one.type === 'thought' ? (one.seal?.sealed.value.length ?? 0) : 0)
+  if (one.type === 'call') return LEAST_CHARS + one.text.length + one.event.name.length + one.event.id.length
+  return LEAST_CHARS + one.text.length + (one.type === 'thought' ? (one.seal?.sealed.value.length ?? 0) : 0)
 }
 
 /**
@@ -321,8 +320,11 @@ export function createWriter(to: AnswerTo): EventWriter {
       return
     }
     const held = waiting.find((one) => one.type === 'call' && one.event.call === call)
-    // Behind its end a call has nothing but white space to say.
-    if (held === undefined) return
+    if (held === undefined) {
+      // Behind its end a call has nothing but white space to say; the caller may have run it by now.
+      if (text.trim() !== '') throw new Error('arguments behind the end of a call')
+      return
+    }
     hold(text.length)
     held.text += text
   }

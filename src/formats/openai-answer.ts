@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
+import { createCallIds } from './call-ids.ts'
 import type { CallPart, ChatEvent, ChatReply, Choice, Finish, Part, Seal, ThinkingPart } from './canonical.ts'
 import { type CustomInput, createCustomInput } from './custom-input.ts'
 import { MOST_CALLS, secondsOf } from './facts.ts'
@@ -34,7 +35,10 @@ export function readChatReply(body: Buffer, { names }: WrittenRequest): ChatRepl
     id: textOf(reply.id),
     createdSeconds: secondsOf(reply.created),
     model: textOf(reply.model),
-    choices: choices.map((choice, index) => readChoice(choice, `${textOf(reply.id)} ${index}`, names)),
+    choices: choices.map((choice, index) => {
+      const id = textOf(reply.id)
+      return readChoice(choice, id === '' ? '' : `${id} ${index}`, names)
+    }),
     usage: readUsage(reply),
     serviceTier: typeof reply.service_tier === 'string' ? reply.service_tier : undefined,
   }
@@ -46,7 +50,7 @@ function readChoice(choice: unknown, salt: string, names: WrittenRequest['names'
   const content: Part[] = [...readReasoning(message), ...readSaid(message.content)]
   if (textOf(message.refusal) !== '') content.push({ type: 'refusal', text: textOf(message.refusal) })
   for (const [index, call] of callsOf(message).entries()) {
-    const read = readCall(call, `${salt} ${index}`, names)
+    const read = readCall(call, salt === '' ? '' : `${salt} ${index}`, names)
     if (read !== undefined) content.push(read)
   }
   const calls = content.some((part) => part.type === 'call')
@@ -112,7 +116,7 @@ function readCall(call: unknown, salt: string, names: WrittenRequest['names']): 
   return {
     type: 'call',
     kind: custom === undefined ? kind : 'custom',
-    id: textOf(call.id) || newCallId(`${salt} ${wire} ${args}`),
+    id: textOf(call.id) || newCallId(salt, `${wire} ${args}`),
     name,
     namespace,
     arguments: isWrapped ? unwrapCustom(args) : args,
@@ -128,8 +132,11 @@ function noCall(args: string): undefined {
 }
 
 /** Some servers give calls no id: one that is the same for the same call. */
-function newCallId(salt: string): string {
-  return `call_${createHash('sha256').update(salt).digest('hex').slice(0, 24)}`
+function newCallId(answer: string, call: string): string {
+  // Where the answer has none either, the next one would have the same: whoever writes it finds one.
+  return answer === ''
+    ? ''
+    : `call_${createHash('sha256').update(`${answer} ${call}`).digest('hex').slice(0, 24)}`
 }
 
 function sealOf(call: Members): Seal | undefined {
@@ -282,7 +289,7 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
       const tool = toToolName(names, call.name)
       const kind = custom === undefined ? tool.kind : 'custom'
       if (custom === undefined && kind === 'custom') call.custom = createCustomInput()
-      const callId = call.id || newCallId(`${id} ${choice} ${call.number} ${call.name}`)
+      const callId = call.id || newCallId(id, `${choice} ${call.number} ${call.name}`)
       const { number, sealed } = call
       const { name: called, namespace } = tool
       events.push({ type: 'call', choice, call: number, kind, id: callId, name: called, namespace, sealed })
@@ -368,7 +375,8 @@ function writeMessage(content: readonly Part[], to: AnswerTo): unknown {
   const thought = thoughts.map(({ text }) => text).join('')
   const said = content.flatMap((part) => (part.type === 'text' ? part.text : []))
   const refusal = content.flatMap((part) => (part.type === 'refusal' ? part.text : []))
-  const calls = content.filter((part) => part.type === 'call')
+  const toId = createCallIds(to)
+  const calls = content.flatMap((part) => (part.type === 'call' ? { ...part, id: toId(part.id) } : []))
   const [first] = calls
   const tools =
     first === undefined
@@ -401,6 +409,7 @@ interface WrittenChoice {
   /** Text of the thought under way: whoever hands its seal back needs both. */
   thought: string
   thoughts: number
+  readonly toId: (id: string) => string
   /** By their number; whether any arguments came. */
   readonly calls: Map<number, { readonly kind: CallPart['kind']; hasArguments: boolean }>
 }
@@ -437,7 +446,7 @@ export function createChatWriter(to: AnswerTo): EventWriter {
     if (front === '') begin('', '', undefined)
     let open = choices.get(choice)
     if (open !== undefined) return { open, role: '' }
-    open = { thought: '', thoughts: 0, calls: new Map() }
+    open = { thought: '', thoughts: 0, toId: createCallIds(to), calls: new Map() }
     choices.set(choice, open)
     return { open, role: chunk(choice, '{"role":"assistant","content":"","refusal":null}') }
   }
@@ -483,8 +492,11 @@ export function createChatWriter(to: AnswerTo): EventWriter {
           return role + chunk(event.choice, writeSeal(open, event.sealed, event.isRedacted))
         }
         case 'call': {
-          const { choice, call: index, kind, id, name } = event
+          const { choice, call: index, kind, name } = event
+          // Where a message has one call there is no place for a second.
+          if (legacy && index > 0) return ''
           const { open, role } = enter(choice)
+          const id = open.toId(event.id)
           open.calls.set(index, { kind, hasArguments: false })
           if (legacy) return role + chunk(choice, JSON.stringify({ function_call: { name, arguments: '' } }))
           const inner =
@@ -493,7 +505,7 @@ export function createChatWriter(to: AnswerTo): EventWriter {
         }
         case 'arguments': {
           const { choice, call: index, text } = event
-          if (text === '') return ''
+          if (text === '' || (legacy && index > 0)) return ''
           const call = enter(choice).open.calls.get(index)
           if (call !== undefined) call.hasArguments = true
           if (legacy) return chunk(choice, JSON.stringify({ function_call: { arguments: text } }))

@@ -4,8 +4,10 @@
 
 import { parseObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
+import { createCallIds } from './call-ids.ts'
 import type { CallPart, ChatEvent, Finish, Seal } from './canonical.ts'
 import type { AnswerTo, EventWriter, ToldError } from './format.ts'
+import { createJsonEnd, type JsonEnd } from './json-end.ts'
 import {
   callPrefix,
   type Head,
@@ -19,7 +21,6 @@ import {
   toRefusal,
   toResponse,
   toText,
-  withId,
 } from './responses-reply.ts'
 import { markSeal, type SealOf } from './responses-seals.ts'
 
@@ -49,6 +50,7 @@ interface OpenCall {
   readonly itemId: string
   readonly index: number
   readonly call: Pick<CallPart, 'kind' | 'id' | 'name' | 'namespace'>
+  readonly end: JsonEnd
   text: string
 }
 
@@ -57,6 +59,7 @@ interface OpenCall {
  * item begins and its arguments are whole, else at the end, as a provider may tell several at once.
  */
 export function createResponsesEvents(to: AnswerTo): EventWriter {
+  const toCallId = createCallIds(to)
   let out = ''
   let sequence = 0
   let head: Head | undefined
@@ -186,16 +189,16 @@ export function createResponsesEvents(to: AnswerTo): EventWriter {
     closeThought(undefined)
     closeWholeCalls()
     if (event.sealed !== undefined) seal(event.sealed, 'call')
-    const call = withId(event, to)
+    const call = { ...event, id: toCallId(event.id) }
     const itemId = to.nextId(callPrefix(call.kind))
     const index = add(toCall(itemId, { ...call, arguments: '' }, 'in_progress'))
-    calls.set(event.call, { itemId, index, call, text: '' })
+    calls.set(event.call, { itemId, index, call, end: createJsonEnd(), text: '' })
   }
 
   /** A caller may run them while the next is still told. */
   function closeWholeCalls(): void {
     for (const [number, open] of calls) {
-      if (open.call.kind === 'custom' || parseObject(open.text) === undefined) continue
+      if (open.call.kind === 'custom' || !open.end.isWhole) continue
       calls.delete(number)
       closeCall(open, 'completed')
     }
@@ -203,8 +206,14 @@ export function createResponsesEvents(to: AnswerTo): EventWriter {
 
   function argue(call: number, text: string): void {
     const open = calls.get(call)
-    if (open === undefined || text === '') return
+    if (open === undefined) {
+      // The caller may have run it by now.
+      if (text.trim() !== '') throw new Error('arguments behind the end of a call')
+      return
+    }
+    if (text === '') return
     open.text += text
+    open.end.push(text)
     tellArguments(open, text)
   }
 

@@ -3,6 +3,7 @@
 
 import { describe, expect, it } from 'vitest'
 import { formats } from '../../../src/formats/index.ts'
+import { toStreamEvent } from '../../support/eventstream.ts'
 import { type Given, playStream, playWhole, surfaceOf, toSse } from '../../support/translated.ts'
 import { makeDeployment } from './stage.ts'
 
@@ -213,4 +214,141 @@ describe('a whole answer of chat', () => {
         json: { created_at: 5 },
       })
   })
+})
+
+// --- Messages --------------------------------------------------------------------------------------------------
+
+const BEGIN = { type: 'message_start', message: { id: 'msg_1', model: 'c', usage: { input_tokens: 3 } } }
+const OVER = [
+  { type: 'message_delta', delta: { stop_reason: 'tool_use' }, usage: { output_tokens: 5 } },
+  { type: 'message_stop' },
+]
+const use = (index: number, block: unknown) => ({
+  type: 'content_block_start',
+  index,
+  content_block: { type: 'tool_use', id: 't1', name: 'f', input: {}, ...(block as Members) },
+})
+const inputOf = (index: number, json: string) => ({
+  type: 'content_block_delta',
+  index,
+  delta: { type: 'input_json_delta', partial_json: json },
+})
+
+describe.each(['chat', 'responses'])('a stream of Messages for %s', (surface) => {
+  const play = (...events: readonly unknown[]): Given => stream(surface, 'anthropic', toSse(BEGIN, ...events))
+
+  it('makes no call without its input, where that has the number of another block', () => {
+    expect(play(use(0, {}), inputOf(5, '{"a":1}'), ...OVER).end).toEqual(MALFORMED)
+  })
+
+  it('loses no call without a name', () => {
+    expect(play(use(0, { name: undefined }), ...OVER)).toMatchObject({ end: MALFORMED, isCommitted: false })
+  })
+
+  it('ends once, however often it says so, and a call without arguments has none', () => {
+    const { heard, text } = play(use(0, {}), OVER[0], ...OVER)
+    expect(heard.calls.map(({ args }) => args)).toEqual(['{}'])
+    expect(text.match(/"finish_reason":"/g)?.length ?? 1).toBe(1)
+  })
+
+  it('begins no more blocks than anybody reads', () => {
+    const blocks = Array.from({ length: 1100 }, (_, index) => ({
+      type: 'content_block_start',
+      index,
+      content_block: { type: 'text', text: 'x' },
+    }))
+    expect(play(...blocks).end).toEqual(MALFORMED)
+  })
+})
+
+describe.each(['chat', 'responses', 'messages'])('the calls of an answer for %s', (surface) => {
+  const idsOf = (heard: { readonly calls: readonly { readonly id: string }[] }): unknown[] =>
+    heard.calls.map(({ id }) => id)
+
+  it('have ids by which their results are told apart, whatever the provider says', () => {
+    const calls = [
+      { toolUseId: 'same', name: 'f' },
+      { toolUseId: 'same', name: 'f' },
+      { name: 'f' },
+      { toolUseId: 'own', name: 'f' },
+    ]
+    const events = calls.flatMap((toolUse, contentBlockIndex) => [
+      toStreamEvent('contentBlockStart', { contentBlockIndex, start: { toolUse } }),
+      toStreamEvent('contentBlockStop', { contentBlockIndex }),
+    ])
+    const streamed = stream(surface, 'bedrock', [
+      ...events,
+      toStreamEvent('messageStop', { stopReason: 'tool_use' }),
+    ])
+    const content = calls.map((toolUse) => ({ toolUse }))
+    const reply = { output: { message: { content } }, stopReason: 'tool_use' }
+    const whole = playWhole(asked(surface, 'bedrock'), JSON.stringify(reply))
+    if (!('json' in whole)) throw new Error(whole.failure)
+    for (const heard of [streamed.heard, surfaceOf(surface).whole(whole.json)]) {
+      const ids = idsOf(heard)
+      expect(ids).toEqual(['same', expect.stringMatching(/./), expect.stringMatching(/./), 'own'])
+      expect(new Set(ids).size).toBe(4)
+    }
+  })
+})
+
+it('two answers without ids of chat do not have the same ids of calls', () => {
+  const ids = [1, 2].map((created) => {
+    const call = { index: 0, function: { name: 'f', arguments: '{}' } }
+    const events = toSse(
+      { created, choices: [{ index: 0, delta: { tool_calls: [call] } }] },
+      { choices: [{ index: 0, delta: {}, finish_reason: 'tool_calls' }] },
+    )
+    return stream('responses', 'openai', events).heard.calls[0]?.id
+  })
+  // They are the gateway's, which never gives one twice.
+  expect(ids).toEqual(['call_2', 'call_2'])
+})
+
+it('a caller of functions gets the first call, whole', () => {
+  const functions = [{ name: 'f', parameters: { type: 'object' } }]
+  const { text } = stream(
+    'chat',
+    'anthropic',
+    toSse(BEGIN, use(0, {}), inputOf(0, '{"a":1}'), use(1, { id: 't2' }), inputOf(1, '{"a":2}'), ...OVER),
+    { tools: undefined, functions },
+  )
+  const pieces = [...text.matchAll(/"function_call":(\{[^}]*\}?[^}]*\})/g)].map(([, piece]) => piece)
+  expect(pieces.filter((piece) => piece?.includes('"name"'))).toHaveLength(1)
+  expect(text).toContain(JSON.stringify('{"a":1}'))
+  expect(text).not.toContain(JSON.stringify('{"a":2}'))
+})
+
+describe.each(SURFACES_OF_CHAT)('arguments that come behind the end of a call, for %s', (surface) => {
+  const play = (late: string): Given =>
+    stream(
+      surface,
+      'openai',
+      toSse(
+        fragment({ index: 0, id: 'x', function: { name: 'f', arguments: '{}' } }),
+        chunk({ content: 'and' }),
+        fragment({ index: 0, function: { arguments: late } }),
+        chunk({}, 'tool_calls'),
+        '[DONE]',
+      ),
+    )
+
+  it('are not left out of it: its caller may have run it', () => {
+    expect(play('{"a":1}').end).toEqual(MALFORMED)
+    expect(play(' \n').end).toEqual({ kind: 'complete' })
+  })
+})
+
+it('calls that are all open at once are written in time that grows with their number alone', () => {
+  const calls = Array.from({ length: 1000 }, (_, index) =>
+    fragment({ index, id: `c${index}`, function: { name: 'f', arguments: '{"a":' } }),
+  )
+  const ends = Array.from({ length: 1000 }, (_, index) => fragment({ index, function: { arguments: '1}' } }))
+  for (const surface of SURFACES_OF_CHAT) {
+    const startedMs = performance.now()
+    const { heard } = stream(surface, 'openai', toSse(...calls, ...ends, chunk({}, 'tool_calls'), '[DONE]'))
+    // It took 5 s while every call that was open was parsed again with each that began.
+    expect(performance.now() - startedMs).toBeLessThan(2000)
+    expect(heard.calls).toHaveLength(1000)
+  }
 })
