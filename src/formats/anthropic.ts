@@ -118,6 +118,8 @@ function createWatch(): StreamWatch {
   let isFinal = false
 
   function look(data: string): EventFacts {
+    // Some servers end every stream as chat does.
+    if (data === '[DONE]') return DONE
     const event = parseObject(data)
     if (event === undefined) return MALFORMED
     switch (event.type) {

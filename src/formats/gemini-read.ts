@@ -9,6 +9,7 @@ import {
   CONTENT,
   count,
   createChoices,
+  DONE,
   jsonTokens,
   MALFORMED,
   NOTHING,
@@ -34,6 +35,7 @@ const FINISHES: ReadonlyMap<string, Finish> = new Map([
   ['IMAGE_SAFETY', 'content_filter'],
   ['IMAGE_PROHIBITED_CONTENT', 'content_filter'],
   ['IMAGE_RECITATION', 'content_filter'],
+  ['MODEL_ARMOR', 'content_filter'],
 ])
 
 /** Nothing the model meant to say ends like this: another attempt, or another provider, may do better. */
@@ -43,6 +45,8 @@ const FAILURES: ReadonlySet<string> = new Set([
   'TOO_MANY_TOOL_CALLS',
   'MISSING_THOUGHT_SIGNATURE',
   'MALFORMED_RESPONSE',
+  'NO_IMAGE',
+  'IMAGE_OTHER',
   'OTHER',
 ])
 
@@ -54,6 +58,8 @@ export function watchGemini(): StreamWatch {
   let countedTokens = 0
   return {
     look(data): EventFacts {
+      // Gemini has none; servers in front of it do.
+      if (data === '[DONE]') return DONE
       const chunk = parseObject(data)
       if (chunk === undefined) return MALFORMED
       const error = errorText(chunk)
@@ -260,7 +266,7 @@ export function eventsOfGemini(written: WrittenRequest, origin: string): EventRe
   const reader = createReader(written, origin)
   return {
     read({ data }) {
-      if (data === undefined) return []
+      if (data === undefined || data === '[DONE]') return []
       const chunk = parseObject(data)
       // Nothing may be left out of an answer unseen.
       if (chunk === undefined) throw new Error('an event of a stream that cannot be read')
@@ -270,9 +276,21 @@ export function eventsOfGemini(written: WrittenRequest, origin: string): EventRe
 }
 
 interface Progress {
+  /** From 0 in the order in which they began, whatever the wire has. */
+  readonly number: number
   calls: number
   finished: boolean
 }
+
+/** Where a part stands. */
+interface Place {
+  readonly progress: Progress
+  /** What makes the ids of its calls others than those of other answers. */
+  readonly salt: string
+}
+
+/** More than `candidateCount` may be. */
+const MOST_CHOICES = 128
 
 function createReader(
   written: WrittenRequest,
@@ -283,10 +301,21 @@ function createReader(
   let usage: Usage | undefined
   let isUsageTold = true
 
-  function progressOf(choice: number): Progress {
-    const progress = choices.get(choice) ?? { calls: 0, finished: false }
-    choices.set(choice, progress)
+  function progressOf(index: number): Progress {
+    const known = choices.get(index)
+    if (known !== undefined) return known
+    if (choices.size >= MOST_CHOICES) throw new Error('more candidates than anybody can ask for')
+    const progress = { number: choices.size, calls: 0, finished: false }
+    choices.set(index, progress)
     return progress
+  }
+
+  function finish(progress: Progress, told: Finish): ChatEvent[] {
+    if (progress.finished) return []
+    progress.finished = true
+    // It says STOP where it calls, too.
+    const reason = told === 'stop' && progress.calls > 0 ? 'tool_calls' : told
+    return [{ type: 'finish', choice: progress.number, finish: reason, stopSequence: undefined }]
   }
 
   function toSeal({ thoughtSignature }: Json): Seal | undefined {
@@ -295,9 +324,14 @@ function createReader(
       : undefined
   }
 
-  function readCall(part: Json, call: Json, { choice, salt }: { choice: number; salt: string }): ChatEvent[] {
-    const progress = progressOf(choice)
-    if (typeof call.name !== 'string' || call.name === '') return []
+  function readCall(part: Json, call: Json, { progress, salt }: Place): ChatEvent[] {
+    const choice = progress.number
+    // In pieces only where that was asked for: without them the call would be made with other arguments.
+    if (call.willContinue === true || call.partialArgs !== undefined) throw new Error('a piece of a call')
+    if (typeof call.name !== 'string' || call.name === '') {
+      if (call.args !== undefined) throw new Error('a call without a name')
+      return []
+    }
     if (written.oneCall === true && progress.calls > 0) return []
     const index = progress.calls
     progress.calls += 1
@@ -310,9 +344,9 @@ function createReader(
     ]
   }
 
-  function readPart(part: Json, at: { choice: number; salt: string }): ChatEvent[] {
+  function readPart(part: Json, at: Place): ChatEvent[] {
     if (isObject(part.functionCall)) return readCall(part, part.functionCall, at)
-    const { choice } = at
+    const choice = at.progress.number
     const events: ChatEvent[] = []
     if (typeof part.text === 'string' && part.text !== '')
       events.push({ type: part.thought === true ? 'thinking' : 'text', choice, text: part.text })
@@ -341,19 +375,13 @@ function createReader(
       }
       const candidates = listOf(chunk.candidates)
       for (const candidate of candidates) {
-        const choice = indexOf(candidate)
-        const progress = progressOf(choice)
+        const progress = progressOf(indexOf(candidate))
         for (const part of partsOf(candidate))
-          events.push(...readPart(part, { choice, salt: idOf(chunk) || text }))
-        const finish = finishOf(candidate)
-        if (finish === undefined || progress.finished) continue
-        progress.finished = true
-        // It says STOP where it calls, too.
-        const told = finish === 'stop' && progress.calls > 0 ? 'tool_calls' : finish
-        events.push({ type: 'finish', choice, finish: told, stopSequence: undefined })
+          events.push(...readPart(part, { progress, salt: idOf(chunk) || text }))
+        const told = finishOf(candidate)
+        if (told !== undefined) events.push(...finish(progress, told))
       }
-      if (isBlocked(chunk))
-        events.push({ type: 'finish', choice: 0, finish: 'content_filter', stopSequence: undefined })
+      if (isBlocked(chunk)) events.push(...finish(progressOf(0), 'content_filter'))
       const hasEnded = candidates.length === 0 || [...choices.values()].every(({ finished }) => finished)
       // It counts up with every chunk: the totals are told once.
       if (hasEnded && !isUsageTold && usage !== undefined) {

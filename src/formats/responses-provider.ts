@@ -307,7 +307,9 @@ export function readItem(item: Members, names: WrittenRequest['names']): Part[] 
 
 /** A call but for its arguments. */
 export function readCall(item: Members, names: WrittenRequest['names']): Omit<CallPart, 'arguments'> {
-  const { name, namespace } = toToolName(names, typeof item.name === 'string' ? item.name : '')
+  // Nobody can be called, and an answer without the call would be another one.
+  if (typeof item.name !== 'string' || item.name === '') throw new Error('a call without a name')
+  const { name, namespace } = toToolName(names, item.name)
   return {
     type: 'call',
     kind: item.type === 'custom_tool_call' ? 'custom' : 'function',

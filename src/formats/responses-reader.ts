@@ -17,6 +17,9 @@ import {
 
 type Members = Readonly<Record<string, unknown>>
 
+/** Most items of one answer, what the provider's own tools did among them. */
+const MOST_ITEMS = 4096
+
 /** An item of the output, as far as it was told. */
 interface Told {
   readonly id: string | undefined
@@ -25,6 +28,8 @@ interface Told {
   /** Characters of each content part, of the thought at 0, or of the arguments at 0. */
   readonly lengths: Map<number, number>
   /** A server may tell a thought and its summary: the first is taken. */
+  /** Pieces of a call that nobody has announced yet came, and are only told with the whole. */
+  isOwed: boolean
   thoughtBy: 'summary' | 'text' | undefined
   summaryIndex: number
   isDone: boolean
@@ -37,6 +42,7 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
   let calls = 0
   /** By output index, or by id where a server numbers nothing. */
   const items = new Map<unknown, Told>()
+  const byId = new Map<string, Told>()
 
   function start(response: Members): void {
     if (isStarted) return
@@ -59,11 +65,14 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
       id: typeof item.id === 'string' ? item.id : undefined,
       call: undefined,
       lengths: new Map(),
+      isOwed: false,
       thoughtBy: undefined,
       summaryIndex: 0,
       isDone: false,
     }
+    if (items.size >= MOST_ITEMS) throw new Error('more items than anybody reads')
     items.set(key, told)
+    if (told.id !== undefined) byId.set(told.id, told)
     if (isCall(item) && typeof item.name === 'string' && item.name !== '') announce(told, item)
     return told
   }
@@ -76,6 +85,7 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
     if (told.call !== undefined) return told.call
     const { kind, id, name, namespace } = readCall(item, names)
     told.call = calls
+    told.isOwed = false
     calls += 1
     events.push({ type: 'call', choice: 0, call: told.call, kind, id, name, namespace, sealed: undefined })
     return told.call
@@ -85,7 +95,10 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
   function tell(told: Told, at: number, piece: (text: string) => ChatEvent | undefined, text: unknown): void {
     if (typeof text !== 'string' || text === '') return
     const event = piece(text)
-    if (event === undefined) return
+    if (event === undefined) {
+      told.isOwed = true
+      return
+    }
     events.push(event)
     told.lengths.set(at, (told.lengths.get(at) ?? 0) + text.length)
   }
@@ -135,9 +148,10 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
   function finishAll(output: unknown): void {
     for (const [i, item] of (Array.isArray(output) ? output : []).entries()) {
       if (!isObject(item)) continue
-      const same = [...items.values()].find(({ id }) => id !== undefined && id === item.id)
+      const same = typeof item.id === 'string' ? byId.get(item.id) : undefined
       finishItem(same ?? items.get(i) ?? begin(i, item), item)
     }
+    for (const { isOwed } of items.values()) if (isOwed) throw new Error('arguments of no call that was told')
   }
 
   function end(response: Members): void {

@@ -160,7 +160,10 @@ function createWatch(): StreamWatch {
 /** The error that an event tells: of the stream, of the response, or in the shape that chat has for it. */
 function toldError(event: Readonly<Record<string, unknown>>): string | undefined {
   const { type, response } = event
-  const isFailure = type === 'response.failed' || type === 'response.cancelled'
+  // Whatever the event is called, a response that failed is no answer.
+  const status = isObject(response) ? response.status : undefined
+  const hasFailed = status === 'failed' || status === 'cancelled'
+  const isFailure = type === 'response.failed' || type === 'response.cancelled' || hasFailed
   if (type !== 'error' && !isFailure && (event.error ?? null) === null) return undefined
   const inner = isFailure && isObject(response) ? response.error : (event.error ?? event)
   const { message, code } = isObject(inner) ? inner : { message: inner, code: undefined }

@@ -251,6 +251,11 @@ describe.each(['chat', 'responses'])('a stream of Messages for %s', (surface) =>
     expect(text.match(/"finish_reason":"/g)?.length ?? 1).toBe(1)
   })
 
+  it('is whole behind its stop reason, also with an end marker that Messages does not have', () => {
+    expect(play(use(0, {}), OVER[0], '[DONE]').end).toEqual({ kind: 'complete' })
+    expect(play(use(0, {}), '[DONE]').end).toMatchObject({ kind: 'failed', reason: 'incomplete' })
+  })
+
   it('begins no more blocks than anybody reads', () => {
     const blocks = Array.from({ length: 1100 }, (_, index) => ({
       type: 'content_block_start',
@@ -351,4 +356,109 @@ it('calls that are all open at once are written in time that grows with their nu
     expect(performance.now() - startedMs).toBeLessThan(2000)
     expect(heard.calls).toHaveLength(1000)
   }
+})
+
+// --- Gemini, Bedrock, Responses --------------------------------------------------------------------------------
+
+describe.each(['chat', 'messages', 'responses'])('a stream of Gemini for %s', (surface) => {
+  const play = (...events: readonly unknown[]): Given => stream(surface, 'gemini', toSse(...events))
+  const say = (parts: readonly unknown[], more: Members = {}) => ({
+    responseId: 'r',
+    candidates: [{ content: { parts }, ...more }],
+  })
+
+  it('is heard whatever number its only candidate has', () => {
+    const { heard } = play(say([{ text: 'Hi' }], { index: 9, finishReason: 'STOP' }))
+    expect(heard).toMatchObject({ text: 'Hi', ended: true })
+  })
+
+  it('is whole behind its finish reason, also with an end marker that Gemini does not have', () => {
+    expect(play(say([{ text: 'Hi' }], { finishReason: 'STOP' }), '[DONE]').end).toEqual({ kind: 'complete' })
+    expect(play(say([{ text: 'Hi' }]), '[DONE]').end).toMatchObject({ kind: 'failed' })
+  })
+
+  it.each([
+    ['pieces', [{ functionCall: { name: 'f', willContinue: true } }]],
+    ['pieces alone', [{ functionCall: { name: 'f', partialArgs: [{ jsonPath: '$.a', stringValue: 'x' }] } }]],
+    ['no name', [{ functionCall: { args: { a: 1 } } }]],
+  ])('makes no call of %s', (_, parts) => {
+    expect(play(say(parts, { finishReason: 'STOP' })).end).toEqual(MALFORMED)
+  })
+
+  it.each(['NO_IMAGE', 'IMAGE_OTHER'])('that ends with %s has no answer', (finishReason) => {
+    expect(play(say([], { finishReason })).end).toMatchObject({ kind: 'failed', reason: 'in_band' })
+  })
+
+  it('that is blocked behind its end has ended once', () => {
+    const { heard, text } = play(say([{ text: 'Hi' }], { finishReason: 'STOP' }), {
+      promptFeedback: { blockReason: 'SAFETY' },
+    })
+    expect(heard.finish).toBe('stop')
+    expect(text.match(/"finish_reason":"/g)?.length ?? 1).toBe(1)
+  })
+})
+
+describe.each(['chat', 'messages', 'responses'])('a stream of Bedrock for %s', (surface) => {
+  const play = (...events: readonly Buffer[]): Given => stream(surface, 'bedrock', events)
+  const begin = (contentBlockIndex: number, toolUse: unknown) =>
+    toStreamEvent('contentBlockStart', { contentBlockIndex, start: { toolUse } })
+  const input = (contentBlockIndex: number, json: string) =>
+    toStreamEvent('contentBlockDelta', { contentBlockIndex, delta: { toolUse: { input: json } } })
+  const stop = toStreamEvent('messageStop', { stopReason: 'tool_use' })
+
+  it('makes no call without a name, and none without its input', () => {
+    expect(play(begin(0, { toolUseId: 't' }), stop).end).toEqual(MALFORMED)
+    expect(play(begin(0, { toolUseId: 't', name: 'f' }), input(3, '{"a":1}'), stop).end).toEqual(MALFORMED)
+  })
+
+  it('ends once, however often it says so', () => {
+    const { heard, text } = play(begin(0, { toolUseId: 't', name: 'f' }), stop, stop)
+    expect(heard.calls.map(({ args }) => args)).toEqual(['{}'])
+    expect(text.match(/"finish_reason":"/g)?.length ?? 1).toBe(1)
+  })
+
+  it('begins no more blocks than anybody reads', () => {
+    const texts = Array.from({ length: 1100 }, (_, contentBlockIndex) =>
+      toStreamEvent('contentBlockDelta', { contentBlockIndex, delta: { text: 'x' } }),
+    )
+    expect(play(...texts).end).toEqual(MALFORMED)
+  })
+})
+
+describe.each(['chat', 'messages'])('a stream of Responses for %s', (surface) => {
+  const play = (...events: readonly unknown[]): Given => stream(surface, 'responses', toSse(...events))
+  const completed = (response: Members = {}) => ({
+    type: 'response.completed',
+    response: { output: [], ...response },
+  })
+
+  it('makes no call without a name, and loses no arguments of one that nobody told', () => {
+    const nameless = { type: 'function_call', call_id: 'x', arguments: '{}' }
+    expect(
+      play({ type: 'response.output_item.done', output_index: 0, item: nameless }, completed()).end,
+    ).toEqual(MALFORMED)
+    const piece = { type: 'response.function_call_arguments.delta', output_index: 0, delta: '{"a":1}' }
+    expect(play(piece, completed()).end).toEqual(MALFORMED)
+    const late = { type: 'function_call', call_id: 'x', name: 'f', arguments: '{"a":1}' }
+    expect(play(piece, completed({ output: [late] })).heard.calls).toMatchObject([{ args: '{"a":1}' }])
+  })
+
+  it('has failed where its last response says so, whatever the event is called', () => {
+    const said = { type: 'response.output_text.delta', output_index: 0, delta: 'Hel' }
+    const error = { code: 'server_error', message: 'gave up' }
+    const { end, heard } = play(said, completed({ status: 'failed', error }))
+    expect(end).toMatchObject({ kind: 'failed', reason: 'in_band' })
+    expect(heard.ended).toBe(false)
+  })
+
+  it('is read in time that grows with its items alone, and has no more than anybody reads', () => {
+    const items = (count: number) =>
+      Array.from({ length: count }, (_, i) => ({
+        id: `msg_${i}`,
+        type: 'message',
+        content: [{ type: 'output_text', text: 'x' }],
+      }))
+    expect(play(completed({ output: items(4000) })).heard.text).toHaveLength(4000)
+    expect(play(completed({ output: items(5000) })).end).toEqual(MALFORMED)
+  })
 })
