@@ -2,7 +2,7 @@
 // out. Holds back everything before the first content; after it frames pass as they came, but for the stages, or as what
 // they are translated to.
 
-import { createFrameSplitter, FrameTooLarge } from '../bytes/sse.ts'
+import { createFrameSplitter, FrameTooLarge, MAX_FRAME_BYTES } from '../bytes/sse.ts'
 import type { Splitter, StreamWatch } from '../formats/format.ts'
 import type { Listener, Splice } from '../formats/resume.ts'
 import type { EventFacts, Frame, Reason, Stage } from '../types.ts'
@@ -32,8 +32,11 @@ export type End =
   /** `told` is the text of the event that told an error. */
   | { readonly kind: 'failed'; readonly reason: Reason; readonly told: string | undefined }
 
-/** Most of a stream that is held back before its first content. */
-const MAX_PREAMBLE_BYTES = 1024 * 1024
+/**
+ * Most of a stream that is held back before its first content: Responses says the instructions and the tools of its
+ * request twice before it begins, and a request may be as large as an event.
+ */
+const MAX_PREAMBLE_BYTES = 2 * MAX_FRAME_BYTES
 
 const COMPLETE: End = { kind: 'complete' }
 const NO_FACTS: EventFacts = {

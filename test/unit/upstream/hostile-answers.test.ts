@@ -462,3 +462,9 @@ describe.each(['chat', 'messages'])('a stream of Responses for %s', (surface) =>
     expect(play(completed({ output: items(5000) })).end).toEqual(MALFORMED)
   })
 })
+
+it('long instructions, which Responses says twice before it begins, leave room for an answer', () => {
+  const events = toSse(chunk({ role: 'assistant', content: '' }), chunk({ content: 'Hi' }), chunk({}, 'stop'))
+  const { heard } = stream('responses', 'openai', events, { instructions: 'x'.repeat(3 * 1024 * 1024) })
+  expect(heard).toMatchObject({ text: 'Hi', ended: true })
+})

@@ -197,8 +197,10 @@ describe('before the first content', () => {
 
   it('a preamble without end is given up', async () => {
     const stage = begin()
-    const padding = frame({ choices: [], padding: 'x'.repeat(100_000) })
-    for (let i = 0; i < 12; i += 1) stage.call.data(padding)
+    const padding = frame({ choices: [], padding: 'x'.repeat(1024 * 1024) })
+    for (let i = 0; i < 15; i += 1) stage.call.data(padding)
+    expect(stage.call.aborted).toBe(false)
+    for (let i = 0; i < 2; i += 1) stage.call.data(padding)
     expect(await stage.over()).toMatchObject({ outcome: 'retry', reason: 'malformed' })
   })
 
