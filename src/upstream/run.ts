@@ -234,12 +234,26 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     return isCut && isAtWork() ? usageSoFar() : undefined
   }
 
-  /** The provider's own figures, else what was seen: a stream that broke still used tokens. */
+  /** A stream that broke still used tokens. */
   function usageSoFar(): Usage {
-    const { usage, countedTokens } = watch
-    // Some count as they go, and begin with nothing: of an answer that broke off that is not the truth.
-    const saysNothing = usage?.outputTokens === 0 && countedTokens > 0 && !relay.complete
-    return usage === undefined || saysNothing ? toCounted(countedTokens) : usage
+    return orCounted(watch.usage, watch.countedTokens)
+  }
+
+  /**
+   * The provider's own figures, else what was seen. A side that is nothing there, or no number of tokens, is counted too:
+   * some begin with nothing and count as they go, others leave it out, and nobody answers for nothing.
+   */
+  function orCounted(told: Usage | undefined, countedTokens: number): Usage {
+    if (told !== undefined && told.inputTokens > 0 && (told.outputTokens > 0 || countedTokens === 0))
+      return told
+    const { inputTokens, ...counted } = toCounted(countedTokens)
+    if (told === undefined) return { ...counted, inputTokens }
+    return {
+      ...told,
+      inputTokens: told.inputTokens || inputTokens,
+      outputTokens: told.outputTokens || countedTokens,
+      source: 'counted',
+    }
   }
 
   function toCounted(outputTokens: number): Usage {
@@ -301,7 +315,7 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
     request.letGo()
     const type = format.isAsTold === true ? header('content-type') : undefined
     reply.send(status, type ?? 'application/json; charset=utf-8', redact?.(answer) ?? answer)
-    finish({ outcome: 'answered', usage: facts.usage ?? toCounted(facts.countedTokens) }, false)
+    finish({ outcome: 'answered', usage: orCounted(facts.usage, facts.countedTokens) }, false)
   }
 
   // --- streams -----------------------------------------------------------------------------------------------
