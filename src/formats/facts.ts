@@ -28,19 +28,25 @@ export interface Choices {
   readonly finishedChoices: number
 }
 
+/** More than anybody asks for: a stream with more of them never ends well. */
+const MOST_CHOICES = 1024
+
 /** Which answers of a stream are under way and which have ended, in whatever order they come. */
 export function createChoices(): Choices {
   const open = new Set<number>()
   const ended = new Set<number>()
+  let isTooMany = false
   return {
     see(index, hasEnded) {
+      isTooMany ||= open.size + ended.size >= MOST_CHOICES && !open.has(index) && !ended.has(index)
+      if (isTooMany) return
       if (hasEnded) {
         ended.add(index)
         open.delete(index)
       } else if (!ended.has(index)) open.add(index)
     },
     get finished() {
-      return ended.size > 0 && open.size === 0
+      return ended.size > 0 && open.size === 0 && !isTooMany
     },
     get finishedChoices() {
       return ended.size

@@ -250,6 +250,24 @@ describe('a complete answer', () => {
     expect(stage.reply.text).toBe(HELLO + STOP + late + filter + DONE)
   })
 
+  it('counts what was seen where the usage that the provider tells has no output', async () => {
+    const stage = begin()
+    const last = chunk({}, 'stop', { usage: { prompt_tokens: 7, completion_tokens: -1 } })
+    stage.call.data(HELLO, last, DONE)
+    expect(await stage.over()).toEqual({
+      outcome: 'answered',
+      usage: { ...COUNTED, inputTokens: 7, outputTokens: 1 },
+    })
+  })
+
+  it('has no more choices than anybody asks for', async () => {
+    const stage = begin()
+    for (let index = 0; index < 1025; index += 1)
+      stage.call.data(frame({ choices: [{ index, delta: { content: 'x' }, finish_reason: 'stop' }] }))
+    stage.call.data(DONE)
+    expect(await stage.over()).toMatchObject({ outcome: 'broken', reason: 'incomplete' })
+  })
+
   it('counts what was seen when the provider tells no usage', async () => {
     const stage = begin()
     stage.call.data(ROLE + HELLO + WORLD + STOP + DONE)
