@@ -39,6 +39,9 @@ export function writeReply(reply: ChatReply, to: AnswerTo): unknown {
   }
 }
 
+/** Who left a picture out of an answer would give another one. */
+const NO_PLACE = 'a picture, which Messages has no place for in an answer'
+
 function toMessageId(id: string, { nextId }: AnswerTo): string {
   return id.startsWith('msg_') ? id : nextId('msg_')
 }
@@ -59,8 +62,7 @@ function toBlocks(part: Part, toToolId: (id: string) => string): unknown[] {
       return part.sealed === undefined ? [use] : [sealBlock(part.sealed), use]
     }
     default:
-      // Pictures, files and sound are no part of what Messages answers with.
-      return []
+      throw new Error(NO_PLACE)
   }
 }
 
@@ -366,6 +368,8 @@ export function createWriter(to: AnswerTo): EventWriter {
         return addText(event.text)
       case 'thinking':
         return addThought(event.text)
+      case 'image':
+        throw new Error(NO_PLACE)
       case 'seal':
         return addSeal(event)
       case 'call':

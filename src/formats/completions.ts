@@ -187,8 +187,12 @@ function toHead(
   }
 }
 
+/** Who left a picture out of an answer would give another one. */
+const NO_PLACE = 'a picture, which there is no place for in a text'
+
 /** What a model refuses it says as well. Thoughts have no place here. */
 function textOf({ content }: Choice): string {
+  if (content.some(({ type }) => type === 'image')) throw new Error(NO_PLACE)
   return content.map((part) => (part.type === 'text' || part.type === 'refusal' ? part.text : '')).join('')
 }
 
@@ -233,6 +237,8 @@ function createEvents(to: AnswerTo): EventWriter {
         case 'text':
         case 'refusal':
           return event.text === '' ? '' : say(event.choice, event.text, undefined)
+        case 'image':
+          throw new Error(NO_PLACE)
         case 'finish':
           return say(event.choice, '', event.finish)
         case 'usage':

@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { EventFacts, Operation, Usage } from '../types.ts'
-import type { ChatEvent, ChatReply, Choice, Finish, Part, Seal } from './canonical.ts'
+import type { ChatEvent, ChatReply, Choice, Finish, Part, Seal, Source } from './canonical.ts'
 import {
   CONTENT,
   count,
@@ -160,7 +160,7 @@ function candidateTokens(candidate: Json): number {
   for (const part of partsOf(candidate)) {
     if (isObject(part.functionCall)) tokens += jsonTokens(part.functionCall.args ?? '')
     else if (typeof part.text === 'string') tokens += textTokens(part.text)
-    else if (isObject(part.inlineData)) tokens += 1
+    else if (isObject(part.inlineData) || isObject(part.fileData)) tokens += 1
   }
   return tokens
 }
@@ -248,6 +248,7 @@ export function readGemini(body: Buffer, written: WrittenRequest, origin: string
 function addTo(content: Part[], event: ChatEvent): void {
   const last = content.at(-1)
   if (event.type === 'text') content.push({ type: 'text', text: event.text })
+  else if (event.type === 'image') content.push({ type: 'image', source: event.source, detail: undefined })
   else if (event.type === 'thinking')
     content.push({ type: 'thinking', text: event.text, sealed: undefined, isRedacted: false })
   else if (event.type === 'seal') {
@@ -280,6 +281,18 @@ interface Progress {
   readonly number: number
   calls: number
   finished: boolean
+}
+
+/** The picture that a part holds. Sound, and whatever else comes to be, has no place in an answer of text. */
+function toSource({ inlineData, fileData }: Json): Source | undefined {
+  const told = isObject(inlineData) ? inlineData : isObject(fileData) ? fileData : undefined
+  if (told === undefined) return undefined
+  const { mimeType, data, fileUri } = told
+  if (typeof mimeType === 'string' && /^image\//i.test(mimeType)) {
+    if (typeof data === 'string') return { kind: 'base64', mediaType: mimeType, base64: data }
+    if (typeof fileUri === 'string') return { kind: 'url', url: fileUri, mediaType: mimeType }
+  }
+  throw new Error('a part that is neither text nor a picture')
 }
 
 /** Where a part stands. */
@@ -350,6 +363,9 @@ function createReader(
     const events: ChatEvent[] = []
     if (typeof part.text === 'string' && part.text !== '')
       events.push({ type: part.thought === true ? 'thinking' : 'text', choice, text: part.text })
+    // What is only drawn on the way to an answer is no part of it.
+    const source = part.thought === true ? undefined : toSource(part)
+    if (source !== undefined) events.push({ type: 'image', choice, source })
     const sealed = toSeal(part)
     if (sealed !== undefined) events.push({ type: 'seal', choice, sealed, isRedacted: false })
     return events

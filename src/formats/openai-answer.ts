@@ -5,7 +5,17 @@ import { createHash } from 'node:crypto'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
 import { createCallIds } from './call-ids.ts'
-import type { CallPart, ChatEvent, ChatReply, Choice, Finish, Part, Seal, ThinkingPart } from './canonical.ts'
+import type {
+  CallPart,
+  ChatEvent,
+  ChatReply,
+  Choice,
+  Finish,
+  Part,
+  Seal,
+  Source,
+  ThinkingPart,
+} from './canonical.ts'
 import { type CustomInput, createCustomInput } from './custom-input.ts'
 import { MOST_CALLS, secondsOf } from './facts.ts'
 import type { AnswerTo, EventReader, EventWriter, WrittenRequest } from './format.ts'
@@ -21,6 +31,7 @@ import {
 } from './openai-reasoning.ts'
 import { argumentsText } from './openai-request.ts'
 import { readUsage, writeUsage } from './openai-usage.ts'
+import { toSource, toUrl } from './sources.ts'
 import { toToolName, unwrapCustom } from './tool-names.ts'
 
 type Members = Readonly<Record<string, unknown>>
@@ -48,6 +59,7 @@ function readChoice(choice: unknown, salt: string, names: WrittenRequest['names'
   const written = isObject(choice) ? choice : {}
   const message = isObject(written.message) ? written.message : {}
   const content: Part[] = [...readReasoning(message), ...readSaid(message.content)]
+  for (const source of picturesOf(message)) content.push({ type: 'image', source, detail: undefined })
   if (textOf(message.refusal) !== '') content.push({ type: 'refusal', text: textOf(message.refusal) })
   for (const [index, call] of callsOf(message).entries()) {
     const read = readCall(call, salt === '' ? '' : `${salt} ${index}`, names)
@@ -96,6 +108,18 @@ function thinkingText(thinking: unknown): string {
   if (typeof thinking === 'string') return thinking
   if (!Array.isArray(thinking)) return ''
   return thinking.map((part) => (isObject(part) ? textOf(part.text) : '')).join('')
+}
+
+/** Pictures of an answer, as OpenRouter and the gateways that follow it have them in chat. */
+function picturesOf({ images }: Members): Source[] {
+  return (Array.isArray(images) ? images : []).flatMap((image) => {
+    const inner = isObject(image) && isObject(image.image_url) ? image.image_url.url : undefined
+    return typeof inner === 'string' ? [toSource(inner, 'image/png')] : []
+  })
+}
+
+function toPicture(source: Source, index: number): unknown {
+  return { type: 'image_url', image_url: { url: toUrl(source) }, index }
 }
 
 /** The calls of a message, the one of the legacy kind among them. */
@@ -265,6 +289,7 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
       if (part.type === 'text') events.push({ type: 'text', choice, text: part.text })
       else if (part.type === 'thinking') events.push({ type: 'thinking', choice, text: part.text })
     }
+    for (const source of picturesOf(delta)) events.push({ type: 'image', choice, source })
     if (textOf(delta.refusal) !== '') events.push({ type: 'refusal', choice, text: textOf(delta.refusal) })
     for (const fragment of callsOf(delta)) if (isObject(fragment)) readFragment(fragment, open, events)
   }
@@ -375,6 +400,7 @@ function writeMessage(content: readonly Part[], to: AnswerTo): unknown {
   const thought = thoughts.map(({ text }) => text).join('')
   const said = content.flatMap((part) => (part.type === 'text' ? part.text : []))
   const refusal = content.flatMap((part) => (part.type === 'refusal' ? part.text : []))
+  const pictures = content.flatMap((part) => (part.type === 'image' ? part.source : []))
   const toId = createCallIds(to)
   const calls = content.flatMap((part) => (part.type === 'call' ? { ...part, id: toId(part.id) } : []))
   const [first] = calls
@@ -390,6 +416,7 @@ function writeMessage(content: readonly Part[], to: AnswerTo): unknown {
     refusal: refusal.length === 0 ? null : refusal.join(''),
     ...(thought !== '' && { reasoning_content: thought }),
     ...(thoughts.some(({ sealed }) => sealed !== undefined) && { reasoning_details: thoughts.map(toDetail) }),
+    ...(pictures.length > 0 && { images: pictures.map(toPicture) }),
     ...tools,
   }
 }
@@ -409,6 +436,7 @@ interface WrittenChoice {
   /** Text of the thought under way: whoever hands its seal back needs both. */
   thought: string
   thoughts: number
+  pictures: number
   readonly toId: (id: string) => string
   /** By their number; whether any arguments came. */
   readonly calls: Map<number, { readonly kind: CallPart['kind']; hasArguments: boolean }>
@@ -446,7 +474,7 @@ export function createChatWriter(to: AnswerTo): EventWriter {
     if (front === '') begin('', '', undefined)
     let open = choices.get(choice)
     if (open !== undefined) return { open, role: '' }
-    open = { thought: '', thoughts: 0, toId: createCallIds(to), calls: new Map() }
+    open = { thought: '', thoughts: 0, pictures: 0, toId: createCallIds(to), calls: new Map() }
     choices.set(choice, open)
     return { open, role: chunk(choice, '{"role":"assistant","content":"","refusal":null}') }
   }
@@ -486,6 +514,12 @@ export function createChatWriter(to: AnswerTo): EventWriter {
           const { open, role } = enter(event.choice)
           open.thought += event.text
           return role + chunk(event.choice, `{"reasoning_content":${JSON.stringify(event.text)}}`)
+        }
+        case 'image': {
+          const { open, role } = enter(event.choice)
+          const picture = toPicture(event.source, open.pictures)
+          open.pictures += 1
+          return role + chunk(event.choice, JSON.stringify({ images: [picture] }))
         }
         case 'seal': {
           const { open, role } = enter(event.choice)

@@ -166,7 +166,7 @@ function hasEnded({ finish_reason: reason }: { readonly finish_reason?: unknown 
 
 /** Fields of a delta that carry output, as OpenAI and compatible servers name them. */
 const TEXT_FIELDS = ['content', 'reasoning_content', 'reasoning', 'refusal'] as const
-const LIST_FIELDS = ['tool_calls', 'reasoning_details'] as const
+const LIST_FIELDS = ['tool_calls', 'reasoning_details', 'images'] as const
 
 function deltaTokens(delta: unknown): number {
   if (!isObject(delta)) return 0
@@ -193,7 +193,8 @@ function readSpeech(data: string): Speech {
   const parts = Array.isArray(delta.content) && delta.content.length > 0
   const said = parts || textTokens(choice.text) > 0 || textTokens(delta.refusal) > 0
   const calls = Array.isArray(delta.tool_calls) && delta.tool_calls.length > 0
-  const more = said || calls || isObject(delta.function_call) || isObject(delta.audio)
+  const pictures = Array.isArray(delta.images) && delta.images.length > 0
+  const more = said || calls || pictures || isObject(delta.function_call) || isObject(delta.audio)
   return { text, more, ends: hasEnded(choice) }
 }
 

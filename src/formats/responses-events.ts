@@ -5,7 +5,7 @@
 import { parseObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
 import { createCallIds } from './call-ids.ts'
-import type { CallPart, ChatEvent, Finish, Seal } from './canonical.ts'
+import type { CallPart, ChatEvent, Finish, Seal, Source } from './canonical.ts'
 import type { AnswerTo, EventWriter, ToldError } from './format.ts'
 import { createJsonEnd, type JsonEnd } from './json-end.ts'
 import {
@@ -17,6 +17,7 @@ import {
   toHead,
   toLogprobs,
   toMessage,
+  toPicture,
   toReasoning,
   toRefusal,
   toResponse,
@@ -182,6 +183,18 @@ export function createResponsesEvents(to: AnswerTo): EventWriter {
     done(index, toReasoning(id, text, encrypted))
   }
 
+  function show(source: Source): void {
+    closeMessage('completed')
+    closeThought(undefined)
+    closeWholeCalls()
+    const id = to.nextId('ig_')
+    const item = toPicture(id, source)
+    const place = { item_id: id, output_index: add(toPicture(id, undefined)) }
+    for (const state of ['in_progress', 'generating', 'completed'])
+      emit(`response.image_generation_call.${state}`, place)
+    done(place.output_index, item)
+  }
+
   // --- calls -------------------------------------------------------------------------------------------------------
 
   function openCall(event: Extract<ChatEvent, { type: 'call' }>): void {
@@ -266,6 +279,8 @@ export function createResponsesEvents(to: AnswerTo): EventWriter {
         return
       case 'thinking':
         return think(event.text)
+      case 'image':
+        return show(event.source)
       case 'seal':
         return seal(event.sealed, event.isRedacted ? 'redacted' : 'thought')
       case 'call':

@@ -4,7 +4,7 @@
 import { isObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
 import { createCallIds } from './call-ids.ts'
-import type { CallPart, ChatReply, Finish, Part } from './canonical.ts'
+import type { CallPart, ChatReply, Finish, Part, Source } from './canonical.ts'
 import type { AnswerTo } from './format.ts'
 import { markSeal } from './responses-seals.ts'
 
@@ -177,13 +177,7 @@ function toOutput(
         output.push(toCall(to.nextId(callPrefix(part.kind)), { ...part, id: toCallId(part.id) }, status))
         break
       case 'image':
-        if (part.source.kind === 'base64')
-          output.push({
-            id: to.nextId('ig_'),
-            type: 'image_generation_call',
-            status: 'completed',
-            result: part.source.base64,
-          })
+        output.push(toPicture(to.nextId('ig_'), part.source))
         break
     }
   })
@@ -208,6 +202,15 @@ export function toRefusal(refusal: string): Item {
 export function toReasoning(id: string, text: string, encrypted: string | undefined): Item {
   const summary = text === '' ? [] : [{ type: 'summary_text', text }]
   return { id, type: 'reasoning', summary, ...(encrypted !== undefined && { encrypted_content: encrypted }) }
+}
+
+/** A picture of an answer; undefined for one that is still on its way. */
+export function toPicture(id: string, source: Source | undefined): Item {
+  const type = 'image_generation_call'
+  if (source === undefined) return { id, type, status: 'in_progress', result: null }
+  // Whoever left it out would give another answer.
+  if (source.kind !== 'base64') throw new Error('a picture at an address, which Responses has no place for')
+  return { id, type, status: 'completed', result: source.base64 }
 }
 
 export type Call = Pick<CallPart, 'kind' | 'id' | 'name' | 'namespace' | 'arguments'>

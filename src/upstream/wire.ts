@@ -268,6 +268,8 @@ function charsOf(event: ChatEvent): number {
     case 'thinking':
     case 'arguments':
       return event.text.length
+    case 'image':
+      return KEPT_CHARS + (event.source.kind === 'base64' ? event.source.base64.length : 0)
     case 'seal':
       return KEPT_CHARS + event.sealed.value.length
     case 'call':

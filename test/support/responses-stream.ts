@@ -125,6 +125,11 @@ export function assembleResponse(sse: string): AssembledResponse {
       case 'response.custom_tool_call_input.done':
         demand(item.input === event.input, 'an input is its pieces', event)
         break
+      case 'response.image_generation_call.in_progress':
+      case 'response.image_generation_call.generating':
+      case 'response.image_generation_call.completed':
+        demand(item.type === 'image_generation_call', 'a picture is an item of its own', event)
+        break
       case 'response.output_item.done': {
         demand(isRecord(event.item) && !open.openPart, 'an item is done when its parts are', event)
         if (item.type === 'message') item.content = parts
@@ -132,6 +137,8 @@ export function assembleResponse(sse: string): AssembledResponse {
           item.summary = parts
           if ('encrypted_content' in event.item) item.encrypted_content = event.item.encrypted_content
         }
+        // A picture comes with its end alone.
+        if (item.type === 'image_generation_call') item.result = event.item.result
         if ('status' in event.item) item.status = event.item.status
         demand(
           JSON.stringify(sorted(event.item)) === JSON.stringify(sorted(item)),

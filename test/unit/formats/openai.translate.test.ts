@@ -51,6 +51,7 @@ function brief(events: readonly ChatEvent[]): string[] {
         lines.push(`${event.choice} seal ${event.sealed.origin}`)
         break
       case 'logprobs':
+      case 'image':
         break
       default: {
         const head = `${event.choice} ${event.type}${event.type === 'arguments' ? ` ${event.call}` : ''}: `
