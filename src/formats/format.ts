@@ -295,7 +295,7 @@ export interface ProviderEmbeddings {
   /** `sent` is the caller's body. @throws GatewayError `invalid_request` that names the field which cannot be carried. */
   write(sent: Readonly<Record<string, unknown>>, asked: Asked): WrittenRequest
   /** Of a body that `whole` has found good: a reply as OpenAI gives it, with vectors as lists. */
-  read(body: Buffer, asked: Asked): unknown
+  read(body: Buffer, asked: Asked, written: WrittenRequest): unknown
 }
 
 export interface Resuming {

@@ -27,15 +27,20 @@ export const embeddingsOfGemini: ProviderEmbeddings = {
       names: new Map(),
     }
   },
-  read(body, { model }) {
+  read(body, { model }, { body: sent }) {
     const reply = parseObject(body.toString('utf8')) ?? {}
-    const vectors = Array.isArray(reply.embeddings) ? reply.embeddings : []
+    const vectors: unknown[] = Array.isArray(reply.embeddings) ? reply.embeddings : []
+    // They are told apart by their order alone.
+    if (Array.isArray(sent.requests) && sent.requests.length !== vectors.length)
+      throw new Error('not as many vectors as texts')
     const tokens = readUsage(reply)?.inputTokens ?? 0
     return {
       object: 'list',
-      data: vectors.map((vector: unknown, index) => {
-        if (!isObject(vector) || !Array.isArray(vector.values)) throw new Error('a vector without values')
-        return { object: 'embedding', index, embedding: vector.values }
+      data: vectors.map((vector, index) => {
+        const values: unknown[] = isObject(vector) && Array.isArray(vector.values) ? vector.values : []
+        if (values.length === 0 || !values.every((value) => typeof value === 'number'))
+          throw new Error('a vector without values')
+        return { object: 'embedding', index, embedding: values }
       }),
       model,
       usage: { prompt_tokens: tokens, total_tokens: tokens },

@@ -56,8 +56,11 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
     })
   }
 
-  function keyOf({ output_index: index, item_id: id }: Members): unknown {
-    return typeof index === 'number' ? index : (id ?? 'only')
+  /** Some number all items alike, others give an item another id with each event: the id counts where it is known. */
+  function keyOf({ output_index: index, item_id: id, item }: Members): unknown {
+    const own = isObject(item) ? item.id : id
+    if (typeof own === 'string' && byId.has(own)) return own
+    return typeof index === 'number' ? index : (own ?? 'only')
   }
 
   function begin(key: unknown, item: Members): Told {
@@ -77,8 +80,12 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
     return told
   }
 
+  function known(key: unknown): Told | undefined {
+    return (typeof key === 'string' ? byId.get(key) : undefined) ?? items.get(key)
+  }
+
   function find(key: unknown): Told {
-    return items.get(key) ?? begin(key, {})
+    return known(key) ?? begin(key, {})
   }
 
   function announce(told: Told, item: Members): number {
@@ -185,12 +192,11 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
     start({})
     switch (event.type) {
       case 'response.output_item.added':
-        begin(typeof event.output_index === 'number' ? key : (item.id ?? 'only'), item)
+        // Announced twice it is one all the same.
+        if (typeof item.id !== 'string' || !byId.has(item.id)) begin(key, item)
         return
-      case 'response.output_item.done': {
-        const where = typeof event.output_index === 'number' ? key : (item.id ?? 'only')
-        return finishItem(items.get(where) ?? begin(where, item), item)
-      }
+      case 'response.output_item.done':
+        return finishItem(known(key) ?? begin(key, item), item)
       case 'response.output_text.delta':
         tell(find(key), at, toText, event.delta)
         if (Array.isArray(event.logprobs) && event.logprobs.length > 0)

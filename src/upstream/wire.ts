@@ -184,7 +184,8 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
           hasSpoken: false,
           change: () => undefined,
           end: () => undefined,
-          whole: (body) => guarded(() => toEncoding(toBytes(embeddings.read(body, asked)), encoding)),
+          whole: (body) =>
+            guarded(() => toEncoding(toBytes(embeddings.read(body, asked, written)), encoding)),
         }),
       },
       isSecond: false,
@@ -199,9 +200,15 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
       maxOutputTokens,
       options: deployment.provider?.options ?? {},
     })
-    /** Some do not say who they are: a caller sees who was asked, not what it called the route. */
-    const named = <T extends { readonly model: string }>(told: T): T =>
-      told.model === '' ? { ...told, model } : told
+    /**
+     * Some do not say who they are: a caller sees who was asked, not what it called the route. Both stand in every event
+     * of some formats, so that neither may be longer than a name is.
+     */
+    const named = <T extends { readonly id: string; readonly model: string }>(told: T): T => ({
+      ...told,
+      id: told.id.length > LONGEST_NAME ? '' : told.id,
+      model: told.model === '' || told.model.length > LONGEST_NAME ? model : told.model,
+    })
     return {
       side: own,
       own,
@@ -241,6 +248,9 @@ export function createWires({ formats, request, nowSeconds, nextId }: WiresDeps)
     }
   }
 }
+
+/** Longest id, or name of a model, that a provider is believed, in characters. */
+const LONGEST_NAME = 256
 
 /** Most that a streamed answer may say, in characters: four million tokens. */
 const MOST_CHARS = 16 * 1024 * 1024

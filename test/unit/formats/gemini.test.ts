@@ -409,7 +409,8 @@ describe('vectors', () => {
 
   it('are read as OpenAI gives them', () => {
     const body = { embeddings: [{ values: [0.5] }, { values: [1] }], usageMetadata: { promptTokenCount: 12 } }
-    const reply = embeddings.read(Buffer.from(JSON.stringify(body)), asked)
+    const two = embeddings.write({ model: 'm', input: ['one', 'two'] }, asked)
+    const reply = embeddings.read(Buffer.from(JSON.stringify(body)), asked, two)
     expect(schemaFaults('CreateEmbeddingResponse', reply)).toEqual([])
     expect(reply).toEqual({
       object: 'list',
@@ -420,7 +421,15 @@ describe('vectors', () => {
       model: 'gemini-embedding-2',
       usage: { prompt_tokens: 12, total_tokens: 12 },
     })
-    expect(() => embeddings.read(Buffer.from('{"embeddings":[{"no":1}]}'), asked)).toThrow()
+    const one = embeddings.write({ model: 'm', input: 'one' }, asked)
+    for (const list of [
+      '[{"no":1}]',
+      '[{"values":[]}]',
+      '[{"values":["0.5"]}]',
+      '[{"values":[1]},{"values":[1]}]',
+      '[]',
+    ])
+      expect(() => embeddings.read(Buffer.from(`{"embeddings":${list}}`), asked, one)).toThrow()
   })
 })
 

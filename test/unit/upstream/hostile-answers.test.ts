@@ -448,6 +448,56 @@ describe.each(['chat', 'messages'])('a stream of Responses for %s', (surface) =>
     expect(play(piece, completed({ output: [late] })).heard.calls).toMatchObject([{ args: '{"a":1}' }])
   })
 
+  const call = (id: string, more: Members = {}) => ({
+    id,
+    type: 'function_call',
+    call_id: `call_${id}`,
+    name: 'f',
+    ...more,
+  })
+
+  it('makes a call once, however often it is announced', () => {
+    const added = { type: 'response.output_item.added', output_index: 0, item: call('a') }
+    const done = {
+      type: 'response.output_item.done',
+      output_index: 0,
+      item: call('a', { arguments: '{"a":1}' }),
+    }
+    expect(play(added, added, done, done, completed()).heard.calls).toEqual([
+      { id: 'call_a', name: 'f', args: '{"a":1}' },
+    ])
+  })
+
+  it('is heard item by item, where all have one number and where their ids change', () => {
+    const piece = (output_index: number, item_id: string, delta: string) => ({
+      type: 'response.function_call_arguments.delta',
+      output_index,
+      item_id,
+      delta,
+    })
+    const added = (output_index: number, id: string) => ({
+      type: 'response.output_item.added',
+      output_index,
+      item: call(id),
+    })
+    const alike = play(
+      added(0, 'a'),
+      added(0, 'b'),
+      piece(0, 'a', '{"a":1}'),
+      piece(0, 'b', '{"b":2}'),
+      completed(),
+    )
+    const changing = play(
+      added(0, 'a'),
+      added(1, 'b'),
+      piece(0, 'x', '{"a":1}'),
+      piece(1, 'y', '{"b":2}'),
+      completed(),
+    )
+    for (const { heard } of [alike, changing])
+      expect(heard.calls.map(({ args }) => args)).toEqual(['{"a":1}', '{"b":2}'])
+  })
+
   it('has failed where its last response says so, whatever the event is called', () => {
     const said = { type: 'response.output_text.delta', output_index: 0, delta: 'Hel' }
     const error = { code: 'server_error', message: 'gave up' }
@@ -526,4 +576,17 @@ describe('a picture in an answer', () => {
     const spoken = { candidates: [{ content: { parts: [sound] }, finishReason: 'STOP' }] }
     expect(stream('chat', 'gemini', toSse(spoken)).end).toEqual(MALFORMED)
   })
+})
+
+it('a name that is as long as a text is not said with every piece', () => {
+  const long = 'x'.repeat(100_000)
+  const said = Array.from({ length: 20 }, () => ({ candidates: [{ content: { parts: [{ text: 'Hi ' }] } }] }))
+  const head = { responseId: long, modelVersion: long, ...said[0] }
+  const end = { candidates: [{ content: { parts: [] }, finishReason: 'STOP' }] }
+  for (const surface of ['chat', 'messages', 'responses', 'completions']) {
+    const { heard, text } = stream(surface, 'gemini', toSse(head, ...said, end))
+    expect(heard).toMatchObject({ text: 'Hi '.repeat(21), ended: true })
+    expect(text).toContain('"model":"m1"')
+    expect(text.length).toBeLessThan(20_000)
+  }
 })
