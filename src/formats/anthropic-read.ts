@@ -124,6 +124,13 @@ function toParts(
   }
 }
 
+/** A piece of an input; '' for none. One of another kind would be missing in it. */
+function pieceOf(value: unknown): string {
+  if (typeof value === 'string') return value
+  if (value === undefined || value === null) return ''
+  throw new Error('a piece of an input that is no text')
+}
+
 /** Nobody can be called, and an answer without the call would be another one. */
 const NO_NAME = 'a call without a name'
 
@@ -259,7 +266,7 @@ export function createReader(written: WrittenRequest): EventReader {
         if (block?.type === 'thinking') block.signature = textOf(delta.signature)
         return
       case 'input_json_delta':
-        addInput(block, textOf(delta.partial_json), events)
+        addInput(block, pieceOf(delta.partial_json), events)
     }
   }
 

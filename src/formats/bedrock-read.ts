@@ -343,8 +343,10 @@ export function eventsOfBedrock(written: WrittenRequest): EventReader {
     const events: ChatEvent[] = []
     const text = textOf(delta.text)
     if (text !== undefined && text !== '') events.push({ type: 'text', choice: 0, text })
-    const input = isObject(delta.toolUse) ? textOf(delta.toolUse.input) : undefined
-    if (input !== undefined && input !== '' && !block.isIgnored) events.push(...readInput(block, input))
+    const input = isObject(delta.toolUse) ? (delta.toolUse.input ?? '') : ''
+    // A piece of another kind would be missing in what is called.
+    if (typeof input !== 'string') throw new Error('a piece of an input that is no text')
+    if (input !== '' && !block.isIgnored) events.push(...readInput(block, input))
     if (isObject(delta.reasoningContent)) events.push(...readThought(block, delta.reasoningContent))
     return events
   }

@@ -3,6 +3,12 @@
 
 import { describe, expect, it } from 'vitest'
 import { formats } from '../../../src/formats/index.ts'
+import { anthropic } from '../../support/dialects/anthropic.ts'
+import { bedrock } from '../../support/dialects/bedrock.ts'
+import type { Dialect } from '../../support/dialects/dialect.ts'
+import { gemini } from '../../support/dialects/gemini.ts'
+import { openai } from '../../support/dialects/openai.ts'
+import { responses } from '../../support/dialects/responses.ts'
 import { toStreamEvent } from '../../support/eventstream.ts'
 import { assembleResponse } from '../../support/responses-stream.ts'
 import { type Given, playStream, playWhole, surfaceOf, toSse } from '../../support/translated.ts'
@@ -246,6 +252,11 @@ describe.each(['chat', 'responses'])('a stream of Messages for %s', (surface) =>
     expect(play(use(0, {}), inputOf(5, '{"a":1}'), ...OVER).end).toEqual(MALFORMED)
   })
 
+  it('makes no call without a piece of its input, where that is no text', () => {
+    const piece = { ...inputOf(0, ''), delta: { type: 'input_json_delta', partial_json: { a: 1 } } }
+    expect(play(use(0, {}), piece, ...OVER).end).toEqual(MALFORMED)
+  })
+
   it('loses no call without a name', () => {
     expect(play(use(0, { name: undefined }), ...OVER)).toMatchObject({ end: MALFORMED, isCommitted: false })
   })
@@ -414,6 +425,12 @@ describe.each(['chat', 'messages', 'responses'])('a stream of Bedrock for %s', (
   it('makes no call without a name, and none without its input', () => {
     expect(play(begin(0, { toolUseId: 't' }), stop).end).toEqual(MALFORMED)
     expect(play(begin(0, { toolUseId: 't', name: 'f' }), input(3, '{"a":1}'), stop).end).toEqual(MALFORMED)
+  })
+
+  it('makes no call without a piece of its input, where that is no text', () => {
+    const delta = { toolUse: { input: { a: 1 } } }
+    const piece = toStreamEvent('contentBlockDelta', { contentBlockIndex: 0, delta })
+    expect(play(begin(0, { toolUseId: 't', name: 'f' }), piece, stop).end).toEqual(MALFORMED)
   })
 
   it('ends once, however often it says so', () => {
@@ -590,3 +607,76 @@ it('a name that is as long as a text is not said with every piece', () => {
     expect(text.length).toBeLessThan(20_000)
   }
 })
+
+// --- cuts ------------------------------------------------------------------------------------------------------
+
+const DIALECTS: Readonly<Record<string, Dialect>> = { openai, anthropic, gemini, bedrock, responses }
+const OWN: Readonly<Record<string, string>> = {
+  chat: 'openai',
+  messages: 'anthropic',
+  responses: 'responses',
+}
+const BRIDGES = ['chat', 'messages', 'responses', 'completions'].flatMap((surface) =>
+  Object.keys(DIALECTS)
+    .filter((format) => OWN[surface] !== format)
+    .map((format) => ({ surface, format })),
+)
+
+describe.each(BRIDGES)('a stream of $format for $surface', ({ surface, format }) => {
+  const bytes = Buffer.concat(
+    DIALECTS[format]?.frames(
+      { fields: {}, model: 'm1', stream: true, includeUsage: true, choices: 1, messages: [], tools: [] },
+      {
+        reasoning: ['Let ', 'me think'],
+        pieces: ['Hel', 'lo \u{1f44b}'],
+        toolCalls: [
+          { name: 'f', args: { city: 'Z\u00fcrich "x"' } },
+          { name: 'f', args: {} },
+        ],
+      },
+    ) ?? [],
+  )
+  const play = (...chunks: readonly Buffer[]): Given => stream(surface, format, chunks)
+  const full = play(bytes)
+
+  it('looks whole only where nothing of it is missing, wherever it is cut', () => {
+    expect(full.end).toEqual({ kind: 'complete' })
+    let cuts = 0
+    for (let at = 0; at < bytes.length; at += 5) {
+      const { end, heard } = play(bytes.subarray(0, at))
+      if (end?.kind !== 'complete') {
+        expect(heard.ended).toBe(false)
+        cuts += 1
+      } else
+        expect(heard).toMatchObject({
+          text: full.heard.text,
+          calls: full.heard.calls,
+          finish: full.heard.finish,
+        })
+    }
+    expect(cuts).toBeGreaterThan((bytes.length / 5) * 0.8)
+  })
+
+  if (format === 'bedrock') return
+  it.each([
+    ['CRLF', (text: string) => text.replaceAll('\n', '\r\n')],
+    ['CR', (text: string) => text.replaceAll('\n', '\r')],
+    ['a byte order mark', (text: string) => `\ufeff${text}`],
+    [
+      'comments and fields of others',
+      (text: string) => text.replaceAll('\n\n', '\n\n: on\n\nevent: ping\n\nid: 1\n\n'),
+    ],
+    ['no space', (text: string) => text.replaceAll('data: ', 'data:')],
+    ['several lines of data', (text: string) => text.replaceAll('data: {', 'data: {\ndata: ')],
+  ])('is the same with %s, in pieces of any size', (_, change) => {
+    const changed = Buffer.from(change(bytes.toString()))
+    for (const size of [1, 7, changed.length]) {
+      const pieces: Buffer[] = []
+      for (let at = 0; at < changed.length; at += size) pieces.push(changed.subarray(at, at + size))
+      expect(play(...pieces).text.replaceAll(MINTED, 'ID')).toBe(full.text.replaceAll(MINTED, 'ID'))
+    }
+  })
+})
+
+/** Where a call has no id of its own it is made of the text of its event. */
+const MINTED = /call_[0-9a-f]{24}/g
