@@ -19,3 +19,38 @@ export function parseObject(text: string): Record<string, unknown> | undefined {
     return undefined
   }
 }
+
+declare global {
+  // What Node has, and TypeScript's library does not describe yet (ECMA-262, "JSON.parse source text access").
+  interface JSON {
+    parse(
+      text: string,
+      reviver: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
+    ): unknown
+    /** Something that is written as this text. */
+    rawJSON(text: string): unknown
+  }
+}
+
+/** Sixteen digits are more than a number of JavaScript is sure to have; a large exponent may be no number at all. */
+const LONG_NUMBER = /\d{16}|\de\+?\d{3}/i
+
+/**
+ * The same for what is only written again: numbers that JavaScript cannot hold (ids of 64 bits) stay as they are. Such a
+ * one is no number to anybody who looks at it.
+ */
+export function parseExactObject(text: string): Record<string, unknown> | undefined {
+  if (!LONG_NUMBER.test(text)) return parseObject(text)
+  try {
+    const value = JSON.parse(text, (_, one, { source }) =>
+      typeof one !== 'number' || source === undefined || isExact(one, source) ? one : JSON.rawJSON(source),
+    )
+    return isObject(value) ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function isExact(value: number, source: string): boolean {
+  return Number.isFinite(value) && (source.length < 16 || String(value) === source)
+}

@@ -2,7 +2,7 @@
 // encoding; each becomes one JSON text, `{"contentBlockDelta":{…}}`, and an exception `{"error":{"type","message"}}`.
 
 import { createMessageSplitter, type StreamMessage } from '../bytes/eventstream.ts'
-import { isObject, parseObject } from '../bytes/json-value.ts'
+import { isObject, parseExactObject, parseObject } from '../bytes/json-value.ts'
 import type { EventFacts, Frame, Operation, Usage } from '../types.ts'
 import type { ChatEvent, ChatReply, Finish, Part } from './canonical.ts'
 import { type CustomInput, createCustomInput } from './custom-input.ts'
@@ -210,7 +210,7 @@ function readUsage(told: unknown): Usage | undefined {
 // --- a whole reply ---------------------------------------------------------------------------------------------
 
 export function readBedrock(body: Buffer, written: WrittenRequest): ChatReply {
-  const reply = parseObject(body.toString('utf8')) ?? {}
+  const reply = parseExactObject(body.toString('utf8')) ?? {}
   const message = isObject(reply.output) && isObject(reply.output.message) ? reply.output.message : {}
   const blocks = Array.isArray(message.content) ? message.content.filter(isObject) : []
   const content: Part[] = []

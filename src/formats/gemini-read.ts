@@ -2,7 +2,7 @@
 // reads the members it knows and no others.
 
 import { createHash } from 'node:crypto'
-import { isObject, parseObject } from '../bytes/json-value.ts'
+import { isObject, parseExactObject, parseObject } from '../bytes/json-value.ts'
 import type { EventFacts, Operation, Usage } from '../types.ts'
 import type { ChatEvent, ChatReply, Choice, Finish, Part, Seal, Source } from './canonical.ts'
 import {
@@ -210,7 +210,7 @@ function soundOf(details: unknown): number {
 
 export function readGemini(body: Buffer, written: WrittenRequest, origin: string): ChatReply {
   const text = body.toString('utf8')
-  const reply = parseObject(text) ?? {}
+  const reply = parseExactObject(text) ?? {}
   const reader = createReader(written, origin)
   const choices = new Map<number, { content: Part[]; finish: Finish }>()
   let usage: Usage | undefined
@@ -268,7 +268,7 @@ export function eventsOfGemini(written: WrittenRequest, origin: string): EventRe
   return {
     read({ data }) {
       if (data === undefined || data === '[DONE]') return []
-      const chunk = parseObject(data)
+      const chunk = parseExactObject(data)
       // Nothing may be left out of an answer unseen.
       if (chunk === undefined) throw new Error('an event of a stream that cannot be read')
       return reader.read(chunk, data)

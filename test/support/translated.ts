@@ -84,14 +84,18 @@ export function playStream(asking: Asking, chunks: readonly Buffer[]): Given {
 }
 
 /** A whole reply: what the caller reads, or why it is none. */
-export function playWhole(asking: Asking, body: string): { json: unknown } | { failure: string } {
+export function playWhole(
+  asking: Asking,
+  body: string,
+): { readonly json: unknown; readonly text: string } | { readonly failure: string } {
   const { side, translation } = wireOf(asking, false)
   const bytes = Buffer.from(body)
   const { failure } = side.whole('chat', bytes)
   if (failure !== undefined) return { failure }
   try {
     const given = translation?.begin().whole(bytes) ?? bytes
-    return { json: JSON.parse(given.toString()) }
+    const text = given.toString()
+    return { json: JSON.parse(text), text }
   } catch (error) {
     if (error instanceof Untranslatable) return { failure: 'untranslatable' }
     throw error

@@ -680,3 +680,27 @@ describe.each(BRIDGES)('a stream of $format for $surface', ({ surface, format })
 
 /** Where a call has no id of its own it is made of the text of its event. */
 const MINTED = /call_[0-9a-f]{24}/g
+
+describe('an argument that is a number of more digits than JavaScript has', () => {
+  const args = '{"id":12345678901234567890,"ratio":0.1,"many":[1e400,-9007199254740993]}'
+  const textOf = (surface: string, format: string, reply: unknown): string => {
+    const given = playWhole(asked(surface, format), JSON.stringify(reply).replace('"as written"', args))
+    return 'text' in given ? given.text : given.failure
+  }
+
+  it('comes to Messages from chat as it was', () => {
+    const call = { id: 'a', type: 'function', function: { name: 'f', arguments: args } }
+    const reply = { choices: [{ message: { tool_calls: [call] }, finish_reason: 'tool_calls' }] }
+    expect(textOf('messages', 'openai', reply)).toContain(args)
+  })
+
+  it.each(['messages', 'chat'])('comes to %s from Gemini and Bedrock as it was', (surface) => {
+    const written = surface === 'messages' ? args : JSON.stringify(args).slice(1, -1)
+    const part = { functionCall: { name: 'f', args: 'as written' } }
+    const gemini = { candidates: [{ content: { parts: [part] }, finishReason: 'STOP' }] }
+    expect(textOf(surface, 'gemini', gemini)).toContain(written)
+    const toolUse = { toolUseId: 't', name: 'f', input: 'as written' }
+    const bedrock = { output: { message: { content: [{ toolUse }] } }, stopReason: 'tool_use' }
+    expect(textOf(surface, 'bedrock', bedrock)).toContain(written)
+  })
+})
