@@ -15,8 +15,8 @@ export interface Relay {
   end(): Relayed
   /** Nothing is missing but the end marker. */
   readonly complete: boolean
-  /** It has said something, whether or not that is for the caller. */
-  readonly heard: boolean
+  /** How many of its events have said something, whether or not that is for the caller. */
+  readonly heard: number
 }
 
 export interface Relayed {
@@ -71,7 +71,7 @@ export function createRelay(setting: Setting): Relay {
   const { watch, glance, stages, choices, listener, splice, translator } = setting
   const splitter = setting.splitter ?? createFrameSplitter()
   let begun = false
-  let heard = false
+  let heard = 0
   let preamble: Buffer[] = []
   let preambleBytes = 0
 
@@ -109,7 +109,7 @@ export function createRelay(setting: Setting): Relay {
       const facts = frame.data === undefined || frame.data === '' ? NO_FACTS : watch.look(frame.data)
       const failure = failureOf(facts, frame.data)
       if (failure !== undefined) return { out, ended: failure }
-      heard ||= facts.content
+      if (facts.content) heard += 1
       const next = begun || splice === undefined ? frame : splice.take(frame, facts)
       if (next === 'held') continue
       if (next === 'apart') return { out, ended: { kind: 'apart' } }

@@ -105,6 +105,8 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
   /** When a stream began to speak: the answer, or what the caller has of it already. */
   let heardMs = 0
   let finishedMs = 0
+  /** What had been said when it looked finished last. */
+  let heardAtFinish = 0
   let paused = false
   let upstreamEnded = false
   let control: Control | undefined
@@ -411,12 +413,13 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
         return
       }
       deliver(relay.push(chunk))
-      if (heardMs === 0 && relay.heard && !isOver()) {
+      if (heardMs === 0 && relay.heard > 0 && !isOver()) {
         heardMs = lastDataMs
         if (phase === 'body') arm()
       }
-      // The idle limit shrinks once, when nothing but the end marker is missing.
-      if (isOver() || finishedMs > 0 || !relay.complete) return
+      // The idle limit shrinks when nothing but the end marker is missing; some give their reason with every piece.
+      if (isOver() || !relay.complete || relay.heard === heardAtFinish) return
+      heardAtFinish = relay.heard
       finishedMs = lastDataMs
       arm()
     },

@@ -382,6 +382,19 @@ describe('a complete answer', () => {
     expect(stage.time.pending).toBe(0)
   })
 
+  it('goes on behind a finish reason that comes with every piece', async () => {
+    const stage = begin()
+    const piece = chunk({ content: 'x' }, 'stop')
+    for (let i = 0; i < 5; i += 1) {
+      stage.call.data(piece)
+      stage.time.advance(900)
+    }
+    expect(await stage.over()).toBeUndefined()
+    stage.call.data(DONE)
+    expect(await stage.over()).toMatchObject({ outcome: 'answered' })
+    expect(stage.reply.text).toBe(piece.repeat(5) + DONE)
+  })
+
   it('ends a second behind the finish reason when nothing follows, comments or not', async () => {
     const stage = begin()
     stage.call.data(HELLO + STOP)
