@@ -212,6 +212,7 @@ function createEvents(to: AnswerTo): EventWriter {
   const { includeUsage } = to.request
   const echo = echoOf(to)
   const echoed = new Set<number>()
+  const finishes = new Map<number, Finish>()
   let head: Members | undefined
   let usage: Usage | undefined
 
@@ -240,7 +241,9 @@ function createEvents(to: AnswerTo): EventWriter {
         case 'image':
           throw new Error(NO_PLACE)
         case 'finish':
-          return say(event.choice, '', event.finish)
+          // Told at the end: some providers give their reason with every piece.
+          finishes.set(event.choice, event.finish)
+          return ''
         case 'usage':
           usage = event.usage
           return ''
@@ -249,8 +252,10 @@ function createEvents(to: AnswerTo): EventWriter {
       }
     },
     end() {
+      let frames = ''
+      for (const [choice, finish] of finishes) frames += say(choice, '', finish)
       const total = includeUsage && usage !== undefined ? chunk([], usage) : ''
-      return `${total}data: [DONE]\n\n`
+      return `${frames}${total}data: [DONE]\n\n`
     },
   }
 }

@@ -437,6 +437,8 @@ interface WrittenChoice {
   thought: string
   thoughts: number
   pictures: number
+  /** Told at the end: some providers give their reason with every piece. */
+  finish: Finish | undefined
   readonly toId: (id: string) => string
   /** By their number; whether any arguments came. */
   readonly calls: Map<number, { readonly kind: CallPart['kind']; hasArguments: boolean }>
@@ -474,7 +476,14 @@ export function createChatWriter(to: AnswerTo): EventWriter {
     if (front === '') begin('', '', undefined)
     let open = choices.get(choice)
     if (open !== undefined) return { open, role: '' }
-    open = { thought: '', thoughts: 0, pictures: 0, toId: createCallIds(to), calls: new Map() }
+    open = {
+      thought: '',
+      thoughts: 0,
+      pictures: 0,
+      finish: undefined,
+      toId: createCallIds(to),
+      calls: new Map(),
+    }
     choices.set(choice, open)
     return { open, role: chunk(choice, '{"role":"assistant","content":"","refusal":null}') }
   }
@@ -497,6 +506,13 @@ export function createChatWriter(to: AnswerTo): EventWriter {
         : toolChunk(choice, { index, function: { arguments: '{}' } })
     }
     return frames
+  }
+
+  function finishChoice(choice: number, open: WrittenChoice): string {
+    if (open.finish === undefined) return ''
+    const finish = open.finish === 'stop' && open.calls.size > 0 ? 'tool_calls' : open.finish
+    const reason = legacy && finish === 'tool_calls' ? 'function_call' : finish
+    return finishCalls(choice, open) + chunk(choice, '{}', JSON.stringify(reason))
   }
 
   return {
@@ -551,10 +567,9 @@ export function createChatWriter(to: AnswerTo): EventWriter {
           )
         }
         case 'finish': {
-          const { choice, finish } = event
-          const { open, role } = enter(choice)
-          const reason = legacy && finish === 'tool_calls' ? 'function_call' : finish
-          return role + finishCalls(choice, open) + chunk(choice, '{}', JSON.stringify(reason))
+          const { open, role } = enter(event.choice)
+          open.finish = event.finish
+          return role
         }
         case 'usage':
           usage = event.usage
@@ -564,9 +579,11 @@ export function createChatWriter(to: AnswerTo): EventWriter {
       }
     },
     end() {
+      let frames = ''
+      for (const [choice, open] of choices) frames += finishChoice(choice, open)
       const told =
         tellsUsage && usage !== undefined ? `${front}],"usage":${JSON.stringify(writeUsage(usage))}}\n\n` : ''
-      return `${told}data: [DONE]\n\n`
+      return `${frames}${told}data: [DONE]\n\n`
     },
   }
 }

@@ -704,3 +704,28 @@ describe('an argument that is a number of more digits than JavaScript has', () =
     expect(textOf(surface, 'bedrock', bedrock)).toContain(written)
   })
 })
+
+describe.each(['chat', 'messages', 'responses', 'completions'])(
+  'a finish reason with every piece, for %s',
+  (surface) => {
+    it('ends the answer once, behind all of it', () => {
+      const piece = (text: string) => ({
+        candidates: [{ content: { parts: [{ text }] }, finishReason: 'STOP' }],
+      })
+      const { heard, text } = stream(surface, 'gemini', toSse(piece('Hel'), piece('lo '), piece('you')))
+      expect(heard).toMatchObject({ text: 'Hello you', finish: 'stop', ended: true })
+      const end = text.search(/"finish_reason":"|"stop_reason":"|response\.completed/)
+      expect(end).toBeGreaterThan(text.indexOf('you'))
+    })
+
+    if (surface === 'completions') return
+    it('is that of the calls which come behind the first', () => {
+      const call = { functionCall: { name: 'f', args: {} } }
+      const say = (part: unknown) => ({ candidates: [{ content: { parts: [part] }, finishReason: 'STOP' }] })
+      expect(stream(surface, 'gemini', toSse(say({ text: 'So' }), say(call))).heard).toMatchObject({
+        finish: 'tool_calls',
+        calls: [{ name: 'f', args: '{}' }],
+      })
+    })
+  },
+)
