@@ -729,3 +729,29 @@ describe.each(['chat', 'messages', 'responses', 'completions'])(
     })
   },
 )
+
+// --- errors ----------------------------------------------------------------------------------------------------
+
+describe.each(['openai', 'azure', 'responses'])('an error of %s without a status', (format) => {
+  const told = (error: Members) => formats.get(format)?.provider?.inBand(JSON.stringify({ error }))
+
+  it.each([
+    ['rate_limit_exceeded', 429, { verdict: 'retry', key: false }],
+    ['insufficient_quota', 429, { verdict: 'retry', key: true, park: true }],
+    ['credit_balance_exhausted', 429, { verdict: 'retry', key: true, park: true }],
+    ['invalid_api_key', 401, { verdict: 'retry', key: true, park: true }],
+    ['content_filter', 400, { verdict: 'refuse' }],
+    ['constructor', 500, { verdict: 'retry', key: false }],
+  ])('is what its code "%s" says', (code, status, fault) => {
+    expect(told({ message: 'No.', code })).toMatchObject({ status, fault })
+  })
+
+  it('names its wait in its words', () => {
+    const wait = (words: string) =>
+      told({ code: 'rate_limit_exceeded', message: `Please try again in ${words}. Visit us.` })?.fault
+        .retryAfterMs
+    expect(['20ms', '1.2s', '6m0s', '1h2m3.5s'].map(wait)).toEqual([20, 1200, 360_000, 3_723_500])
+    for (const words of ['a while', '1.2.3s', '-5s', `${'9'.repeat(400)}s`])
+      expect(wait(words)).toBeUndefined()
+  })
+})
