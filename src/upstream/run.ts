@@ -243,16 +243,15 @@ function start(run: Run, resolve: (result: Result) => void, reject: (error: unkn
 
   /**
    * The provider's own figures, else what was seen. A side that is nothing there, or no number of tokens, is counted too:
-   * some begin with nothing and count as they go, others leave it out, and nobody answers for nothing.
+   * some begin with nothing and count as they go, others leave it out, and nobody answers for nothing. Where nothing was
+   * seen (vectors, a count of tokens) it is as told.
    */
   function orCounted(told: Usage | undefined, countedTokens: number): Usage {
-    if (told !== undefined && told.inputTokens > 0 && (told.outputTokens > 0 || countedTokens === 0))
-      return told
-    const { inputTokens, ...counted } = toCounted(countedTokens)
-    if (told === undefined) return { ...counted, inputTokens }
+    if (told === undefined) return toCounted(countedTokens)
+    if (countedTokens === 0 || (told.inputTokens > 0 && told.outputTokens > 0)) return told
     return {
       ...told,
-      inputTokens: told.inputTokens || inputTokens,
+      inputTokens: told.inputTokens || toCounted(countedTokens).inputTokens,
       outputTokens: told.outputTokens || countedTokens,
       source: 'counted',
     }
