@@ -82,7 +82,7 @@ import { START, VENDORS } from './upstream/vendors.ts'
 import { createExemplars } from './usage/exemplars.ts'
 import { createFigures } from './usage/figures.ts'
 import { createLines } from './usage/lines.ts'
-import { withoutPast } from './usage/merge.ts'
+import { withHistograms, withoutPast } from './usage/merge.ts'
 import { createInstruments, VIEWS } from './usage/metrics.ts'
 import { readOtlpSettings } from './usage/otlp-settings.ts'
 import { createRecorder } from './usage/record.ts'
@@ -286,6 +286,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   let quota: QuotaMeter | undefined
   let operators: Operators | undefined
   const instruments = createInstruments(provider.getMeter('sluice'), {
+    wall: clock.wall,
     inflight: () => counts.inflight,
     streams: () => counts.streams,
     redisUp: () => limits?.outage?.up,
@@ -576,7 +577,10 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     startedMs: clock.wall(),
     secrets: () => secretsShown(keyring, { nowMs: clock.wall(), rotations: rotationsOf(gateway().snapshot) }),
     agentLabel: instruments.agentLabel,
-    collect: async () => withoutPast((await exporter.collect()).resourceMetrics, instruments.isOfNow),
+    async collect() {
+      const { resourceMetrics } = await exporter.collect()
+      return withHistograms(withoutPast(resourceMetrics, instruments.isOfNow), instruments.histograms())
+    },
     scrub,
   })
   if (link === undefined) otlp?.sendMetrics(operators.collect)

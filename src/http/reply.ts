@@ -34,6 +34,8 @@ export interface ReplyDeps {
   readonly bodySoon: () => boolean
 }
 
+/** A whole answer up to this size is copied behind its head. */
+const ONE_PIECE_BYTES = 16 * 1024
 /** A whole answer up to this size is handed to the kernel at once. */
 const ONE_WRITE_BYTES = 64 * 1024
 
@@ -83,7 +85,9 @@ class WireReply implements OwnReply {
     this.#head(code)
     if (body.length <= ONE_WRITE_BYTES) {
       this.written = true
-      this.#res.end(body)
+      // Behind a head that is text, text leaves with it in one piece; these are the same bytes.
+      if (body.length <= ONE_PIECE_BYTES) this.#res.end(body.toString('latin1'), 'latin1')
+      else this.#res.end(body)
     } else this.#sendInPieces(body)
   }
 

@@ -1,5 +1,5 @@
-// Turns a bearer into a Caller. One answer for no bearer, unknown, expired and revoked; nothing but the SHA-256 of
-// what was presented is ever compared or kept.
+// Turns a bearer into a Caller. One answer for no bearer, unknown, expired and revoked; nothing but the SHA-256 of what
+// was presented is compared with what is configured, and kept are those alone that were right.
 
 import { hash } from 'node:crypto'
 import { checksumIsRight, hasSluicePrefix } from '../config/bearer.ts'
@@ -31,6 +31,8 @@ export function createIdentity({
   revocations: Revocations
 }): Identity {
   const callers = new Map<string, Caller>()
+  /** Those that were right, so that the first of many requests alone needs a digest: never more than are configured. */
+  const recent = new Map<string, Caller>()
   // One subject of an agent for all its bearers: what is known of a limit is kept by the object.
   const subjects = new Map<Agent, Subject[]>()
   for (const agent of snapshot.agents.values()) subjects.set(agent, [toSubject(agent, 'agent', agent)])
@@ -60,15 +62,21 @@ export function createIdentity({
   }
 
   function identify(bearer: string | undefined): Caller {
-    const caller = bearer === undefined ? undefined : find(bearer)
-    if (caller === undefined || revocations.refuses(caller.bearer)) throw unknown()
+    const caller = bearer === undefined ? undefined : (recent.get(bearer) ?? find(bearer))
+    if (bearer === undefined || caller === undefined) throw unknown()
+    if (revocations.refuses(caller.bearer)) {
+      recent.delete(bearer)
+      throw unknown()
+    }
     return caller
   }
 
   function find(bearer: string): Caller | undefined {
     // A mistyped or made-up bearer of our own form is refused on its checksum, without a look-up.
     if (bearer === '' || (hasSluicePrefix(bearer) && !checksumIsRight(bearer))) return undefined
-    return callers.get(hash('sha256', bearer, 'hex'))
+    const caller = callers.get(hash('sha256', bearer, 'hex'))
+    if (caller !== undefined) recent.set(bearer, caller)
+    return caller
   }
 }
 

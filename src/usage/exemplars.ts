@@ -2,7 +2,7 @@
 // line. Knows ids, never content. As many as those metrics have series and buckets, and no more.
 
 import type { Clock } from '../types.ts'
-import { METRICS, type Metric, SECONDS } from './metrics.ts'
+import { bucketOf, METRICS, type Metric } from './metrics.ts'
 
 /** One request that was measured. */
 export interface Exemplar {
@@ -24,9 +24,15 @@ type Labels = Readonly<Record<string, unknown>>
 
 export interface Exemplars {
   note(metric: Metric, measured: Measured, of: Pick<Exemplar, 'requestId' | 'traceId'>): void
+  /** Notes for one series, for whoever measures in it again and again. */
+  of(metric: Metric, labels: Labels): Noter
   /** Takes in what another process has. */
   learn(exemplars: readonly Exemplar[]): void
   all(): readonly Exemplar[]
+}
+
+export interface Noter {
+  note(value: number, of: Pick<Exemplar, 'requestId' | 'traceId'>): void
 }
 
 export interface Measured {
@@ -49,8 +55,7 @@ const KEEP_TRACED_MS = 600_000
 export function createExemplars({ clock }: { clock: Pick<Clock, 'wall'> }): Exemplars {
   const last = new Map<string, Exemplar>()
 
-  function keep(exemplar: Exemplar): void {
-    const place = placeOf(exemplar)
+  function keep(exemplar: Exemplar, place = placeOf(exemplar)): void {
     const before = last.get(place)
     if (before === undefined || isBetter(exemplar, before)) last.set(place, exemplar)
   }
@@ -59,6 +64,16 @@ export function createExemplars({ clock }: { clock: Pick<Clock, 'wall'> }): Exem
     note({ name, kind }, { value, labels }, { requestId, traceId }) {
       const bucket = kind === 'histogram' ? bucketOf(value) : 0
       keep({ metric: name, labels, bucket, value, atMs: clock.wall(), requestId, traceId })
+    },
+    of({ name, kind }, labels) {
+      const places: string[] = []
+      return {
+        note(value, { requestId, traceId }) {
+          const bucket = kind === 'histogram' ? bucketOf(value) : 0
+          const place = (places[bucket] ??= placeOf({ metric: name, labels, bucket }))
+          keep({ metric: name, labels, bucket, value, atMs: clock.wall(), requestId, traceId }, place)
+        },
+      }
     },
     learn(exemplars) {
       for (const one of exemplars) keep(one)
@@ -70,12 +85,6 @@ export function createExemplars({ clock }: { clock: Pick<Clock, 'wall'> }): Exem
 function isBetter(one: Exemplar, before: Exemplar): boolean {
   if (one.atMs < before.atMs) return false
   return one.traceId !== undefined || before.traceId === undefined || one.atMs - before.atMs > KEEP_TRACED_MS
-}
-
-/** The first whose upper bound is not below the value; the one behind the last has none. */
-function bucketOf(value: number): number {
-  const at = SECONDS.findIndex((bound) => value <= bound)
-  return at < 0 ? SECONDS.length : at
 }
 
 /** One text for each place that has one: its metric, the values of its labels in their order, and the bucket. */

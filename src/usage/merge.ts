@@ -74,6 +74,20 @@ export function metricsOf({ scopeMetrics }: ResourceMetrics): MetricData[] {
   return scopeMetrics.flatMap(({ metrics }) => metrics)
 }
 
+/** Beside what the SDK has collected what is counted apart from it. */
+export function withHistograms(
+  collected: ResourceMetrics,
+  histograms: readonly HistogramMetricData[],
+): ResourceMetrics {
+  if (histograms.length === 0) return collected
+  const [first, ...rest] = collected.scopeMetrics
+  const scope = first?.scope ?? { name: 'sluice' }
+  return {
+    ...collected,
+    scopeMetrics: [{ scope, metrics: [...(first?.metrics ?? []), ...histograms] }, ...rest],
+  }
+}
+
 /** Without the series of gauges that are gone. */
 export function withoutPast(
   metrics: ResourceMetrics,

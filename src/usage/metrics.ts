@@ -1,7 +1,8 @@
 // The instruments of design §9, through the OpenTelemetry API: names, labels, buckets. Labels are names of the
 // configuration and words of closed lists only, so that no caller can make a series.
 
-import type { Meter } from '@opentelemetry/api'
+import { type Meter, ValueType } from '@opentelemetry/api'
+import { AggregationTemporality, DataPointType, type HistogramMetricData } from '@opentelemetry/sdk-metrics'
 
 /** One metric as Prometheus shows it; also a row of the generated reference. */
 export interface Metric {
@@ -203,9 +204,22 @@ export const OTHER_AGENTS = 'other'
 type Labels<M extends Metric> = Readonly<Record<M['labels'][number], string>>
 interface Counter<M extends Metric> {
   add(value: number, labels: Labels<M>): void
+  /** The series of these labels, for whoever counts in it again and again. */
+  of(labels: Labels<M>): Count
 }
 interface Histogram<M extends Metric> {
   record(value: number, labels: Labels<M>): void
+  of(labels: Labels<M>): Distribution
+}
+
+/** One series of a counter. */
+export interface Count {
+  add(value: number): void
+}
+
+/** One series of a histogram over `SECONDS`. */
+export interface Distribution {
+  record(value: number): void
 }
 type Catalogue = typeof METRICS
 
@@ -226,12 +240,72 @@ export interface Instruments {
   readonly secretLoads: Counter<Catalogue['secretLoads']>
   /** Whether a series of a gauge was seen at the last look: the SDK goes on with what is gone, as it last was. */
   isOfNow(metric: string, labels: object): boolean
+  /** Those with something in them: the SDK does not collect them. */
+  histograms(): readonly HistogramMetricData[]
   /** The label of an agent: its name, or `other` beyond the first 2,000. */
   agentLabel(agent: string): string
 }
 
+class Sum<L> implements Count {
+  readonly labels: L
+  value = 0
+
+  constructor(labels: L) {
+    this.labels = labels
+  }
+
+  add(value: number): void {
+    this.value += value
+  }
+}
+
+/** One series of a histogram, bucket by bucket. */
+class Series implements Distribution {
+  readonly #labels: Readonly<Record<string, string>>
+  readonly #sinceMs: number
+  readonly #counts: number[] = Array.from({ length: SECONDS.length + 1 }, () => 0)
+  #sum = 0
+  #count = 0
+
+  constructor(labels: Readonly<Record<string, string>>, sinceMs: number) {
+    this.#labels = labels
+    this.#sinceMs = sinceMs
+  }
+
+  record(value: number): void {
+    const bucket = bucketOf(value)
+    this.#counts[bucket] = (this.#counts[bucket] ?? 0) + 1
+    this.#sum += value
+    this.#count += 1
+  }
+
+  at(nowMs: number): HistogramMetricData['dataPoints'][number] {
+    const buckets = { boundaries: [...SECONDS], counts: [...this.#counts] }
+    return {
+      startTime: toHrTime(this.#sinceMs),
+      endTime: toHrTime(nowMs),
+      attributes: this.#labels,
+      value: { buckets, sum: this.#sum, count: this.#count },
+    }
+  }
+}
+
+/** The first whose upper bound is not below the value; the one behind the last has none. */
+export function bucketOf(seconds: number): number {
+  let at = 0
+  while (at < SECONDS.length && seconds > (SECONDS[at] as number)) at += 1
+  return at
+}
+
+function toHrTime(ms: number): [number, number] {
+  const seconds = Math.floor(ms / 1000)
+  return [seconds, Math.round((ms - seconds * 1000) * 1e6)]
+}
+
 /** What is read at each scrape. */
 export interface Gauges {
+  /** Unix milliseconds, for when a series began. */
+  readonly wall: () => number
   readonly inflight: () => number
   readonly streams: () => number
   /** Undefined without Redis. */
@@ -264,21 +338,41 @@ export interface Gauges {
 export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
   /** Summed here and read when somebody looks: the SDK's own sorts and joins all labels with each request. */
   const counter = <M extends Metric>({ name, description, labels: names }: M): Counter<M> => {
-    const series = new Map<string, { readonly labels: Labels<M>; value: number }>()
+    const series = new Map<string, Sum<Labels<M>>>()
     meter.createObservableCounter(name, { description }).addCallback((result) => {
       for (const { labels, value } of series.values()) result.observe(value, labels)
     })
+    const of = (labels: Labels<M>): Count => {
+      const key = toPlace(names, labels)
+      let known = series.get(key)
+      if (known === undefined) series.set(key, (known = new Sum({ ...labels })))
+      return known
+    }
     return {
+      of,
       add(value, labels) {
-        const key = toPlace(names, labels)
-        const known = series.get(key)
-        if (known === undefined) series.set(key, { labels: { ...labels }, value })
-        else known.value += value
+        of(labels).add(value)
       },
     }
   }
-  const histogram = ({ name, description }: Metric) =>
-    meter.createHistogram(name, { description, advice: { explicitBucketBoundaries: SECONDS } })
+  /** The SDK has no histogram that is read when somebody looks: these are put beside what it collects. */
+  const histograms: (() => HistogramMetricData)[] = []
+  const histogram = <M extends Metric>({ name, description, labels: names }: M): Histogram<M> => {
+    const series = new Map<string, Series>()
+    const of = (labels: Labels<M>): Distribution => {
+      const key = toPlace(names, labels)
+      let known = series.get(key)
+      if (known === undefined) series.set(key, (known = new Series({ ...labels }, gauges.wall())))
+      return known
+    }
+    histograms.push(() => ({
+      descriptor: { name, description, unit: '', valueType: ValueType.DOUBLE },
+      aggregationTemporality: AggregationTemporality.CUMULATIVE,
+      dataPointType: DataPointType.HISTOGRAM,
+      dataPoints: [...series.values()].map((one) => one.at(gauges.wall())),
+    }))
+    return { of, record: (value, labels) => of(labels).record(value) }
+  }
   const gauge = ({ name, description }: Metric) => meter.createObservableGauge(name, { description })
   /** By metric, the labels that were seen at the last look. */
   const ofNow = new Map<string, Set<string>>()
@@ -363,6 +457,7 @@ export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
     cost: counter(METRICS.cost),
     unpriced: counter(METRICS.unpriced),
     refusals: counter(METRICS.refusals),
+    histograms: () => histograms.map((look) => look()).filter(({ dataPoints }) => dataPoints.length > 0),
     revocations: counter(METRICS.revocations),
     secretLoads: counter(METRICS.secretLoads),
     isOfNow: (metric, labels) => ofNow.get(metric)?.has(toKey(labels)) ?? true,

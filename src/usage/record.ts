@@ -4,8 +4,8 @@
 import { withoutBearer } from '../config/bearer.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Arrival, Attempt, Clock, Trace, Trail } from '../types.ts'
-import type { Exemplars } from './exemplars.ts'
-import { type Instruments, METRICS } from './metrics.ts'
+import type { Exemplars, Noter } from './exemplars.ts'
+import { type Count, type Distribution, type Instruments, METRICS } from './metrics.ts'
 import type { Traces } from './traces.ts'
 
 /** The part of pino that is used. */
@@ -34,7 +34,7 @@ export interface EarlyRefusal {
 interface Deps {
   readonly log: RequestLog
   readonly instruments: Instruments
-  readonly exemplars: Pick<Exemplars, 'note'>
+  readonly exemplars: Pick<Exemplars, 'note' | 'of'>
   readonly clock: Clock
   /** Undefined while nobody collects them. */
   readonly traces?: Traces | undefined
@@ -42,7 +42,45 @@ interface Deps {
   readonly describe: (error: unknown) => string
 }
 
+/** The series that a request counts in, and those of one of its attempts: found once for all that are alike. */
+interface OfRequest {
+  readonly requests: Count
+  readonly took: Distribution
+  readonly tookNoted: Noter
+  readonly own: Distribution
+  readonly ownNoted: Noter
+}
+interface OfAttempt {
+  readonly attempts: Count
+  readonly noted: Noter
+  readonly took: Distribution
+}
+interface OfTokens {
+  readonly input: Count
+  readonly output: Count
+}
+
+/** Kinds of requests that are kept; their labels are bounded, and of more kinds they are found anew. */
+const MOST_ALIKE = 4096
+
+/** What `make` gives, once for each key. */
+function createKept<T>() {
+  const kept = new Map<string, T>()
+  return (key: string, make: () => T): T => {
+    let known = kept.get(key)
+    if (known === undefined) {
+      if (kept.size >= MOST_ALIKE) kept.clear()
+      kept.set(key, (known = make()))
+    }
+    return known
+  }
+}
+
 export function createRecorder({ log, instruments, exemplars, clock, traces, describe }: Deps): Recorder {
+  const requestsAlike = createKept<OfRequest>()
+  const attemptsAlike = createKept<OfAttempt>()
+  const tokensAlike = createKept<OfTokens>()
+
   return {
     begin: (arrival) => (traces === undefined ? undefined : guarded(() => traces.begin(arrival))),
     record(arrival, trail) {
@@ -81,24 +119,40 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
     const stream = String(request?.stream ?? false)
     const tier = answeredBy?.tier.name ?? ''
     const code = toCode(trail)
-    instruments.requests.add(1, { agent, route, operation, status: String(trail.status ?? 0), code })
-    const took = { value: (endedMs - arrival.startedMs) / 1000, labels: { route, tier, stream } }
+    const status = String(trail.status ?? 0)
+    const alike = requestsAlike(
+      `${agent}\0${route}\0${operation}\0${status}\0${code}\0${stream}\0${tier}`,
+      () => ({
+        requests: instruments.requests.of({ agent, route, operation, status, code }),
+        took: instruments.requestSeconds.of({ route, tier, stream }),
+        tookNoted: exemplars.of(METRICS.requestSeconds, { route, tier, stream }),
+        own: instruments.overheadSeconds.of({ operation }),
+        ownNoted: exemplars.of(METRICS.overheadSeconds, { operation }),
+      }),
+    )
     const id = { requestId: arrival.id, traceId: trail.trace?.isSampled ? trail.trace.id : undefined }
-    instruments.requestSeconds.record(took.value, took.labels)
-    exemplars.note(METRICS.requestSeconds, took, id)
-    const own = { value: overheadMs(arrival, attempts, endedMs) / 1000, labels: { operation } }
-    instruments.overheadSeconds.record(own.value, own.labels)
-    exemplars.note(METRICS.overheadSeconds, own, id)
+    alike.requests.add(1)
+    const tookS = (endedMs - arrival.startedMs) / 1000
+    alike.took.record(tookS)
+    alike.tookNoted.note(tookS, id)
+    const ownS = overheadMs(arrival, attempts, endedMs) / 1000
+    alike.own.record(ownS)
+    alike.ownNoted.note(ownS, id)
     const begun = attempts.find(({ firstTokenMs }) => firstTokenMs !== undefined)
     for (let i = 0; i < attempts.length; i += 1) {
       const attempt = attempts[i] as Attempt
       const { deployment, outcome, reason } = attempt
-      const called = { value: 1, labels: { tier: attempt.tier, deployment, outcome, reason } }
-      instruments.attempts.add(1, called.labels)
-      exemplars.note(METRICS.attempts, called, id)
-      if (outcome !== 'skipped') {
-        instruments.attemptSeconds.record((attempt.endedMs - attempt.startedMs) / 1000, { deployment })
-      }
+      const called = attemptsAlike(`${attempt.tier}\0${deployment}\0${outcome}\0${reason}`, () => {
+        const labels = { tier: attempt.tier, deployment, outcome, reason }
+        return {
+          attempts: instruments.attempts.of(labels),
+          noted: exemplars.of(METRICS.attempts, labels),
+          took: instruments.attemptSeconds.of({ deployment }),
+        }
+      })
+      called.attempts.add(1)
+      called.noted.note(1, id)
+      if (outcome !== 'skipped') called.took.record((attempt.endedMs - attempt.startedMs) / 1000)
       if (attempt.costMicros === undefined) instruments.unpriced.add(1, { deployment })
       else if (attempt.costMicros > 0) instruments.cost.add(toUsd(attempt.costMicros), { agent, deployment })
       const next = attempts[i + 1]
@@ -120,8 +174,12 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
       instruments.refusals.add(1, { agent, limit: trail.error.limit })
     if (usage !== undefined && answeredBy !== undefined) {
       const deployment = answeredBy.deployment.name
-      instruments.tokens.add(usage.inputTokens, { agent, deployment, kind: 'input' })
-      instruments.tokens.add(usage.outputTokens, { agent, deployment, kind: 'output' })
+      const tokens = tokensAlike(`${agent}\0${deployment}`, () => ({
+        input: instruments.tokens.of({ agent, deployment, kind: 'input' }),
+        output: instruments.tokens.of({ agent, deployment, kind: 'output' }),
+      }))
+      tokens.input.add(usage.inputTokens)
+      tokens.output.add(usage.outputTokens)
       if (usage.cachedTokens > 0)
         instruments.tokens.add(usage.cachedTokens, { agent, deployment, kind: 'cached' })
       if (usage.reasoningTokens > 0) {

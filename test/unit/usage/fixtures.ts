@@ -4,6 +4,7 @@ import type { Gauges } from '../../../src/usage/metrics.ts'
 
 /** Of a process in which nothing goes on. */
 export const IDLE_GAUGES: Gauges = {
+  wall: () => 0,
   inflight: () => 0,
   streams: () => 0,
   redisUp: () => undefined,

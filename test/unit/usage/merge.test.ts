@@ -8,6 +8,7 @@ import {
   lastingOf,
   metricsOf,
   relabelAgents,
+  withHistograms,
 } from '../../../src/usage/merge.ts'
 import { createInstruments, type Gauges } from '../../../src/usage/metrics.ts'
 import { IDLE_GAUGES } from './fixtures.ts'
@@ -20,14 +21,14 @@ function createProcess(gauges: Partial<Gauges> = {}) {
     ...IDLE_GAUGES,
     ...gauges,
   })
+  const collect = async () =>
+    withHistograms((await exporter.collect()).resourceMetrics, instruments.histograms())
   return {
     instruments,
-    collect: async () => (await exporter.collect()).resourceMetrics,
+    collect,
     /** As it comes over the channel. */
     async sent() {
-      const metrics: unknown = JSON.parse(
-        JSON.stringify(metricsOf((await exporter.collect()).resourceMetrics)),
-      )
+      const metrics: unknown = JSON.parse(JSON.stringify(metricsOf(await collect())))
       if (!isMetrics(metrics)) throw new Error('these are metrics')
       return metrics
     },

@@ -2,7 +2,7 @@ import { PrometheusExporter } from '@opentelemetry/exporter-prometheus'
 import { MeterProvider } from '@opentelemetry/sdk-metrics'
 import { describe, expect, it } from 'vitest'
 import { createExemplars } from '../../../src/usage/exemplars.ts'
-import { metricsOf } from '../../../src/usage/merge.ts'
+import { metricsOf, withHistograms } from '../../../src/usage/merge.ts'
 import { createInstruments, METRICS } from '../../../src/usage/metrics.ts'
 import { toOpenMetrics, wantsOpenMetrics } from '../../../src/usage/openmetrics.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
@@ -14,17 +14,20 @@ function createProcess() {
   const provider = new MeterProvider({ readers: [exporter] })
   const time = createManualClock()
   const exemplars = createExemplars({ clock: time.clock })
+  const instruments = createInstruments(provider.getMeter('sluice'), {
+    ...IDLE_GAUGES,
+    redisUp: () => true,
+    redisFleet: () => 2,
+    deployments: () => [{ deployment: 'p/m', state: 'available' }],
+    secrets: () => [{ secret: 'env:KEY', ageSeconds: 1.5 }],
+  })
+  const collect = async () =>
+    withHistograms((await exporter.collect()).resourceMetrics, instruments.histograms())
   return {
-    instruments: createInstruments(provider.getMeter('sluice'), {
-      ...IDLE_GAUGES,
-      redisUp: () => true,
-      redisFleet: () => 2,
-      deployments: () => [{ deployment: 'p/m', state: 'available' }],
-      secrets: () => [{ secret: 'env:KEY', ageSeconds: 1.5 }],
-    }),
+    instruments,
     exemplars,
     time,
-    text: async () => toOpenMetrics(metricsOf((await exporter.collect()).resourceMetrics), exemplars.all()),
+    text: async () => toOpenMetrics(metricsOf(await collect()), exemplars.all()),
   }
 }
 

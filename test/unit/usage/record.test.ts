@@ -22,9 +22,16 @@ function createBook() {
   const note = (name: string) => (value: number, labels: Labels) => {
     book[name] = [...(book[name] ?? []), { value, labels }]
   }
-  const counter = (name: string) => ({ add: note(name) })
-  const histogram = (name: string) => ({ record: note(name) })
+  const counter = (name: string) => ({
+    add: note(name),
+    of: (labels: Labels) => ({ add: (value: number) => note(name)(value, labels) }),
+  })
+  const histogram = (name: string) => ({
+    record: note(name),
+    of: (labels: Labels) => ({ record: (value: number) => note(name)(value, labels) }),
+  })
   const instruments: Instruments = {
+    histograms: () => [],
     requests: counter('requests'),
     requestSeconds: histogram('requestSeconds'),
     firstTokenSeconds: histogram('firstTokenSeconds'),
@@ -475,7 +482,8 @@ describe('the record of a request', () => {
     const broken = {
       ...instruments,
       requests: {
-        add: () => {
+        ...instruments.requests,
+        of: () => {
           throw new Error('no room')
         },
       },
