@@ -21,35 +21,37 @@ export function parseObject(text: string): Record<string, unknown> | undefined {
 }
 
 declare global {
+  // What Node has, and TypeScript's library does not describe yet (ECMA-262, "JSON.parse source text access").
   interface JSON {
-    /** A value that `JSON.stringify` writes as this very text (ECMAScript's proposal on the source text of JSON). */
+    parse(
+      text: string,
+      reviver: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
+    ): unknown
+    /** Something that is written as this text. */
     rawJSON(text: string): unknown
     isRawJSON(value: unknown): boolean
   }
 }
 
+/** Sixteen digits are more than a number of JavaScript is sure to have; a large exponent may be no number at all. */
+const LONG_NUMBER = /\d{16}|\de\+?\d{3}/i
+
 /**
- * The same for an object that is only to be written again: whole numbers of more digits than JavaScript has (identifiers
- * of 64 bits) are written as they were.
+ * The same for what is only written again: numbers that JavaScript cannot hold (ids of 64 bits) stay as they are. Such a
+ * one is no number to anybody who looks at it.
  */
-export function parseObjectToWrite(text: string): Record<string, unknown> | undefined {
+export function parseExactObject(text: string): Record<string, unknown> | undefined {
   if (!LONG_NUMBER.test(text)) return parseObject(text)
   try {
-    const value: unknown = JSON.parse(text, keepLong)
+    const value = JSON.parse(text, (_, one, { source }) =>
+      typeof one !== 'number' || source === undefined || isExact(one, source) ? one : JSON.rawJSON(source),
+    )
     return isObject(value) && !JSON.isRawJSON(value) ? value : undefined
   } catch {
     return undefined
   }
 }
 
-/** More digits than are always exact. */
-const LONG_NUMBER = /\d{16}/
-const WHOLE = /^-?\d+$/
-
-/** A reviver, which is given the source of a number behind it. */
-function keepLong(_: string, value: unknown, ...more: unknown[]): unknown {
-  if (typeof value !== 'number' || Number.isSafeInteger(value)) return value
-  const [context] = more
-  const source = isObject(context) ? context.source : undefined
-  return typeof source === 'string' && WHOLE.test(source) ? JSON.rawJSON(source) : value
+function isExact(value: number, source: string): boolean {
+  return Number.isFinite(value) && (source.length < 16 || String(value) === source)
 }

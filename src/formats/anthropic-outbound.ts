@@ -4,6 +4,7 @@
 import { GatewayError } from '../errors.ts'
 import type { Usage } from '../types.ts'
 import { ANTHROPIC, toPlainId, toStopReason, writeUsage } from './anthropic-words.ts'
+import { createCallIds } from './call-ids.ts'
 import type { ChatEvent, ChatReply, Finish, Part, Seal, Source } from './canonical.ts'
 import type { AnswerTo, EventWriter } from './format.ts'
 import { createJsonEnd, type JsonEnd } from './json-end.ts'
@@ -39,6 +40,9 @@ export function writeReply(reply: ChatReply, to: AnswerTo): unknown {
   }
 }
 
+/** Who left it out would give another answer. */
+const NO_PLACE = 'a file or sound, which Messages has no place for in an answer'
+
 function toMessageId(id: string, { nextId }: AnswerTo): string {
   return id.startsWith('msg_') ? id : nextId('msg_')
 }
@@ -62,8 +66,7 @@ function toBlocks(part: Part, toToolId: (id: string) => string): unknown[] {
       // Messages answers with no pictures.
       return [{ type: 'text', text: pictureNote(part.source), citations: null }]
     default:
-      // Nor with files and sound, which nobody can ask for.
-      return []
+      throw new Error(NO_PLACE)
   }
 }
 
@@ -80,14 +83,9 @@ function sealBlock(sealed: Seal): unknown {
 }
 
 /** Ids that callers may give to Anthropic again: no two of an answer become one. */
-function createToolIds({ nextId }: AnswerTo): (id: string) => string {
-  const used = new Set<string>()
-  return (id) => {
-    const plain = toPlainId(id)
-    const given = plain === '' || used.has(plain) ? nextId('toolu_') : plain
-    used.add(given)
-    return given
-  }
+function createToolIds(to: AnswerTo): (id: string) => string {
+  const toId = createCallIds(to, 'toolu_')
+  return (id) => toId(toPlainId(id))
 }
 
 // --- streams ---------------------------------------------------------------------------------------------------
@@ -119,9 +117,12 @@ type Waiting =
     }
   | { readonly type: 'call'; readonly event: Call; text: string }
 
+/** What one takes that says nothing. */
+const LEAST_CHARS = 64
+
 function charsOf(one: Waiting): number {
-  if (one.type === 'call') return one.text.length + one.event.name.length + one.event.id.length
-  return one.text.length + (one.type === 'thought' ? (one.seal?.sealed.value.length ?? 0) : 0)
+  if (one.type === 'call') return LEAST_CHARS + one.text.length + one.event.name.length + one.event.id.length
+  return LEAST_CHARS + one.text.length + (one.type === 'thought' ? (one.seal?.sealed.value.length ?? 0) : 0)
 }
 
 /**
@@ -332,8 +333,11 @@ export function createWriter(to: AnswerTo): EventWriter {
       return
     }
     const held = waiting.find((one) => one.type === 'call' && one.event.call === call)
-    // Behind its end a call has nothing but white space to say.
-    if (held === undefined) return
+    if (held === undefined) {
+      // Behind its end a call has nothing but white space to say; the caller may have run it by now.
+      if (text.trim() !== '') throw new Error('arguments behind the end of a call')
+      return
+    }
     hold(text.length)
     held.text += text
   }

@@ -9,6 +9,7 @@ import { readUsage, toFinish } from './anthropic-words.ts'
 import { answerToolOf } from './anthropic-write.ts'
 import type { ChatEvent, ChatReply, Finish, Part } from './canonical.ts'
 import { type CustomInput, createCustomInput } from './custom-input.ts'
+import { MOST_CALLS } from './facts.ts'
 import type { EventReader, WrittenRequest } from './format.ts'
 import { toToolName, unwrapCustom } from './tool-names.ts'
 
@@ -106,8 +107,7 @@ function toParts(
       const wire = textOf(block.name)
       const json = isObject(block.input) && input !== undefined ? input : JSON.stringify(block.input ?? {})
       if (wire === answerTool) return [{ type: 'text', text: json }]
-      // Nobody can be called.
-      if (wire === '') return []
+      if (wire === '') throw new Error(NO_NAME)
       const tool = toToolName(names, wire)
       return [
         {
@@ -123,6 +123,16 @@ function toParts(
       return []
   }
 }
+
+/** A piece of an input; '' for none. One of another kind would be missing in it. */
+function pieceOf(value: unknown): string {
+  if (typeof value === 'string') return value
+  if (value === undefined || value === null) return ''
+  throw new Error('a piece of an input that is no text')
+}
+
+/** Nobody can be called, and an answer without the call would be another one. */
+const NO_NAME = 'a call without a name'
 
 function textOf(value: unknown): string {
   return typeof value === 'string' ? value : ''
@@ -157,6 +167,7 @@ export function createReader(written: WrittenRequest): EventReader {
   /** By the index of the block; servers that number them wrongly open a new one under an old number. */
   const open = new Map<number, Open>()
   let started = false
+  let finished = false
   let calls = 0
   let usage: Usage | undefined
 
@@ -177,6 +188,7 @@ export function createReader(written: WrittenRequest): EventReader {
     closeBlock(index, events)
     // Some servers leave the end out; a thought is over when something else begins.
     for (const [at, { type }] of open) if (type === 'thinking') closeBlock(at, events)
+    if (open.size >= MOST_CALLS) throw new Error('more blocks than anybody begins')
     switch (block.type) {
       case 'text':
         open.set(index, { type: 'text' })
@@ -200,10 +212,7 @@ export function createReader(written: WrittenRequest): EventReader {
           open.set(index, { type: 'answer', input: block.input, said: false })
           break
         }
-        if (wire === '') {
-          open.set(index, { type: 'other' })
-          break
-        }
+        if (wire === '') throw new Error(NO_NAME)
         const tool = toToolName(written.names, wire)
         const custom = tool.kind === 'custom' ? createCustomInput() : undefined
         open.set(index, { type: 'call', call: calls, custom, input: block.input, said: false })
@@ -231,16 +240,18 @@ export function createReader(written: WrittenRequest): EventReader {
     if (text !== '') events.push({ type: 'thinking', choice: 0, text })
   }
 
-  function addInput(block: Open, json: string, events: ChatEvent[]): void {
-    if (json === '') return
-    if (block.type === 'answer') {
+  function addInput(block: Open | undefined, json: string, events: ChatEvent[]): void {
+    if (json === '' || block?.type === 'other') return
+    if (block?.type === 'answer') {
       block.said = true
       say(json, events)
-    } else if (block.type === 'call') {
+    } else if (block?.type === 'call') {
       block.said = true
       const text = block.custom === undefined ? json : block.custom.push(json)
       if (text !== '') events.push({ type: 'arguments', choice: 0, call: block.call, text })
     }
+    // The call that it belongs to would be made without it.
+    else throw new Error('input of no call that is open')
   }
 
   function addDelta(index: number, delta: Readonly<Record<string, unknown>>, events: ChatEvent[]): void {
@@ -255,7 +266,7 @@ export function createReader(written: WrittenRequest): EventReader {
         if (block?.type === 'thinking') block.signature = textOf(delta.signature)
         return
       case 'input_json_delta':
-        if (block !== undefined) addInput(block, textOf(delta.partial_json), events)
+        addInput(block, pieceOf(delta.partial_json), events)
     }
   }
 
@@ -304,7 +315,8 @@ export function createReader(written: WrittenRequest): EventReader {
           const delta = isObject(event.delta) ? event.delta : {}
           usage = readUsage(event.usage, usage)
           if (usage !== undefined) events.push({ type: 'usage', usage })
-          if (typeof delta.stop_reason !== 'string') break
+          if (typeof delta.stop_reason !== 'string' || finished) break
+          finished = true
           const explanation = explanationOf(delta.stop_details)
           if (explanation !== undefined) events.push({ type: 'refusal', choice: 0, text: explanation })
           const stopSequence = typeof delta.stop_sequence === 'string' ? delta.stop_sequence : undefined

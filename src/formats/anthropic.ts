@@ -13,7 +13,7 @@ import { createReader, readReply } from './anthropic-read.ts'
 import { ANTHROPIC, readUsage } from './anthropic-words.ts'
 import { writeRequest } from './anthropic-write.ts'
 import { createEdits } from './edits.ts'
-import { CONTENT, DONE, MALFORMED, NOTHING, noAnswer, textTokens, toWatch } from './facts.ts'
+import { CONTENT, DONE, jsonTokens, MALFORMED, NOTHING, noAnswer, textTokens, toWatch } from './facts.ts'
 import type {
   Asked,
   ChatClientSide,
@@ -120,6 +120,8 @@ function createWatch(): StreamWatch {
   let isFinal = false
 
   function look(data: string): EventFacts {
+    // Some servers end every stream as chat does.
+    if (data === '[DONE]') return DONE
     const event = parseObject(data)
     if (event === undefined) return MALFORMED
     switch (event.type) {
@@ -251,7 +253,7 @@ function readWhole(_operation: Operation, body: Buffer): WholeFacts {
   for (const block of message.content) {
     if (!isObject(block)) return noAnswer('malformed')
     countedTokens += blockTokens(block)
-    if (block.input !== undefined) countedTokens += textTokens(JSON.stringify(block.input))
+    if (block.input !== undefined) countedTokens += jsonTokens(block.input)
   }
   return { usage: readUsage(message.usage, undefined), countedTokens, failure: undefined, error: undefined }
 }

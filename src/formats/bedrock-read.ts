@@ -2,7 +2,7 @@
 // encoding; each becomes one JSON text, `{"contentBlockDelta":{…}}`, and an exception `{"error":{"type","message"}}`.
 
 import { createMessageSplitter, type StreamMessage } from '../bytes/eventstream.ts'
-import { isObject, parseObject } from '../bytes/json-value.ts'
+import { isObject, parseExactObject, parseObject } from '../bytes/json-value.ts'
 import type { EventFacts, Frame, Operation, Usage } from '../types.ts'
 import { wholeVectors } from './bedrock-embeddings.ts'
 import type { ChatEvent, ChatReply, Finish, Part } from './canonical.ts'
@@ -11,7 +11,9 @@ import {
   CONTENT,
   count,
   DONE,
+  jsonTokens,
   MALFORMED,
+  MOST_CALLS,
   NOTHING,
   noAnswer,
   textTokens,
@@ -175,7 +177,7 @@ function blockTokens({ text, toolUse, reasoningContent }: Json): number {
     isObject(reasoningContent) && isObject(reasoningContent.reasoningText)
       ? reasoningContent.reasoningText.text
       : undefined
-  const call = isObject(toolUse) ? Math.max(1, textTokens(JSON.stringify(toolUse.input ?? {}))) : 0
+  const call = isObject(toolUse) ? jsonTokens(toolUse.input ?? {}) : 0
   return textTokens(text) + textTokens(thought) + call
 }
 
@@ -202,7 +204,7 @@ function readUsage(told: unknown): Usage | undefined {
 // --- a whole reply ---------------------------------------------------------------------------------------------
 
 export function readBedrock(body: Buffer, written: WrittenRequest): ChatReply {
-  const reply = parseObject(body.toString('utf8')) ?? {}
+  const reply = parseExactObject(body.toString('utf8')) ?? {}
   const message = isObject(reply.output) && isObject(reply.output.message) ? reply.output.message : {}
   const blocks = Array.isArray(message.content) ? message.content.filter(isObject) : []
   const content: Part[] = []
@@ -227,7 +229,7 @@ function toPart({ text, toolUse, reasoningContent }: Json, written: WrittenReque
   if (typeof text === 'string') return text === '' ? undefined : { type: 'text', text }
   if (isObject(toolUse)) {
     const json = JSON.stringify(toolUse.input ?? {})
-    const wire = textOf(toolUse.name) ?? ''
+    const wire = nameOf(toolUse)
     if (wire === ANSWER_TOOL && hasAnswerTool(written)) return { type: 'text', text: json }
     const { name, namespace, kind } = toToolName(written.names, wire)
     const id = textOf(toolUse.toolUseId) ?? ''
@@ -255,6 +257,13 @@ function toPart({ text, toolUse, reasoningContent }: Json, written: WrittenReque
   const sealed =
     signature === undefined || signature === '' ? undefined : { origin: SIGNED, value: signature }
   return { type: 'thinking', text: textOf(reasoningText.text) ?? '', sealed, isRedacted: false }
+}
+
+/** Without one nobody can be called, and an answer without the call would be another one. */
+function nameOf(toolUse: Json): string {
+  const name = textOf(toolUse.name) ?? ''
+  if (name === '') throw new Error('a call without a name')
+  return name
 }
 
 /** Some models say `end_turn` where they call, and a tool that stands for the answer is no call. */
@@ -288,9 +297,11 @@ interface Block {
 export function eventsOfBedrock(written: WrittenRequest): EventReader {
   const blocks = new Map<number, Block>()
   let started = false
+  let finished = false
   let calls = 0
 
   function blockAt(index: number): Block {
+    if (blocks.size >= MOST_CALLS) throw new Error('more blocks than anybody begins')
     const block = blocks.get(index) ?? {
       call: undefined,
       isAnswer: false,
@@ -305,17 +316,19 @@ export function eventsOfBedrock(written: WrittenRequest): EventReader {
   function begin(event: Json): ChatEvent[] {
     const toolUse = toolUseOf(event)
     if (!isObject(toolUse)) return []
-    const wire = textOf(toolUse.name) ?? ''
+    const wire = nameOf(toolUse)
     const isAnswer = wire === ANSWER_TOOL && hasAnswerTool(written)
     const isIgnored = !isAnswer && written.oneCall === true && calls > 0
     const { name, namespace, kind } = toToolName(written.names, wire)
     const call = isAnswer || isIgnored ? undefined : calls
     const custom = kind === 'custom' ? createCustomInput() : undefined
+    // Where the end of the one before it was left out.
+    const before = end(indexOf(event))
     blocks.set(indexOf(event), { call, isAnswer, isIgnored, custom, signature: '' })
-    if (call === undefined) return []
+    if (call === undefined) return before
     calls += 1
     const id = textOf(toolUse.toolUseId) ?? ''
-    return [{ type: 'call', choice: 0, call, kind, id, name, namespace, sealed: undefined }]
+    return [...before, { type: 'call', choice: 0, call, kind, id, name, namespace, sealed: undefined }]
   }
 
   function readDelta(event: Json): ChatEvent[] {
@@ -324,15 +337,18 @@ export function eventsOfBedrock(written: WrittenRequest): EventReader {
     const events: ChatEvent[] = []
     const text = textOf(delta.text)
     if (text !== undefined && text !== '') events.push({ type: 'text', choice: 0, text })
-    const input = isObject(delta.toolUse) ? textOf(delta.toolUse.input) : undefined
-    if (input !== undefined && input !== '' && !block.isIgnored) events.push(...readInput(block, input))
+    const input = isObject(delta.toolUse) ? (delta.toolUse.input ?? '') : ''
+    // A piece of another kind would be missing in what is called.
+    if (typeof input !== 'string') throw new Error('a piece of an input that is no text')
+    if (input !== '' && !block.isIgnored) events.push(...readInput(block, input))
     if (isObject(delta.reasoningContent)) events.push(...readThought(block, delta.reasoningContent))
     return events
   }
 
   function readInput({ call, isAnswer, custom }: Block, input: string): ChatEvent[] {
     if (isAnswer) return [{ type: 'text', choice: 0, text: input }]
-    if (call === undefined) return []
+    // The call that it belongs to would be made without it.
+    if (call === undefined) throw new Error('input of no call that is open')
     const text = custom === undefined ? input : custom.push(input)
     return text === '' ? [] : [{ type: 'arguments', choice: 0, call, text }]
   }
@@ -364,6 +380,8 @@ export function eventsOfBedrock(written: WrittenRequest): EventReader {
     if (isObject(event.contentBlockStop)) return end(indexOf(event.contentBlockStop))
     if (isObject(event.messageStop)) {
       const open = [...blocks.keys()].flatMap(end)
+      if (finished) return open
+      finished = true
       const finish = toFinish(event.messageStop.stopReason, calls)
       return [...open, { type: 'finish', choice: 0, finish, stopSequence: stopSequenceOf(event.messageStop) }]
     }

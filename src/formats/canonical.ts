@@ -204,7 +204,7 @@ export type ChatEvent =
   | { readonly type: 'text'; readonly choice: number; readonly text: string }
   | { readonly type: 'refusal'; readonly choice: number; readonly text: string }
   | { readonly type: 'thinking'; readonly choice: number; readonly text: string }
-  /** A picture, whole. */
+  /** A picture of the answer, whole. */
   | { readonly type: 'image'; readonly choice: number; readonly source: Source }
   /** Ends the thought before it, or stands alone (redacted). */
   | {

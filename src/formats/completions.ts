@@ -228,6 +228,7 @@ function createEvents(to: AnswerTo): EventWriter {
   const { includeUsage } = to.request
   const echo = echoOf(to)
   const echoed = new Set<number>()
+  const finishes = new Map<number, Finish>()
   let head: Members | undefined
   let usage: Usage | undefined
 
@@ -256,7 +257,9 @@ function createEvents(to: AnswerTo): EventWriter {
         case 'image':
           return say(event.choice, `\n${pictureNote(event.source)}\n`, undefined)
         case 'finish':
-          return say(event.choice, '', event.finish)
+          // Told at the end: some providers give their reason with every piece.
+          finishes.set(event.choice, event.finish)
+          return ''
         case 'usage':
           usage = event.usage
           return ''
@@ -265,8 +268,10 @@ function createEvents(to: AnswerTo): EventWriter {
       }
     },
     end() {
+      let frames = ''
+      for (const [choice, finish] of finishes) frames += say(choice, '', finish)
       const total = includeUsage && usage !== undefined ? chunk([], usage) : ''
-      return `${total}data: [DONE]\n\n`
+      return `${frames}${total}data: [DONE]\n\n`
     },
   }
 }

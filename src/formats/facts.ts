@@ -68,18 +68,24 @@ export interface Choices {
   finishedChoices(): number
 }
 
+/** More than anybody asks for: a stream with more of them never ends well. */
+const MOST_CHOICES = 1024
+
 /** Which answers of a stream are under way and which have ended, in whatever order they come. */
 export function createChoices(): Choices {
   const open = new Set<number>()
   const ended = new Set<number>()
+  let isTooMany = false
   return {
     see(index, hasEnded) {
+      isTooMany ||= open.size + ended.size >= MOST_CHOICES && !open.has(index) && !ended.has(index)
+      if (isTooMany) return
       if (hasEnded) {
         ended.add(index)
         open.delete(index)
       } else if (!ended.has(index)) open.add(index)
     },
-    finished: () => ended.size > 0 && open.size === 0,
+    finished: () => ended.size > 0 && open.size === 0 && !isTooMany,
     finishedChoices: () => ended.size,
   }
 }
@@ -91,6 +97,26 @@ export function textTokens(text: unknown): number {
   if (Array.isArray(text)) return text.length
   return 0
 }
+
+/** Of a value that is written as JSON. One that no stack can hold is something all the same; its reader will say so. */
+export function jsonTokens(value: unknown): number {
+  try {
+    return Math.max(1, textTokens(JSON.stringify(value)))
+  } catch {
+    return 1
+  }
+}
+
+/** Most calls of one answer: what is kept of each, and looked through for each piece, is bounded by it. */
+export const MOST_CALLS = 1024
+
+/** A moment in whole Unix seconds; undefined for what is none, as are milliseconds. */
+export function secondsOf(value: unknown): number | undefined {
+  return typeof value === 'number' && value > 0 && value < MOST_SECONDS ? Math.floor(value) : undefined
+}
+
+/** In the year 5138. */
+const MOST_SECONDS = 1e11
 
 /** More tokens than any window holds: whoever says so cannot count, and must not be able to lock an agent out. */
 const MOST_TOKENS = 50_000_000

@@ -2,13 +2,15 @@
 // reads the members it knows and no others.
 
 import { createHash } from 'node:crypto'
-import { isObject, parseObject } from '../bytes/json-value.ts'
+import { isObject, parseExactObject, parseObject } from '../bytes/json-value.ts'
 import type { EventFacts, Operation, Usage } from '../types.ts'
 import type { ChatEvent, ChatReply, Choice, Finish, Part, Seal, Source } from './canonical.ts'
 import {
   CONTENT,
   count,
   createChoices,
+  DONE,
+  jsonTokens,
   MALFORMED,
   NOTHING,
   noAnswer,
@@ -35,6 +37,7 @@ const FINISHES: ReadonlyMap<string, Finish> = new Map([
   ['IMAGE_SAFETY', 'content_filter'],
   ['IMAGE_PROHIBITED_CONTENT', 'content_filter'],
   ['IMAGE_RECITATION', 'content_filter'],
+  ['MODEL_ARMOR', 'content_filter'],
 ])
 
 /** Nothing the model meant to say ends like this: another attempt, or another provider, may do better. */
@@ -44,6 +47,8 @@ const FAILURES: ReadonlySet<string> = new Set([
   'TOO_MANY_TOOL_CALLS',
   'MISSING_THOUGHT_SIGNATURE',
   'MALFORMED_RESPONSE',
+  'NO_IMAGE',
+  'IMAGE_OTHER',
   'OTHER',
 ])
 
@@ -55,6 +60,8 @@ export function watchGemini(): StreamWatch {
   let countedTokens = 0
   return toWatch({
     look(data): EventFacts {
+      // Gemini has none; servers in front of it do.
+      if (data === '[DONE]') return DONE
       const chunk = parseObject(data)
       if (chunk === undefined) return MALFORMED
       const error = errorText(chunk)
@@ -146,10 +153,9 @@ function finishOf({ finishReason }: Json): Finish | undefined {
 function candidateTokens(candidate: Json): number {
   let tokens = 0
   for (const part of partsOf(candidate)) {
-    if (isObject(part.functionCall))
-      tokens += Math.max(1, textTokens(JSON.stringify(part.functionCall.args ?? '')))
+    if (isObject(part.functionCall)) tokens += jsonTokens(part.functionCall.args ?? '')
     else if (typeof part.text === 'string') tokens += textTokens(part.text)
-    else if (isObject(part.inlineData)) tokens += 1
+    else if (isObject(part.inlineData) || isObject(part.fileData)) tokens += 1
   }
   return tokens
 }
@@ -199,7 +205,7 @@ function soundOf(details: unknown): number {
 
 export function readGemini(body: Buffer, written: WrittenRequest, origin: string): ChatReply {
   const text = body.toString('utf8')
-  const reply = parseObject(text) ?? {}
+  const reply = parseExactObject(text) ?? {}
   const reader = createReader(written, origin)
   const choices = new Map<number, { content: Part[]; finish: Finish }>()
   let usage: Usage | undefined
@@ -256,8 +262,8 @@ export function eventsOfGemini(written: WrittenRequest, origin: string): EventRe
   const reader = createReader(written, origin)
   return {
     read({ data }) {
-      if (data === undefined) return []
-      const chunk = parseObject(data)
+      if (data === undefined || data === '[DONE]') return []
+      const chunk = parseExactObject(data)
       // Nothing may be left out of an answer unseen.
       if (chunk === undefined) throw new Error('an event of a stream that cannot be read')
       return reader.read(chunk, data)
@@ -266,9 +272,33 @@ export function eventsOfGemini(written: WrittenRequest, origin: string): EventRe
 }
 
 interface Progress {
+  /** From 0 in the order in which they began, whatever the wire has. */
+  readonly number: number
   calls: number
   finished: boolean
 }
+
+/** The picture that a part holds. Sound, and whatever else comes to be, has no place in an answer of text. */
+function pictureOf({ inlineData, fileData }: Json): Source | undefined {
+  const told = isObject(inlineData) ? inlineData : isObject(fileData) ? fileData : undefined
+  if (told === undefined) return undefined
+  const { mimeType, data, fileUri } = told
+  if (typeof mimeType === 'string' && /^image\//i.test(mimeType)) {
+    if (typeof data === 'string') return { kind: 'base64', mediaType: mimeType, base64: data }
+    if (typeof fileUri === 'string') return { kind: 'url', url: fileUri, mediaType: mimeType }
+  }
+  throw new Error('a part that is neither text nor a picture')
+}
+
+/** Where a part stands. */
+interface Place {
+  readonly progress: Progress
+  /** What makes the ids of its calls others than those of other answers. */
+  readonly salt: string
+}
+
+/** More than `candidateCount` may be. */
+const MOST_CHOICES = 128
 
 function createReader(
   written: WrittenRequest,
@@ -279,10 +309,21 @@ function createReader(
   let usage: Usage | undefined
   let isUsageTold = true
 
-  function progressOf(choice: number): Progress {
-    const progress = choices.get(choice) ?? { calls: 0, finished: false }
-    choices.set(choice, progress)
+  function progressOf(index: number): Progress {
+    const known = choices.get(index)
+    if (known !== undefined) return known
+    if (choices.size >= MOST_CHOICES) throw new Error('more candidates than anybody can ask for')
+    const progress = { number: choices.size, calls: 0, finished: false }
+    choices.set(index, progress)
     return progress
+  }
+
+  function finish(progress: Progress, told: Finish): ChatEvent[] {
+    if (progress.finished) return []
+    progress.finished = true
+    // It says STOP where it calls, too.
+    const reason = told === 'stop' && progress.calls > 0 ? 'tool_calls' : told
+    return [{ type: 'finish', choice: progress.number, finish: reason, stopSequence: undefined }]
   }
 
   function toSeal({ thoughtSignature }: Json): Seal | undefined {
@@ -291,9 +332,14 @@ function createReader(
       : undefined
   }
 
-  function readCall(part: Json, call: Json, { choice, salt }: { choice: number; salt: string }): ChatEvent[] {
-    const progress = progressOf(choice)
-    if (typeof call.name !== 'string' || call.name === '') return []
+  function readCall(part: Json, call: Json, { progress, salt }: Place): ChatEvent[] {
+    const choice = progress.number
+    // In pieces only where that was asked for: without them the call would be made with other arguments.
+    if (call.willContinue === true || call.partialArgs !== undefined) throw new Error('a piece of a call')
+    if (typeof call.name !== 'string' || call.name === '') {
+      if (call.args !== undefined) throw new Error('a call without a name')
+      return []
+    }
     if (written.oneCall === true && progress.calls > 0) return []
     const index = progress.calls
     progress.calls += 1
@@ -306,14 +352,15 @@ function createReader(
     ]
   }
 
-  function readPart(part: Json, at: { choice: number; salt: string }): ChatEvent[] {
+  function readPart(part: Json, at: Place): ChatEvent[] {
     if (isObject(part.functionCall)) return readCall(part, part.functionCall, at)
-    const { choice } = at
+    const choice = at.progress.number
     const events: ChatEvent[] = []
     if (typeof part.text === 'string' && part.text !== '')
       events.push({ type: part.thought === true ? 'thinking' : 'text', choice, text: part.text })
-    const picture = pictureOf(part)
-    if (picture !== undefined) events.push({ type: 'image', choice, source: picture })
+    // What is only drawn on the way to an answer is no part of it.
+    const source = part.thought === true ? undefined : pictureOf(part)
+    if (source !== undefined) events.push({ type: 'image', choice, source })
     const sealed = toSeal(part)
     if (sealed !== undefined) events.push({ type: 'seal', choice, sealed, isRedacted: false })
     return events
@@ -339,19 +386,13 @@ function createReader(
       }
       const candidates = listOf(chunk.candidates)
       for (const candidate of candidates) {
-        const choice = indexOf(candidate)
-        const progress = progressOf(choice)
+        const progress = progressOf(indexOf(candidate))
         for (const part of partsOf(candidate))
-          events.push(...readPart(part, { choice, salt: idOf(chunk) || text }))
-        const finish = finishOf(candidate)
-        if (finish === undefined || progress.finished) continue
-        progress.finished = true
-        // It says STOP where it calls, too.
-        const told = finish === 'stop' && progress.calls > 0 ? 'tool_calls' : finish
-        events.push({ type: 'finish', choice, finish: told, stopSequence: undefined })
+          events.push(...readPart(part, { progress, salt: idOf(chunk) || text }))
+        const told = finishOf(candidate)
+        if (told !== undefined) events.push(...finish(progress, told))
       }
-      if (isBlocked(chunk))
-        events.push({ type: 'finish', choice: 0, finish: 'content_filter', stopSequence: undefined })
+      if (isBlocked(chunk)) events.push(...finish(progressOf(0), 'content_filter'))
       const hasEnded = candidates.length === 0 || [...choices.values()].every(({ finished }) => finished)
       // It counts up with every chunk: the totals are told once.
       if (hasEnded && !isUsageTold && usage !== undefined) {
@@ -361,15 +402,6 @@ function createReader(
       return events
     },
   }
-}
-
-/** One that the model only thought of is no part of its answer. */
-function pictureOf({ inlineData, thought }: Json): Source | undefined {
-  if (!isObject(inlineData) || thought === true) return undefined
-  const { mimeType, data } = inlineData
-  if (typeof mimeType !== 'string' || !mimeType.startsWith('image/') || typeof data !== 'string')
-    return undefined
-  return { kind: 'base64', mediaType: mimeType, base64: data }
 }
 
 /** Where a call has no id: the same one each time that this answer is read, and another one in every other answer. */

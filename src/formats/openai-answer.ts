@@ -4,9 +4,12 @@
 import { createHash } from 'node:crypto'
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
+import { createCallIds } from './call-ids.ts'
 import type { CallPart, ChatEvent, ChatReply, Choice, Finish, Part, Seal, ThinkingPart } from './canonical.ts'
 import { type CustomInput, createCustomInput } from './custom-input.ts'
+import { MOST_CALLS, secondsOf } from './facts.ts'
 import type { AnswerTo, EventReader, EventWriter, WrittenRequest } from './format.ts'
+import { createJsonEnd, type JsonEnd } from './json-end.ts'
 import {
   detailText,
   isSealed,
@@ -31,9 +34,12 @@ export function readChatReply(body: Buffer, { names }: WrittenRequest): ChatRepl
   const choices = Array.isArray(reply.choices) ? reply.choices : []
   return {
     id: textOf(reply.id),
-    createdSeconds: typeof reply.created === 'number' ? reply.created : undefined,
+    createdSeconds: secondsOf(reply.created),
     model: textOf(reply.model),
-    choices: choices.map((choice, index) => readChoice(choice, `${textOf(reply.id)} ${index}`, names)),
+    choices: choices.map((choice, index) => {
+      const id = textOf(reply.id)
+      return readChoice(choice, id === '' ? '' : `${id} ${index}`, names)
+    }),
     usage: readUsage(reply),
     serviceTier: typeof reply.service_tier === 'string' ? reply.service_tier : undefined,
   }
@@ -46,7 +52,7 @@ function readChoice(choice: unknown, salt: string, names: WrittenRequest['names'
   if (textOf(message.refusal) !== '') content.push({ type: 'refusal', text: textOf(message.refusal) })
   content.push(...readChatPictures(message.images).map(toPicture))
   for (const [index, call] of callsOf(message).entries()) {
-    const read = readCall(call, `${salt} ${index}`, names)
+    const read = readCall(call, salt === '' ? '' : `${salt} ${index}`, names)
     if (read !== undefined) content.push(read)
   }
   const calls = content.some((part) => part.type === 'call')
@@ -106,14 +112,14 @@ function readCall(call: unknown, salt: string, names: WrittenRequest['names']): 
   const custom = isObject(call.custom) ? call.custom : undefined
   const inner = custom ?? (isObject(call.function) ? call.function : call)
   const wire = textOf(inner.name)
-  if (wire === '') return undefined
-  const { name, namespace, kind } = toToolName(names, wire)
   const args = argumentsText(custom === undefined ? inner.arguments : custom.input)
+  if (wire === '') return noCall(args)
+  const { name, namespace, kind } = toToolName(names, wire)
   const isWrapped = custom === undefined && kind === 'custom'
   return {
     type: 'call',
     kind: custom === undefined ? kind : 'custom',
-    id: textOf(call.id) || newCallId(`${salt} ${wire} ${args}`),
+    id: textOf(call.id) || newCallId(salt, `${wire} ${args}`),
     name,
     namespace,
     arguments: isWrapped ? unwrapCustom(args) : args,
@@ -121,30 +127,34 @@ function readCall(call: unknown, salt: string, names: WrittenRequest['names']): 
   }
 }
 
+const NO_NAME = 'a call without a name'
+
+/** Without a name nobody can be called. Some servers give empty ones; one that says something must not be lost unseen. */
+function noCall(args: string): undefined {
+  if (args.trim() !== '') throw new Error(NO_NAME)
+}
+
 /** Some servers give calls no id: one that is the same for the same call. */
-function newCallId(salt: string): string {
-  return `call_${createHash('sha256').update(salt).digest('hex').slice(0, 24)}`
+function newCallId(answer: string, call: string): string {
+  // Where the answer has none either, the next one would have the same: whoever writes it finds one.
+  return answer === ''
+    ? ''
+    : `call_${createHash('sha256').update(`${answer} ${call}`).digest('hex').slice(0, 24)}`
 }
 
 function sealOf(call: Members): Seal | undefined {
   return readCallSeal(call) === undefined ? undefined : ownSeal({ extra_content: call.extra_content })
 }
 
-/** Some say `stop` beside the calls of tools (Ollama, Gemini's compatible endpoint). */
+/**
+ * Some say `stop` beside the calls of tools (Ollama, Gemini's compatible endpoint), and some that there are calls where
+ * there are none.
+ */
 function toFinish(reason: unknown, calls: boolean): Finish {
-  switch (reason) {
-    case 'length':
-    case 'max_tokens':
-    case 'model_length':
-      return 'length'
-    case 'content_filter':
-      return 'content_filter'
-    case 'tool_calls':
-    case 'function_call':
-      return 'tool_calls'
-    default:
-      return calls ? 'tool_calls' : 'stop'
-  }
+  if (reason === 'length' || reason === 'max_tokens' || reason === 'model_length') return 'length'
+  // Gemini's compatible endpoint says what was found behind a colon.
+  if (typeof reason === 'string' && /^content_filter\b/.test(reason)) return 'content_filter'
+  return calls ? 'tool_calls' : 'stop'
 }
 
 function textOf(value: unknown): string {
@@ -152,6 +162,10 @@ function textOf(value: unknown): string {
 }
 
 // --- a provider's, streamed ------------------------------------------------------------------------------------
+
+/** More than `n` may be. */
+const MOST_CHOICES = 128
+const CALL_REASONS: ReadonlySet<string> = new Set(['tool_calls', 'function_call'])
 
 interface OpenCall extends KnownCall {
   /** Its number among the calls of the choice; undefined until its name is known. */
@@ -164,10 +178,13 @@ interface OpenCall extends KnownCall {
 }
 
 interface OpenChoice {
+  /** From 0 in the order in which they began, whatever the wire has. */
+  readonly number: number
   readonly calls: OpenCall[]
   last: OpenCall | undefined
   /** Calls that have a name. */
   named: number
+  hasSpoken: boolean
   isOver: boolean
 }
 
@@ -188,7 +205,7 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
         if (list.length === 0 && usage === undefined) return []
         hasBegun = true
         id = textOf(chunk.id)
-        const createdSeconds = typeof chunk.created === 'number' ? chunk.created : undefined
+        const createdSeconds = secondsOf(chunk.created)
         events.push({ type: 'start', id, model: textOf(chunk.model), createdSeconds, usage: undefined })
       }
       for (const choice of list) if (isObject(choice)) readDelta(choice, events)
@@ -201,30 +218,41 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
     const index = typeof choice.index === 'number' ? choice.index : 0
     let open = choices.get(index)
     if (open === undefined) {
-      open = { calls: [], last: undefined, named: 0, isOver: false }
+      if (choices.size >= MOST_CHOICES) throw new Error('more choices than anybody can ask for')
+      const number = choices.size
+      open = { number, calls: [], last: undefined, named: 0, hasSpoken: false, isOver: false }
       choices.set(index, open)
     }
-    // What stands in a choice that has had its end is Azure's filter, or OpenRouter's usage.
-    if (open.isOver) return
-    const { delta } = choice
-    if (isObject(delta)) readSpoken(delta, index, open, events)
+    const before = events.length
+    const { delta, message } = choice
+    if (isObject(delta)) readSpoken(delta, open, events)
     else if (textOf(choice.text) !== '')
-      events.push({ type: 'text', choice: index, text: textOf(choice.text) })
+      events.push({ type: 'text', choice: open.number, text: textOf(choice.text) })
+    // A server that does not stream may say all of it in one event, as it would without one.
+    else if (isObject(message) && !open.hasSpoken) readSpoken(message, open, events)
+    open.hasSpoken ||= events.length > before
     if (choice.logprobs !== undefined && choice.logprobs !== null)
-      events.push({ type: 'logprobs', choice: index, logprobs: choice.logprobs })
-    const reason = choice.finish_reason
+      events.push({ type: 'logprobs', choice: open.number, logprobs: choice.logprobs })
+    // Behind its end stand Azure's filter and OpenRouter's usage; some servers give their reason in every chunk.
+    if (!open.isOver) finishChoice(choice, open, events)
+  }
+
+  function finishChoice(choice: Members, open: OpenChoice, events: ChatEvent[]): void {
+    const { finish_reason: reason, stop_reason: stop } = choice
     if (typeof reason !== 'string' || reason === '') return
     open.isOver = true
-    for (const call of open.calls) close(call, index, events)
+    for (const call of open.calls) close(call, open.number, events)
+    if (open.named === 0 && open.calls.length > 0 && CALL_REASONS.has(reason)) throw new Error(NO_NAME)
     events.push({
       type: 'finish',
-      choice: index,
+      choice: open.number,
       finish: toFinish(reason, open.named > 0),
-      stopSequence: typeof choice.stop_reason === 'string' ? choice.stop_reason : undefined,
+      stopSequence: typeof stop === 'string' ? stop : undefined,
     })
   }
 
-  function readSpoken(delta: Members, choice: number, open: OpenChoice, events: ChatEvent[]): void {
+  function readSpoken(delta: Members, open: OpenChoice, events: ChatEvent[]): void {
+    const choice = open.number
     const details = Array.isArray(delta.reasoning_details) ? delta.reasoning_details : []
     const thought = plainText(delta) || details.map(detailText).join('')
     if (thought !== '') events.push({ type: 'thinking', choice, text: thought })
@@ -237,11 +265,11 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
     }
     if (textOf(delta.refusal) !== '') events.push({ type: 'refusal', choice, text: textOf(delta.refusal) })
     for (const source of readChatPictures(delta.images)) events.push({ type: 'image', choice, source })
-    for (const fragment of callsOf(delta))
-      if (isObject(fragment)) readFragment(fragment, choice, open, events)
+    for (const fragment of callsOf(delta)) if (isObject(fragment)) readFragment(fragment, open, events)
   }
 
-  function readFragment(fragment: Members, choice: number, open: OpenChoice, events: ChatEvent[]): void {
+  function readFragment(fragment: Members, open: OpenChoice, events: ChatEvent[]): void {
+    const choice = open.number
     const custom = isObject(fragment.custom) ? fragment.custom : undefined
     const inner = custom ?? (isObject(fragment.function) ? fragment.function : {})
     const name = textOf(inner.name)
@@ -260,7 +288,7 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
       const tool = toToolName(names, call.name)
       const kind = custom === undefined ? tool.kind : 'custom'
       if (custom === undefined && kind === 'custom') call.custom = createCustomInput()
-      const callId = call.id || newCallId(`${id} ${choice} ${call.number} ${call.name}`)
+      const callId = call.id || newCallId(id, `${choice} ${call.number} ${call.name}`)
       const { number, sealed } = call
       const { name: called, namespace } = tool
       events.push({ type: 'call', choice, call: number, kind, id: callId, name: called, namespace, sealed })
@@ -275,6 +303,7 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
       open.last = known
       return known
     }
+    if (open.calls.length >= MOST_CALLS) throw new Error('more calls than anybody makes')
     const call: OpenCall = {
       index: typeof fragment.index === 'number' ? fragment.index : undefined,
       number: undefined,
@@ -282,7 +311,7 @@ export function createChatReader({ names }: WrittenRequest): EventReader {
       name: '',
       sealed: undefined,
       held: '',
-      said: '',
+      end: createJsonEnd(),
       custom: undefined,
     }
     open.calls.push(call)
@@ -297,8 +326,8 @@ export interface KnownCall {
   readonly index: number | undefined
   id: string
   name: string
-  /** All its arguments, to know whether they are whole. */
-  said: string
+  /** Whether its arguments are whole: then what has a name again is another. */
+  readonly end: JsonEnd
 }
 
 /**
@@ -318,25 +347,22 @@ export function knownCall<T extends KnownCall>(
       ? (calls.find((call) => id !== '' && call.id === id) ?? last)
       : calls.findLast((call) => call.index === index)
   const begins = name !== '' && known !== undefined && known.name !== ''
-  const isOther = begins && (id !== '' && known.id !== '' ? id !== known.id : isWhole(known.said))
+  const isOther = begins && (id !== '' && known.id !== '' ? id !== known.id : known.end.isWhole())
   return isOther ? undefined : known
 }
 
 function say(call: OpenCall, text: string, choice: number, events: ChatEvent[]): void {
   if (text === '' || call.number === undefined) return
-  call.said += text
+  call.end.push(text)
   const said = call.custom === undefined ? text : call.custom.push(text)
   if (said !== '') events.push({ type: 'arguments', choice, call: call.number, text: said })
 }
 
 /** What of a free text could not be told before its end. */
-function close({ custom, number }: OpenCall, choice: number, events: ChatEvent[]): void {
+function close({ custom, number, held }: OpenCall, choice: number, events: ChatEvent[]): void {
+  if (number === undefined) noCall(held)
   const text = custom?.end() ?? ''
   if (text !== '' && number !== undefined) events.push({ type: 'arguments', choice, call: number, text })
-}
-
-function isWhole(args: string): boolean {
-  return parseObject(args) !== undefined
 }
 
 // --- for a caller, whole ---------------------------------------------------------------------------------------
@@ -368,8 +394,9 @@ function writeMessage(content: readonly Part[], to: AnswerTo): unknown {
   const thought = thoughts.map(({ text }) => text).join('')
   const said = content.flatMap((part) => (part.type === 'text' ? part.text : []))
   const refusal = content.flatMap((part) => (part.type === 'refusal' ? part.text : []))
-  const calls = content.filter((part) => part.type === 'call')
   const pictures = content.filter((part) => part.type === 'image')
+  const toId = createCallIds(to)
+  const calls = content.flatMap((part) => (part.type === 'call' ? { ...part, id: toId(part.id) } : []))
   const [first] = calls
   const tools =
     first === undefined
@@ -404,6 +431,9 @@ interface WrittenChoice {
   thought: string
   thoughts: number
   pictures: number
+  /** Told at the end: some providers give their reason with every piece. */
+  finish: Finish | undefined
+  readonly toId: (id: string) => string
   /** By their number; whether any arguments came. */
   readonly calls: Map<number, { readonly kind: CallPart['kind']; hasArguments: boolean }>
 }
@@ -440,7 +470,14 @@ export function createChatWriter(to: AnswerTo): EventWriter {
     if (front === '') begin('', '', undefined)
     let open = choices.get(choice)
     if (open !== undefined) return { open, role: '' }
-    open = { thought: '', thoughts: 0, pictures: 0, calls: new Map() }
+    open = {
+      thought: '',
+      thoughts: 0,
+      pictures: 0,
+      finish: undefined,
+      toId: createCallIds(to),
+      calls: new Map(),
+    }
     choices.set(choice, open)
     return { open, role: chunk(choice, '{"role":"assistant","content":"","refusal":null}') }
   }
@@ -463,6 +500,13 @@ export function createChatWriter(to: AnswerTo): EventWriter {
         : toolChunk(choice, { index, function: { arguments: '{}' } })
     }
     return frames
+  }
+
+  function finishChoice(choice: number, open: WrittenChoice): string {
+    if (open.finish === undefined) return ''
+    const finish = open.finish === 'stop' && open.calls.size > 0 ? 'tool_calls' : open.finish
+    const reason = legacy && finish === 'tool_calls' ? 'function_call' : finish
+    return finishCalls(choice, open) + chunk(choice, '{}', JSON.stringify(reason))
   }
 
   return {
@@ -492,8 +536,11 @@ export function createChatWriter(to: AnswerTo): EventWriter {
           return role + chunk(event.choice, writeSeal(open, event.sealed, event.isRedacted))
         }
         case 'call': {
-          const { choice, call: index, kind, id, name } = event
+          const { choice, call: index, kind, name } = event
+          // Where a message has one call there is no place for a second.
+          if (legacy && index > 0) return ''
           const { open, role } = enter(choice)
+          const id = open.toId(event.id)
           open.calls.set(index, { kind, hasArguments: false })
           if (legacy) return role + chunk(choice, JSON.stringify({ function_call: { name, arguments: '' } }))
           const inner =
@@ -502,7 +549,7 @@ export function createChatWriter(to: AnswerTo): EventWriter {
         }
         case 'arguments': {
           const { choice, call: index, text } = event
-          if (text === '') return ''
+          if (text === '' || (legacy && index > 0)) return ''
           const call = enter(choice).open.calls.get(index)
           if (call !== undefined) call.hasArguments = true
           if (legacy) return chunk(choice, JSON.stringify({ function_call: { arguments: text } }))
@@ -514,10 +561,9 @@ export function createChatWriter(to: AnswerTo): EventWriter {
           )
         }
         case 'finish': {
-          const { choice, finish } = event
-          const { open, role } = enter(choice)
-          const reason = legacy && finish === 'tool_calls' ? 'function_call' : finish
-          return role + finishCalls(choice, open) + chunk(choice, '{}', JSON.stringify(reason))
+          const { open, role } = enter(event.choice)
+          open.finish = event.finish
+          return role
         }
         case 'usage':
           usage = event.usage
@@ -527,9 +573,11 @@ export function createChatWriter(to: AnswerTo): EventWriter {
       }
     },
     end() {
+      let frames = ''
+      for (const [choice, open] of choices) frames += finishChoice(choice, open)
       const told =
         tellsUsage && usage !== undefined ? `${front}],"usage":${JSON.stringify(writeUsage(usage))}}\n\n` : ''
-      return `${told}data: [DONE]\n\n`
+      return `${frames}${told}data: [DONE]\n\n`
     },
   }
 }

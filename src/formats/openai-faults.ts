@@ -68,13 +68,34 @@ function resetMs(header: HeaderLookup, nowMs: number): number | undefined {
   return left?.share === 0 ? left.resetMs : undefined
 }
 
-/** Without a status of its own the error counts as the provider's, unless its words are those of a prompt too long. */
+/** What the words of an error would be as a status, where it comes without one: quotas are told behind the preamble. */
+const WORD_STATUSES: ReadonlyMap<string, number> = new Map([
+  ['rate_limit_exceeded', 429],
+  ['rate_limit_error', 429],
+  ['slow_down', 429],
+  ['invalid_api_key', 401],
+  ['server_is_overloaded', 503],
+  ['overloaded_error', 503],
+  ['content_filter', 400],
+])
+
+/** Without a status of its own the error counts as the provider's, unless its words are known. */
 function readInBand(text: string): { status: number; fault: Fault } {
   const told = readError(text)
-  const code = Number(told.code)
-  const isContext = CONTEXT_PHRASES.test(`${told.code ?? ''} ${told.type ?? ''} ${told.message}`)
-  const status = Number.isInteger(code) && code >= 400 && code < 600 ? code : isContext ? 400 : 500
+  const status = statusOf(told)
   return { status, fault: readFault(status, () => undefined, text, 0) }
+}
+
+function statusOf({ code, type, message }: Told): number {
+  const own = Number(code)
+  if (Number.isInteger(own) && own >= 400 && own < 600) return own
+  const words = [code ?? '', type ?? '']
+  if (words.some((word) => BILLING_CODES.test(word))) return 429
+  for (const word of words) {
+    const status = WORD_STATUSES.get(word)
+    if (status !== undefined) return status
+  }
+  return CONTEXT_PHRASES.test(`${words.join(' ')} ${message}`) ? 400 : 500
 }
 
 type Told = Pick<Fault, 'message' | 'type' | 'param' | 'code'> & {
@@ -103,7 +124,7 @@ function readError(body: string): Told {
     type: short(error.type),
     param: short(error.param),
     code: short(error.code),
-    waitMs: retryDelayMs(error.details),
+    waitMs: retryDelayMs(error.details) ?? hintMs(message),
   }
 }
 
@@ -113,6 +134,14 @@ function retryDelayMs(details: unknown): number | undefined {
   const info = details.find((one) => isObject(one) && typeof one.retryDelay === 'string')
   return isObject(info) ? readResetMs(String(info.retryDelay), 0) : undefined
 }
+
+/** `Please try again in 1m30.5s.`, where no header names the wait. */
+function hintMs(message: unknown): number | undefined {
+  const [, wait] = typeof message === 'string' ? (WAIT_HINT.exec(message) ?? []) : []
+  return wait === undefined ? undefined : readResetMs(wait, 0)
+}
+
+const WAIT_HINT = /\btry again in ((?:\d{1,6}(?:\.\d{1,6})?(?:ms|h|m|s)){1,4})\b/i
 
 /** OpenRouter tells some errors in a choice. */
 function firstChoiceError(outer: Record<string, unknown>): unknown {
@@ -131,9 +160,19 @@ function short(value: unknown): string | null {
   return typeof value === 'string' ? value : typeof value === 'number' ? String(value) : null
 }
 
-/** OpenRouter tells the failure of the provider behind it in a choice, or as its finish reason. */
+/**
+ * Finish reasons of an answer that was broken off there. OpenRouter and Mistral say `error`; vLLM and SGLang `abort`,
+ * where the engine gave it up (vllm#57082); DeepSeek that it had no room left; Gemini's compatible endpoint that a call
+ * could not be read.
+ */
+const BROKEN_OFF = /^(?:error|abort|insufficient_system_resource|function_call_filter\b.*)$/
+
+/** OpenRouter tells the failure of the provider behind it in a choice; others have a finish reason for it. */
 export function choiceError(choice: Record<string, unknown>): string | undefined {
-  return errorText(choice) ?? (choice.finish_reason === 'error' ? 'finish_reason "error"' : undefined)
+  const told = errorText(choice)
+  const { finish_reason: reason } = choice
+  if (told !== undefined || typeof reason !== 'string' || !BROKEN_OFF.test(reason)) return told
+  return `finish_reason "${reason}"`
 }
 
 /** The error told inside a 200, or undefined. */

@@ -5,6 +5,7 @@
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Stage } from '../types.ts'
 import type { Mending } from './format.ts'
+import { createJsonEnd } from './json-end.ts'
 import { type KnownCall, knownCall } from './openai-answer.ts'
 
 type Members = Readonly<Record<string, unknown>>
@@ -16,8 +17,6 @@ export const mending: Mending = {
 }
 
 const CALLS = 'tool_calls'
-/** Of arguments this many characters are kept, to know whether they are whole where calls have no ids. */
-const MOST_SAID = 64 * 1024
 
 interface Call extends KnownCall {
   /** As its caller is told. */
@@ -72,13 +71,19 @@ function number(fragment: Members, open: OpenChoice): Members {
     const index = typeof fragment.index === 'number' ? fragment.index : undefined
     const taken = open.calls.map((other) => other.number)
     const isFree = index !== undefined && !taken.includes(index)
-    call = { index, number: isFree ? index : Math.max(-1, ...taken) + 1, id: '', name: '', said: '' }
+    call = {
+      index,
+      number: isFree ? index : Math.max(-1, ...taken) + 1,
+      id: '',
+      name: '',
+      end: createJsonEnd(),
+    }
     open.calls.push(call)
   }
   open.last = call
   call.id ||= id
   call.name ||= name
-  if (typeof inner.arguments === 'string' && call.said.length < MOST_SAID) call.said += inner.arguments
+  if (typeof inner.arguments === 'string') call.end.push(inner.arguments)
   return fragment.index === call.number ? fragment : { ...fragment, index: call.number }
 }
 

@@ -135,7 +135,7 @@ function createWatch(): StreamWatch {
         const index = typeof choice.index === 'number' ? choice.index : 0
         const failure = choiceError(choice)
         if (failure !== undefined) return { ...NOTHING, error: failure }
-        const tokens = deltaTokens(choice.delta) + textTokens(choice.text)
+        const tokens = deltaTokens(choice.delta ?? choice.message) + textTokens(choice.text)
         if (tokens > 0) {
           content = true
           countedTokens += tokens
@@ -256,6 +256,7 @@ function readWhole(operation: Operation, body: Buffer): WholeFacts {
       if (!isObject(choice)) return noAnswer('malformed')
       const failure = choiceError(choice)
       if (failure !== undefined) return noAnswer('in_band', failure)
+      if (!isObject(choice.message) && typeof choice.text !== 'string') return noAnswer('malformed')
       countedTokens += deltaTokens(choice.message) + textTokens(choice.text)
     }
   }

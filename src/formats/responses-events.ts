@@ -4,8 +4,10 @@
 
 import { parseObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
+import { createCallIds } from './call-ids.ts'
 import type { CallPart, ChatEvent, Finish, Seal, Source } from './canonical.ts'
 import type { AnswerTo, EventWriter, ToldError } from './format.ts'
+import { createJsonEnd, type JsonEnd } from './json-end.ts'
 import { pictureNote } from './pictures.ts'
 import {
   callPrefix,
@@ -21,7 +23,6 @@ import {
   toRefusal,
   toResponse,
   toText,
-  withId,
 } from './responses-reply.ts'
 import { markSeal, type SealOf } from './responses-seals.ts'
 
@@ -51,6 +52,7 @@ interface OpenCall {
   readonly itemId: string
   readonly index: number
   readonly call: Pick<CallPart, 'kind' | 'id' | 'name' | 'namespace'>
+  readonly end: JsonEnd
   text: string
 }
 
@@ -59,6 +61,7 @@ interface OpenCall {
  * item begins and its arguments are whole, else at the end, as a provider may tell several at once.
  */
 export function createResponsesEvents(to: AnswerTo): EventWriter {
+  const toCallId = createCallIds(to)
   let out = ''
   let sequence = 0
   let head: Head | undefined
@@ -188,16 +191,16 @@ export function createResponsesEvents(to: AnswerTo): EventWriter {
     closeThought(undefined)
     closeWholeCalls()
     if (event.sealed !== undefined) seal(event.sealed, 'call')
-    const call = withId(event, to)
+    const call = { ...event, id: toCallId(event.id) }
     const itemId = to.nextId(callPrefix(call.kind))
     const index = add(toCall(itemId, { ...call, arguments: '' }, 'in_progress'))
-    calls.set(event.call, { itemId, index, call, text: '' })
+    calls.set(event.call, { itemId, index, call, end: createJsonEnd(), text: '' })
   }
 
   /** A caller may run them while the next is still told. */
   function closeWholeCalls(): void {
     for (const [number, open] of calls) {
-      if (open.call.kind === 'custom' || parseObject(open.text) === undefined) continue
+      if (open.call.kind === 'custom' || !open.end.isWhole()) continue
       calls.delete(number)
       closeCall(open, 'completed')
     }
@@ -205,8 +208,14 @@ export function createResponsesEvents(to: AnswerTo): EventWriter {
 
   function argue(call: number, text: string): void {
     const open = calls.get(call)
-    if (open === undefined || text === '') return
+    if (open === undefined) {
+      // The caller may have run it by now.
+      if (text.trim() !== '') throw new Error('arguments behind the end of a call')
+      return
+    }
+    if (text === '') return
     open.text += text
+    open.end.push(text)
     tellArguments(open, text)
   }
 
@@ -242,9 +251,8 @@ export function createResponsesEvents(to: AnswerTo): EventWriter {
     const id = to.nextId('ig_')
     const index = add(toDrawing(id, null, 'in_progress'))
     const place = { item_id: id, output_index: index }
-    emit('response.image_generation_call.in_progress', place)
-    emit('response.image_generation_call.generating', place)
-    emit('response.image_generation_call.completed', place)
+    for (const state of ['in_progress', 'generating', 'completed'])
+      emit(`response.image_generation_call.${state}`, place)
     done(index, toDrawing(id, source.base64, 'completed'))
   }
 

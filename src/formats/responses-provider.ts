@@ -16,6 +16,7 @@ import type {
   Tool,
 } from './canonical.ts'
 import { budgetToEffort } from './effort.ts'
+import { secondsOf } from './facts.ts'
 import type { Asked, WrittenRequest } from './format.ts'
 import { refuse } from './members.ts'
 import { isShownUser } from './openai-request.ts'
@@ -281,7 +282,7 @@ export function readResponse(body: Buffer, { names }: WrittenRequest): ChatReply
   const logprobs = output.flatMap(readLogprobs)
   return {
     id: typeof response.id === 'string' ? response.id : '',
-    createdSeconds: secondsAt(response.created_at),
+    createdSeconds: secondsOf(response.created_at),
     model: typeof response.model === 'string' ? response.model : '',
     choices: [
       {
@@ -297,11 +298,6 @@ export function readResponse(body: Buffer, { names }: WrittenRequest): ChatReply
     usage: readUsage(response.usage),
     serviceTier: typeof response.service_tier === 'string' ? response.service_tier : undefined,
   }
-}
-
-/** A moment in Unix seconds. */
-export function secondsAt(value: unknown): number | undefined {
-  return typeof value === 'number' && value >= 0 ? Math.floor(value) : undefined
 }
 
 /** What an item says; nothing for what the provider's own tools did. */
@@ -343,7 +339,9 @@ export function pictureOf({ result, output_format: format }: Members): Source | 
 
 /** A call but for its arguments. */
 export function readCall(item: Members, names: WrittenRequest['names']): Omit<CallPart, 'arguments'> {
-  const { name, namespace } = toToolName(names, typeof item.name === 'string' ? item.name : '')
+  // Nobody can be called, and an answer without the call would be another one.
+  if (typeof item.name !== 'string' || item.name === '') throw new Error('a call without a name')
+  const { name, namespace } = toToolName(names, item.name)
   return {
     type: 'call',
     kind: item.type === 'custom_tool_call' ? 'custom' : 'function',

@@ -3,6 +3,7 @@
 
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { ChatEvent } from './canonical.ts'
+import { secondsOf } from './facts.ts'
 import type { EventReader, WrittenRequest } from './format.ts'
 import {
   argumentsOf,
@@ -12,11 +13,13 @@ import {
   readUsage,
   SUMMARY_BREAK,
   sealOf,
-  secondsAt,
   thoughtText,
 } from './responses-provider.ts'
 
 type Members = Readonly<Record<string, unknown>>
+
+/** Most items of one answer, what the provider's own tools did among them. */
+const MOST_ITEMS = 4096
 
 /** An item of the output, as far as it was told. */
 interface Told {
@@ -26,6 +29,8 @@ interface Told {
   /** Characters of each content part, of the thought at 0, or of the arguments at 0. */
   readonly lengths: Map<number, number>
   /** A server may tell a thought and its summary: the first is taken. */
+  /** Pieces of a call that nobody has announced yet came, and are only told with the whole. */
+  isOwed: boolean
   thoughtBy: 'summary' | 'text' | undefined
   summaryIndex: number
   isDone: boolean
@@ -38,6 +43,7 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
   let calls = 0
   /** By output index, or by id where a server numbers nothing. */
   const items = new Map<unknown, Told>()
+  const byId = new Map<string, Told>()
 
   function start(response: Members): void {
     if (isStarted) return
@@ -46,13 +52,16 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
       type: 'start',
       id: typeof response.id === 'string' ? response.id : '',
       model: typeof response.model === 'string' ? response.model : '',
-      createdSeconds: secondsAt(response.created_at),
+      createdSeconds: secondsOf(response.created_at),
       usage: undefined,
     })
   }
 
-  function keyOf({ output_index: index, item_id: id }: Members): unknown {
-    return typeof index === 'number' ? index : (id ?? 'only')
+  /** Some number all items alike, others give an item another id with each event: the id counts where it is known. */
+  function keyOf({ output_index: index, item_id: id, item }: Members): unknown {
+    const own = isObject(item) ? item.id : id
+    if (typeof own === 'string' && byId.has(own)) return own
+    return typeof index === 'number' ? index : (own ?? 'only')
   }
 
   function begin(key: unknown, item: Members): Told {
@@ -60,23 +69,31 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
       id: typeof item.id === 'string' ? item.id : undefined,
       call: undefined,
       lengths: new Map(),
+      isOwed: false,
       thoughtBy: undefined,
       summaryIndex: 0,
       isDone: false,
     }
+    if (items.size >= MOST_ITEMS) throw new Error('more items than anybody reads')
     items.set(key, told)
+    if (told.id !== undefined) byId.set(told.id, told)
     if (isCall(item) && typeof item.name === 'string' && item.name !== '') announce(told, item)
     return told
   }
 
+  function known(key: unknown): Told | undefined {
+    return (typeof key === 'string' ? byId.get(key) : undefined) ?? items.get(key)
+  }
+
   function find(key: unknown): Told {
-    return items.get(key) ?? begin(key, {})
+    return known(key) ?? begin(key, {})
   }
 
   function announce(told: Told, item: Members): number {
     if (told.call !== undefined) return told.call
     const { kind, id, name, namespace } = readCall(item, names)
     told.call = calls
+    told.isOwed = false
     calls += 1
     events.push({ type: 'call', choice: 0, call: told.call, kind, id, name, namespace, sealed: undefined })
     return told.call
@@ -86,7 +103,10 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
   function tell(told: Told, at: number, piece: (text: string) => ChatEvent | undefined, text: unknown): void {
     if (typeof text !== 'string' || text === '') return
     const event = piece(text)
-    if (event === undefined) return
+    if (event === undefined) {
+      told.isOwed = true
+      return
+    }
     events.push(event)
     told.lengths.set(at, (told.lengths.get(at) ?? 0) + text.length)
   }
@@ -139,9 +159,10 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
   function finishAll(output: unknown): void {
     for (const [i, item] of (Array.isArray(output) ? output : []).entries()) {
       if (!isObject(item)) continue
-      const same = [...items.values()].find(({ id }) => id !== undefined && id === item.id)
+      const same = typeof item.id === 'string' ? byId.get(item.id) : undefined
       finishItem(same ?? items.get(i) ?? begin(i, item), item)
     }
+    for (const { isOwed } of items.values()) if (isOwed) throw new Error('arguments of no call that was told')
   }
 
   function end(response: Members): void {
@@ -175,12 +196,11 @@ export function createResponsesReader({ names }: WrittenRequest): EventReader {
     start({})
     switch (event.type) {
       case 'response.output_item.added':
-        begin(typeof event.output_index === 'number' ? key : (item.id ?? 'only'), item)
+        // Announced twice it is one all the same.
+        if (typeof item.id !== 'string' || !byId.has(item.id)) begin(key, item)
         return
-      case 'response.output_item.done': {
-        const where = typeof event.output_index === 'number' ? key : (item.id ?? 'only')
-        return finishItem(items.get(where) ?? begin(where, item), item)
-      }
+      case 'response.output_item.done':
+        return finishItem(known(key) ?? begin(key, item), item)
       case 'response.output_text.delta':
         tell(find(key), at, toText, event.delta)
         if (Array.isArray(event.logprobs) && event.logprobs.length > 0)

@@ -3,6 +3,7 @@
 
 import { isObject } from '../bytes/json-value.ts'
 import type { Usage } from '../types.ts'
+import { createCallIds } from './call-ids.ts'
 import type { CallPart, ChatReply, Finish, Part } from './canonical.ts'
 import type { AnswerTo } from './format.ts'
 import { pictureNote } from './pictures.ts'
@@ -147,6 +148,7 @@ function toOutput(
     logprobs,
   }: { readonly to: AnswerTo; readonly finish: Finish; readonly logprobs: readonly Item[] },
 ): Item[] {
+  const toCallId = createCallIds(to)
   const output: Item[] = []
   let said: Item[] | undefined
   content.forEach((part, i) => {
@@ -173,7 +175,7 @@ function toOutput(
       case 'call':
         if (part.sealed !== undefined)
           output.push(toReasoning(to.nextId('rs_'), '', markSeal(part.sealed, 'call')))
-        output.push(toCall(to.nextId(callPrefix(part.kind)), withId(part, to), status))
+        output.push(toCall(to.nextId(callPrefix(part.kind)), { ...part, id: toCallId(part.id) }, status))
         break
       case 'image':
         if (part.source.kind === 'base64')
@@ -241,11 +243,6 @@ export function toCall(id: string, call: Call, status: string): Item {
 
 export function callPrefix(kind: CallPart['kind']): string {
   return kind === 'custom' ? 'ctc_' : 'fc_'
-}
-
-/** Its result must be able to name it. */
-export function withId<T extends { readonly id: string }>(call: T, to: AnswerTo): T {
-  return call.id === '' ? { ...call, id: to.nextId('call_') } : call
 }
 
 /** Chat's probabilities; both have the same for a token. */

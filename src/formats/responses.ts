@@ -155,7 +155,10 @@ function createWatch(): StreamWatch {
 /** The error that an event tells: of the stream, of the response, or in the shape that chat has for it. */
 function toldError(event: Readonly<Record<string, unknown>>): string | undefined {
   const { type, response } = event
-  const isFailure = type === 'response.failed' || type === 'response.cancelled'
+  // Whatever the event is called, a response that failed is no answer.
+  const status = isObject(response) ? response.status : undefined
+  const hasFailed = status === 'failed' || status === 'cancelled'
+  const isFailure = type === 'response.failed' || type === 'response.cancelled' || hasFailed
   if (type !== 'error' && !isFailure && (event.error ?? null) === null) return undefined
   const inner = isFailure && isObject(response) ? response.error : (event.error ?? event)
   const { message, code } = isObject(inner) ? inner : { message: inner, code: undefined }
@@ -216,13 +219,24 @@ function readInBand(text: string): { status: number; fault: Fault } {
   if (told === undefined) return faults.inBand(text)
   const response = isObject(told.response) ? told.response : told
   const inner = response.error ?? told.error ?? told
-  // `error` is the type of the event, and says nothing of the error.
-  const error = isObject(inner) && inner.type === 'error' ? { ...inner, type: undefined } : inner
-  const code = isObject(error) ? error.code : undefined
-  const body = JSON.stringify({ error })
+  const code = isObject(inner) ? inner.code : undefined
+  const body = JSON.stringify({ error: isObject(inner) ? toShort(inner) : inner })
   const status = CODE_STATUSES.get(code) ?? imageStatus(code)
   if (status === undefined) return faults.inBand(body)
   return { status, fault: faults.fault(status, () => undefined, body, 0) }
+}
+
+/** What is read of an error, and nothing else: a stranger's may hold more than can be written. */
+function toShort({ type, code, message, param }: Readonly<Record<string, unknown>>): unknown {
+  const text = (value: unknown) =>
+    typeof value === 'string' || typeof value === 'number' ? value : undefined
+  // `error` is the type of the event, and says nothing of the error.
+  return {
+    type: type === 'error' ? undefined : text(type),
+    code: text(code),
+    message: text(message),
+    param: text(param),
+  }
 }
 
 /** An image that cannot be read is its caller's (`invalid_image_format`, `image_too_large`, …). */

@@ -2,7 +2,7 @@
 // provider takes plain functions only. Knows names and text, no wire.
 
 import { createHash } from 'node:crypto'
-import { isObject, parseObject, parseObjectToWrite } from '../bytes/json-value.ts'
+import { isObject, parseExactObject, parseObject } from '../bytes/json-value.ts'
 import type { CallPart, Tool } from './canonical.ts'
 import type { ToolName } from './format.ts'
 
@@ -100,5 +100,5 @@ export function toInput({
   if (kind === 'custom') return wrapCustom(text)
   if (text.trim() === '') return {}
   // Models do write arguments that are no object: nothing of them is lost, and the tool will say what is wrong.
-  return parseObjectToWrite(text) ?? { arguments: text }
+  return parseExactObject(text) ?? { arguments: text }
 }

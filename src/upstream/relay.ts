@@ -2,7 +2,7 @@
 // out. Holds back everything before the first content; after it frames pass as they came, but for the stages, or as what
 // they are translated to.
 
-import { createFrameSplitter, FrameTooLarge } from '../bytes/sse.ts'
+import { createFrameSplitter, FrameTooLarge, MAX_FRAME_BYTES } from '../bytes/sse.ts'
 import type { Splitter, StreamWatch } from '../formats/format.ts'
 import type { Listener, Splice } from '../formats/resume.ts'
 import type { EventFacts, Frame, Reason, Stage } from '../types.ts'
@@ -15,8 +15,8 @@ export interface Relay {
   end(): Relayed
   /** Nothing is missing but the end marker. */
   readonly complete: boolean
-  /** It has said something, whether or not that is for the caller. */
-  readonly heard: boolean
+  /** How many of its events have said something, whether or not that is for the caller. */
+  readonly heard: number
 }
 
 export interface Relayed {
@@ -32,8 +32,11 @@ export type End =
   /** `told` is the text of the event that told an error. */
   | { readonly kind: 'failed'; readonly reason: Reason; readonly told: string | undefined }
 
-/** Most of a stream that is held back before its first content. */
-const MAX_PREAMBLE_BYTES = 1024 * 1024
+/**
+ * Most of a stream that is held back before its first content: Responses says the instructions and the tools of its
+ * request twice before it begins, and a request may be as large as an event.
+ */
+const MAX_PREAMBLE_BYTES = 2 * MAX_FRAME_BYTES
 
 const COMPLETE: End = { kind: 'complete' }
 const NO_FACTS: EventFacts = {
@@ -55,7 +58,7 @@ interface Setting {
   /** Where a stream is not server-sent events. */
   readonly splitter?: Splitter | undefined
   /** Puts each event into the caller's format, before the stages. */
-  readonly translator?: Pick<Translator, 'change'> | undefined
+  readonly translator?: Pick<Translator, 'change' | 'hasSpoken'> | undefined
   /** How many choices were asked for; they may come one behind the other. */
   readonly choices: number
   /** Hears what passes, where somebody else may have to go on with it. */
@@ -70,7 +73,7 @@ export function createRelay(setting: Setting): Relay {
 
 /** A class, for its getters: see `toWatch`. */
 class WatchedRelay implements Relay {
-  heard = false
+  heard = 0
   readonly #setting: Setting
   readonly #splitter: Splitter
   #begun = false
@@ -104,20 +107,22 @@ class WatchedRelay implements Relay {
   }
 
   #take(frames: readonly Frame[]): Relayed {
-    const { watch, splice, listener } = this.#setting
+    const { watch, splice, listener, translator } = this.#setting
     const out: Buffer[] = []
     for (const frame of frames) {
       // Comments and lone fields tell nothing; an event with empty data is none (WHATWG: it is not dispatched).
       const facts = frame.data === undefined || frame.data === '' ? NO_FACTS : watch.look(frame.data)
       const failure = this.#failureOf(facts, frame.data)
       if (failure !== undefined) return { out, ended: failure }
-      this.heard ||= facts.content
+      if (facts.content) this.heard += 1
       const next = this.#begun || splice === undefined ? frame : splice.take(frame, facts)
       if (next === 'held') continue
       if (next === 'apart') return { out, ended: { kind: 'apart' } }
       const bytes = this.#throughStages(next, facts)
       if (bytes !== undefined && next.data !== undefined) listener?.passed(next.data, bytes !== next.bytes)
-      if (!this.#begun && !facts.content) {
+      // An event that says something here may say nothing in the caller's format: it is still nobody's answer.
+      const speaks = facts.content && (translator === undefined || translator.hasSpoken())
+      if (!this.#begun && !speaks) {
         if (bytes === undefined) continue
         this.#preamble.push(bytes)
         this.#preambleBytes += bytes.length

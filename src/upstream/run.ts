@@ -96,6 +96,8 @@ class Running implements Receiver {
   /** When a stream began to speak: the answer, or what the caller has of it already. */
   #heardMs = 0
   #finishedMs = 0
+  /** What had been said when it looked finished last. */
+  #heardAtFinish = 0
   #paused = false
   #upstreamEnded = false
   #control: Control | undefined = undefined
@@ -266,15 +268,12 @@ class Running implements Receiver {
     return isCut && this.#isAtWork() ? this.#usageSoFar() : undefined
   }
 
-  /** The provider's own figures, else what was seen: a stream that broke still used tokens. */
+  /** A stream that broke still used tokens. */
   #usageSoFar(): Usage {
     const { request } = this.#run.exchange
     if (this.#stream === undefined) return toCounted(request, 0)
-    const { watch, relay } = this.#stream
-    const { usage, countedTokens } = watch
-    // Some count as they go, and begin with nothing: of an answer that broke off that is not the truth.
-    const saysNothing = usage?.outputTokens === 0 && countedTokens > 0 && !relay.complete
-    return usage === undefined || saysNothing ? toCounted(request, countedTokens) : usage
+    const { usage, countedTokens } = this.#stream.watch
+    return orCounted(request, usage, countedTokens)
   }
 
   // --- whole replies and errors ------------------------------------------------------------------------------
@@ -327,10 +326,8 @@ class Running implements Receiver {
     request.letGo()
     const type = format.isAsTold === true ? this.#header('content-type') : undefined
     reply.send(this.#status, type ?? 'application/json; charset=utf-8', redact?.(answer) ?? answer)
-    this.#finish(
-      { outcome: 'answered', usage: facts.usage ?? toCounted(request, facts.countedTokens) },
-      false,
-    )
+    const usage = orCounted(request, facts.usage, facts.countedTokens)
+    this.#finish({ outcome: 'answered', usage }, false)
   }
 
   // --- streams -----------------------------------------------------------------------------------------------
@@ -505,12 +502,13 @@ class Running implements Receiver {
     }
     const { relay } = stream
     this.#deliver(relay.push(chunk))
-    if (this.#heardMs === 0 && relay.heard && !this.#isOver()) {
+    if (this.#heardMs === 0 && relay.heard > 0 && !this.#isOver()) {
       this.#heardMs = this.#lastDataMs
       if (this.#phase === 'body') this.#arm()
     }
-    // The idle limit shrinks once, when nothing but the end marker is missing.
-    if (this.#isOver() || this.#finishedMs > 0 || !relay.complete) return
+    // The idle limit shrinks when nothing but the end marker is missing; some give their reason with every piece.
+    if (this.#isOver() || !relay.complete || relay.heard === this.#heardAtFinish) return
+    this.#heardAtFinish = relay.heard
     this.#finishedMs = this.#lastDataMs
     this.#arm()
   }
@@ -534,6 +532,22 @@ const RETRY = {
 
 function nothing(): undefined {
   return undefined
+}
+
+/**
+ * The provider's own figures, else what was seen. A side that is nothing there, or no number of tokens, is counted too:
+ * some begin with nothing and count as they go, others leave it out, and nobody answers for nothing. Where nothing was
+ * seen (vectors, a count of tokens) it is as told.
+ */
+function orCounted(request: ModelRequest, told: Usage | undefined, countedTokens: number): Usage {
+  if (told === undefined) return toCounted(request, countedTokens)
+  if (countedTokens === 0 || (told.inputTokens > 0 && told.outputTokens > 0)) return told
+  return {
+    ...told,
+    inputTokens: told.inputTokens || toCounted(request, countedTokens).inputTokens,
+    outputTokens: told.outputTokens || countedTokens,
+    source: 'counted',
+  }
 }
 
 function toCounted(request: ModelRequest, outputTokens: number): Usage {

@@ -2,7 +2,9 @@
 // translated by way of the canonical form. Read once for a request, written once for a deployment. Pure.
 
 import { GatewayError } from '../errors.ts'
+import type { ChatEvent } from '../formats/canonical.ts'
 import { encodingOf, toEncoding } from '../formats/embeddings.ts'
+import { jsonTokens, MOST_CALLS } from '../formats/facts.ts'
 import type {
   AnswerTo,
   ClientChat,
@@ -43,6 +45,8 @@ export interface Translation {
 }
 
 export interface Translator {
+  /** Something of the answer was said, beside who gives it: until then another may give it. */
+  hasSpoken(): boolean
   /** The frames of the caller's format that this one comes to; undefined for none. @throws Untranslatable */
   change(frame: Frame): Buffer | undefined
   /** What ends a whole answer; undefined for nothing. To be called once, and only for such. */
@@ -229,6 +233,7 @@ class RequestWires implements Wires {
       translation: {
         dropped: written.dropped,
         begin: () => ({
+          hasSpoken: () => false,
           change: () => undefined,
           end: () => undefined,
           whole: (body) =>
@@ -248,9 +253,15 @@ class RequestWires implements Wires {
     const written = inNamesOf(nameOf, () =>
       chat.write(canonical, { model, maxOutputTokens, options: deployment.provider?.options ?? {} }),
     )
-    /** Some do not say who they are: a caller sees who was asked, not what it called the route. */
-    const named = <T extends { readonly model: string }>(told: T): T =>
-      told.model === '' ? { ...told, model } : told
+    /**
+     * Some do not say who they are: a caller sees who was asked, not what it called the route. Both stand in every event
+     * of some formats, so that neither may be longer than a name is.
+     */
+    const named = <T extends { readonly id: string; readonly model: string }>(told: T): T => ({
+      ...told,
+      id: told.id.length > LONGEST_NAME ? '' : told.id,
+      model: told.model === '' || told.model.length > LONGEST_NAME ? model : told.model,
+    })
     return {
       side: own,
       own,
@@ -262,12 +273,18 @@ class RequestWires implements Wires {
           const to: AnswerTo = { request: canonical, sent, nowSeconds: nowSeconds(), nextId }
           const reader = chat.events(written)
           const writer = client.events(to)
+          const bound = createBound()
+          let hasSpoken = false
           return {
+            hasSpoken: () => hasSpoken,
             change: (frame) =>
               guarded(() => {
                 let text = ''
-                for (const event of reader.read(frame))
+                for (const event of reader.read(frame)) {
+                  bound(event)
+                  hasSpoken ||= event.type !== 'start' && event.type !== 'usage'
                   text += writer.write(event.type === 'start' ? named(event) : event)
+                }
                 return text === '' ? undefined : Buffer.from(text)
               }),
             end() {
@@ -280,6 +297,48 @@ class RequestWires implements Wires {
       },
       isSecond: false,
     }
+  }
+}
+
+/** Longest id, or name of a model, that a provider is believed, in characters. */
+const LONGEST_NAME = 256
+
+/** Most that a streamed answer may say, in characters: four million tokens. */
+const MOST_CHARS = 16 * 1024 * 1024
+/** What a thing that is kept takes beside its text. */
+const KEPT_CHARS = 128
+
+/**
+ * Writers keep of an answer what its end repeats, and look through its calls: this bounds all of that, whatever the
+ * format. @returns what throws on the event that is too much
+ */
+function createBound(): (event: ChatEvent) => void {
+  let chars = 0
+  let calls = 0
+  return (event) => {
+    chars += charsOf(event)
+    if (event.type === 'call') calls += 1
+    if (chars > MOST_CHARS || calls > MOST_CALLS) throw new Error('an answer without an end')
+  }
+}
+
+function charsOf(event: ChatEvent): number {
+  switch (event.type) {
+    case 'text':
+    case 'refusal':
+    case 'thinking':
+    case 'arguments':
+      return event.text.length
+    case 'image':
+      return KEPT_CHARS + (event.source.kind === 'base64' ? event.source.base64.length : 0)
+    case 'seal':
+      return KEPT_CHARS + event.sealed.value.length
+    case 'call':
+      return KEPT_CHARS + event.id.length + event.name.length + (event.sealed?.value.length ?? 0)
+    case 'logprobs':
+      return KEPT_CHARS * jsonTokens(event.logprobs)
+    default:
+      return 0
   }
 }
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { isObject, parseObject, parseObjectToWrite } from '../../../src/bytes/json-value.ts'
+import { isObject, parseExactObject, parseObject } from '../../../src/bytes/json-value.ts'
 
 test('of all that JSON can say only an object has members', () => {
   const said = ['{}', '{"length":0}', '{"__proto__":null}', '[]', '[{}]', 'null', '1', '"{}"', 'true']
@@ -7,11 +7,15 @@ test('of all that JSON can say only an object has members', () => {
   expect(isObject(undefined)).toBe(false)
 })
 
-test('a whole number of many digits is written as it was, and everything else as ever', () => {
-  const long = '{"id":12345678901234567890,"list":[-9007199254740993,{"a":1}],"text":"12345678901234567890"}'
-  expect(JSON.stringify(parseObjectToWrite(long))).toBe(long)
-  for (const text of ['{"a":0.12345678901234567890,"b":1}', '{"a":9007199254740991}', '{"a":[1]}'])
-    expect(parseObjectToWrite(text)).toEqual(JSON.parse(text))
+test('a number that JavaScript cannot hold is written as it was, and everything else as ever', () => {
+  for (const text of [
+    '{"id":12345678901234567890,"list":[-9007199254740993,{"a":1}],"text":"12345678901234567890"}',
+    '{"a":0.12345678901234567890,"b":1}',
+    '{"a":1e400,"b":-1E+999}',
+  ])
+    expect(JSON.stringify(parseExactObject(text))).toBe(text)
+  for (const text of ['{"a":9007199254740991}', '{"a":[1.5,1e3]}', '{"a":1e100,"b":"1e400"}'])
+    expect(parseExactObject(text)).toEqual(JSON.parse(text))
   for (const text of ['[12345678901234567890]', '12345678901234567890', '{"a":12345678901234567890', ''])
-    expect(parseObjectToWrite(text)).toBe(parseObject(text))
+    expect(parseExactObject(text)).toBe(parseObject(text))
 })

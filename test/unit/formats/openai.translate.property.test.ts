@@ -74,7 +74,7 @@ const choice = fc
 
 const reply: fc.Arbitrary<ChatReply> = fc.record({
   id: name,
-  createdSeconds: fc.nat(2_000_000_000),
+  createdSeconds: fc.integer({ min: 1, max: 2_000_000_000 }),
   model: name,
   choices: fc.array(choice, { minLength: 1, maxLength: 2 }),
   usage: fc.option(usage, { nil: undefined }),

@@ -234,7 +234,7 @@ describe('calls of tools in a stream', () => {
     expect(new Set(list.filter((line) => line.includes(' call '))).size).toBe(2)
   })
 
-  it('that have no name are none, and what follows a finish reason is nothing (bug 17)', () => {
+  it('that are empty are none; text behind a finish reason is said, and the reason is told once (bug 17)', () => {
     const events = readStream(
       frames(
         fragment({ index: 0, id: '', function: {} }),
@@ -244,7 +244,7 @@ describe('calls of tools in a stream', () => {
         { id: 'c1', choices: [{ index: 0, content_filter_results: {} }] },
       ),
     )
-    expect(brief(events)).toEqual(['start m', '0 text: x', '0 finish stop'])
+    expect(brief(events)).toEqual(['start m', '0 text: x', '0 finish stop', '0 text: late'])
   })
 
   it('beside text in one chunk lose neither (bug 22)', () => {

@@ -197,8 +197,10 @@ describe('before the first content', () => {
 
   it('a preamble without end is given up', async () => {
     const stage = begin()
-    const padding = frame({ choices: [], padding: 'x'.repeat(100_000) })
-    for (let i = 0; i < 12; i += 1) stage.call.data(padding)
+    const padding = frame({ choices: [], padding: 'x'.repeat(1024 * 1024) })
+    for (let i = 0; i < 15; i += 1) stage.call.data(padding)
+    expect(stage.call.aborted).toBe(false)
+    for (let i = 0; i < 2; i += 1) stage.call.data(padding)
     expect(await stage.over()).toMatchObject({ outcome: 'retry', reason: 'malformed' })
   })
 
@@ -246,6 +248,24 @@ describe('a complete answer', () => {
     stage.call.data(HELLO, STOP, late, filter, DONE)
     expect(await stage.over()).toEqual({ outcome: 'answered', usage: TOLD })
     expect(stage.reply.text).toBe(HELLO + STOP + late + filter + DONE)
+  })
+
+  it('counts what was seen where the usage that the provider tells has no output', async () => {
+    const stage = begin()
+    const last = chunk({}, 'stop', { usage: { prompt_tokens: 7, completion_tokens: -1 } })
+    stage.call.data(HELLO, last, DONE)
+    expect(await stage.over()).toEqual({
+      outcome: 'answered',
+      usage: { ...COUNTED, inputTokens: 7, outputTokens: 1 },
+    })
+  })
+
+  it('has no more choices than anybody asks for', async () => {
+    const stage = begin()
+    for (let index = 0; index < 1025; index += 1)
+      stage.call.data(frame({ choices: [{ index, delta: { content: 'x' }, finish_reason: 'stop' }] }))
+    stage.call.data(DONE)
+    expect(await stage.over()).toMatchObject({ outcome: 'broken', reason: 'incomplete' })
   })
 
   it('counts what was seen when the provider tells no usage', async () => {
@@ -360,6 +380,19 @@ describe('a complete answer', () => {
     expect(stage.reply.text).toBe(HELLO + STOP)
     expect(stage.reply.ended).toBe(true)
     expect(stage.time.pending).toBe(0)
+  })
+
+  it('goes on behind a finish reason that comes with every piece', async () => {
+    const stage = begin()
+    const piece = chunk({ content: 'x' }, 'stop')
+    for (let i = 0; i < 5; i += 1) {
+      stage.call.data(piece)
+      stage.time.advance(900)
+    }
+    expect(await stage.over()).toBeUndefined()
+    stage.call.data(DONE)
+    expect(await stage.over()).toMatchObject({ outcome: 'answered' })
+    expect(stage.reply.text).toBe(piece.repeat(5) + DONE)
   })
 
   it('ends a second behind the finish reason when nothing follows, comments or not', async () => {

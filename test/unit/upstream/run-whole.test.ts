@@ -52,6 +52,25 @@ describe('a whole reply', () => {
     })
   })
 
+  it.each([
+    ['no output', { prompt_tokens: 3 }, { inputTokens: 3, outputTokens: 3 }],
+    ['less than nothing', { prompt_tokens: 3, completion_tokens: -5 }, { inputTokens: 3, outputTokens: 3 }],
+    ['text', { prompt_tokens: 3, completion_tokens: '7' }, { inputTokens: 3, outputTokens: 3 }],
+    ['no input', { prompt_tokens: 0, completion_tokens: 9 }, { inputTokens: 'counted', outputTokens: 9 }],
+  ])('is counted where its usage tells %s', async (_, usage, { inputTokens, outputTokens }) => {
+    const stage = begin()
+    stage.call.data(wholeReply({ usage }))
+    stage.call.end()
+    const counted = Math.ceil(stage.request.textBytes / 4)
+    expect(await stage.over()).toMatchObject({
+      usage: {
+        inputTokens: inputTokens === 'counted' ? counted : inputTokens,
+        outputTokens,
+        source: 'counted',
+      },
+    })
+  })
+
   it('of embeddings has vectors for choices, and no output', async () => {
     const stage = begin(200, JSON_TYPE, { body: { input: 'x' }, operation: 'embeddings' })
     stage.call.data(

@@ -3,19 +3,15 @@
 
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { formats } from '../../../src/formats/index.ts'
 import { ENDPOINTS } from '../../../src/http/operations.ts'
-import { readRequest } from '../../../src/http/request.ts'
-import { createRelay } from '../../../src/upstream/relay.ts'
-import { createWires } from '../../../src/upstream/wire.ts'
 import { anthropic } from '../../support/dialects/anthropic.ts'
 import { bedrock } from '../../support/dialects/bedrock.ts'
 import type { AnswerOptions, Dialect } from '../../support/dialects/dialect.ts'
 import { gemini } from '../../support/dialects/gemini.ts'
 import { openai } from '../../support/dialects/openai.ts'
 import { responses } from '../../support/dialects/responses.ts'
-import { parseSse } from '../../support/sse.ts'
 import { type Heard, SURFACES, type Surface } from '../../support/surfaces.ts'
+import { playStream } from '../../support/translated.ts'
 import { makeDeployment } from './stage.ts'
 
 const DIALECTS: Readonly<Record<string, Dialect>> = {
@@ -35,45 +31,15 @@ const ASKED = {
   tools: [],
 }
 
+/** What a caller of `surface` is given of these frames of a provider of `format`. */
+function play(surface: Surface, format: string, frames: readonly Buffer[]): Outcome {
+  const { end, heard } = playStream({ surface, deployment: makeDeployment('p/m1', {}, { format }) }, frames)
+  return { ended: end?.kind, heard }
+}
+
 interface Outcome {
   readonly ended: 'complete' | 'failed' | 'apart' | undefined
   readonly heard: Heard
-}
-
-/** What a caller of `surface` is given of these frames of a provider of `format`. */
-function play(surface: Surface, format: string, frames: readonly Buffer[]): Outcome {
-  const endpoint = ENDPOINTS.find((one) => one.path === surface.path)
-  if (endpoint === undefined) throw new Error('no endpoint')
-  const body = surface.body({ model: 'm', stream: true, tool: 'f' })
-  const request = readRequest(endpoint, Buffer.from(JSON.stringify(body)), new Set())
-  const wires = createWires({ formats, request, nowSeconds: () => 5, nextId: (prefix) => `${prefix}1` })
-  const { side, translation } = wires.of(makeDeployment('p/m1', {}, { format }), undefined)
-  const translator = translation?.begin()
-  const relay = createRelay({
-    watch: side.watch(),
-    glance: side.watch,
-    stages: [],
-    choices: 1,
-    splitter: side.splitter?.(),
-    translator,
-  })
-  const out: Buffer[] = []
-  let end = undefined as ReturnType<typeof relay.push>['ended']
-  for (const frame of frames) {
-    if (end !== undefined) break
-    const relayed = relay.push(frame)
-    out.push(...relayed.out)
-    end = relayed.ended
-  }
-  if (end === undefined) {
-    const relayed = relay.end()
-    out.push(...relayed.out)
-    end = relayed.ended
-  }
-  const rest = end?.kind === 'complete' ? translator?.end() : undefined
-  if (rest !== undefined) out.push(rest)
-  const text = Buffer.concat(out).toString()
-  return { ended: end?.kind, heard: surface.streamed(parseSse(text)) }
 }
 
 const word = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 6 })
