@@ -4,7 +4,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { eventually } from '../support/caller.ts'
 import { agentPolicy, makeBearer, startGateway, type TestGateway } from '../support/gateway.ts'
-import { metricOf } from '../support/operator.ts'
+import { metricIn, metricOf, metricsOf } from '../support/operator.ts'
 import {
   answer,
   createScriptedProvider,
@@ -376,18 +376,19 @@ describe('what is counted', () => {
   it.each(CASES)(`is the same at ${title}`, async ({ surface, route, stream }) => {
     const deployment = `deployment="${route}/m"`
     const look = async (): Promise<readonly number[]> => {
+      const text = await metricsOf(gateway)
       const all = [
-        metricOf(
-          gateway,
+        metricIn(
+          text,
           'sluice_requests_total',
           `agent="tester",route="${route}",operation="chat",status="200",code="ok"`,
         ),
-        metricOf(gateway, 'sluice_tokens_total', `agent="tester",${deployment},kind="input"`),
-        metricOf(gateway, 'sluice_tokens_total', `agent="tester",${deployment},kind="output"`),
-        metricOf(gateway, 'sluice_attempts_total', `tier="${route}",${deployment},outcome="answered"`),
-        metricOf(gateway, 'sluice_cost_usd_total', `agent="tester",${deployment}`),
+        metricIn(text, 'sluice_tokens_total', `agent="tester",${deployment},kind="input"`),
+        metricIn(text, 'sluice_tokens_total', `agent="tester",${deployment},kind="output"`),
+        metricIn(text, 'sluice_attempts_total', `tier="${route}",${deployment},outcome="answered"`),
+        metricIn(text, 'sluice_cost_usd_total', `agent="tester",${deployment}`),
       ]
-      return (await Promise.all(all)).map((value) => value || 0)
+      return all.map((value) => value || 0)
     }
     const before = await look()
     provider.script(answer({ pieces: PIECES }))

@@ -92,8 +92,12 @@ export function proveLimits(form: Form): void {
   })
 
   describe('four gateways and four hundred callers', () => {
+    /** The longest wait where nothing is done to Redis: eight processes share the cores of this machine. */
+    let calmMs = 0
+
     it('admit never more than the limit, exactly and on leases, and nearly all of it', async () => {
       const outcome = await runGateways(steadyGateways(form))
+      calmMs = outcome.longestMs
       for (const limit of outcome.limits) {
         expect(limit.excess, limit.mode).toBeLessThanOrEqual(0)
         expect(limit.utilisation, limit.mode).toBeGreaterThanOrEqual(UTILISATION[form])
@@ -108,8 +112,8 @@ export function proveLimits(form: Form): void {
         expect(limit.utilisation, limit.mode).toBeGreaterThan(0.5)
       }
       expect(failuresOf(outcome)).toEqual({})
-      // Waits for Redis are 110 ms at most; the rest is that eight processes share two cores.
-      expect(outcome.longestMs).toBeLessThanOrEqual(500)
+      // Waits for Redis are 110 ms at most; the rest is what this machine takes anyway.
+      expect(outcome.longestMs).toBeLessThanOrEqual(Math.max(500, calmMs + 250))
       if (outcome.exactAgainMs !== undefined) expect(outcome.exactAgainMs).toBeLessThanOrEqual(1_000)
     })
   })
