@@ -113,8 +113,6 @@ const END_MS = 5000
 const HINT_MS = 1000
 /** What a collector gets of a drain, at most. */
 const LAST_EXPORT_MS = 1000
-/** What no model endpoint needs is loaded this long after the start, when nothing is under way. */
-const LATER_MS = 50
 /** A signal this soon after the first is its echo: a group gets it, and npm in that group passes its own on. */
 const ECHO_MS = 1000
 
@@ -666,12 +664,6 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     return cannotStart([scrub(error instanceof Error ? error.message : String(error))])
   }
 
-  // Soon all the same: who asks how we are is not to wait for it.
-  const loadWhenIdle = (): void => {
-    if (counts.inflight > 0) setTimeout(loadWhenIdle, LATER_MS).unref()
-    else void Promise.all([app.load(), admin.load()])
-  }
-  setTimeout(loadWhenIdle, LATER_MS).unref()
   checks?.use(gateway().snapshot)
   if (link === undefined) onHangup = () => void reload({ secretsOnly: false })
   const signal = await stop

@@ -3,8 +3,6 @@
 export interface Later<A extends unknown[]> {
   /** Calls what is loaded, at once where it is there. */
   call(...args: A): void
-  /** Loads it, if nobody has. Never rejects. */
-  load(): Promise<void>
 }
 
 /** `failed` takes a call that could not be made, as what was to be called could not be loaded. */
@@ -28,10 +26,5 @@ export function createLater<A extends unknown[]>(
           (error: unknown) => failed(error, ...args),
         )
     },
-    load: () =>
-      begin().then(
-        () => {},
-        () => {},
-      ),
   }
 }

@@ -11,6 +11,7 @@ import { exited, spawnTracked, temporaryFolder } from './run-folder.ts'
 const ROOT = resolve(import.meta.dirname, '../..')
 const NODE = join(ROOT, 'node_modules/.bin/node')
 const MAIN = join(ROOT, 'src/main.ts')
+const COMPILE_CACHE = join(ROOT, 'node_modules/.cache/compile')
 
 /** Configuration or policy: a value to be written as YAML, or the text itself. */
 export type Document = Readonly<Record<string, unknown>> | string
@@ -174,6 +175,8 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
         PATH: process.env.PATH,
         HOME: folder,
         TZ: process.env.TZ,
+        // As `npm start` has it: a start takes a third of the time, and the tests make hundreds.
+        NODE_COMPILE_CACHE: COMPILE_CACHE,
         ...(bare ? {} : { SLUICE_ADMIN_TOKEN: adminToken }),
         ...options.env,
       },

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { createLater } from '../../../src/bytes/later.ts'
 
 it('what is loaded later is loaded once, and takes the calls that waited for it in their order', async () => {
@@ -16,8 +16,7 @@ it('what is loaded later is loaded once, and takes the calls that waited for it 
   later.call('b')
   expect(calls).toEqual([])
   arrived.resolve((what) => calls.push(what))
-  await later.load()
-  expect(calls).toEqual(['a', 'b'])
+  await vi.waitFor(() => expect(calls).toEqual(['a', 'b']))
   later.call('c')
   expect([calls, loads]).toEqual([['a', 'b', 'c'], 1])
 })
@@ -29,6 +28,6 @@ it('a call for what cannot be loaded is told so', async () => {
     (error, what) => told.push(what, error),
   )
   later.call('a')
-  await later.load()
+  await vi.waitFor(() => expect(told).toHaveLength(2))
   expect(told).toEqual(['a', new Error('no such file')])
 })
