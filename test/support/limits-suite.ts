@@ -112,8 +112,10 @@ export function proveLimits(form: Form): void {
         expect(limit.utilisation, limit.mode).toBeGreaterThan(0.5)
       }
       expect(failuresOf(outcome)).toEqual({})
-      // Waits for Redis are 110 ms at most; the rest is what this machine takes anyway.
-      expect(outcome.longestMs).toBeLessThanOrEqual(Math.max(500, calmMs + 250))
+      // Waits for Redis are 110 ms at most; the rest is that eight processes share two cores. The long form has a quiet
+      // machine; on any other the same crowd waits for as long without a fault, and a fault costs processor time too.
+      const mostMs = form === 'long' ? 500 : Math.max(500, 3 * calmMs)
+      expect(outcome.longestMs).toBeLessThanOrEqual(mostMs)
       if (outcome.exactAgainMs !== undefined) expect(outcome.exactAgainMs).toBeLessThanOrEqual(1_000)
     })
   })
