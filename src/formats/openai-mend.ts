@@ -4,6 +4,7 @@
 
 import { isObject, parseObject } from '../bytes/json-value.ts'
 import type { Stage } from '../types.ts'
+import { MOST_CALLS } from './facts.ts'
 import type { Mending } from './format.ts'
 import { createJsonEnd } from './json-end.ts'
 import { type KnownCall, knownCall } from './openai-answer.ts'
@@ -28,16 +29,22 @@ interface OpenChoice {
   last: Call | undefined
 }
 
+/** Of one stream. What a server has more of than `MOST_CALLS`, choices or calls, passes as it came. */
+interface Open {
+  readonly choices: Map<number, OpenChoice>
+  calls: number
+}
+
 function createStage(): Stage {
-  const choices = new Map<number, OpenChoice>()
+  const open: Open = { choices: new Map(), calls: 0 }
   return {
     kind: 'transform',
     change({ bytes, data }, { content }) {
       if (!content || data === undefined) return bytes
-      if (!data.includes(`"${CALLS}"`) && !(choices.size > 0 && data.includes('"stop"'))) return bytes
+      if (!data.includes(`"${CALLS}"`) && !(open.choices.size > 0 && data.includes('"stop"'))) return bytes
       const chunk = parseObject(data)
       const list = Array.isArray(chunk?.choices) ? chunk.choices : []
-      const mended = list.map((choice) => (isObject(choice) ? mendChoice(choice, choices) : choice))
+      const mended = list.map((choice) => (isObject(choice) ? mendChoice(choice, open) : choice))
       if (mended.every((choice, i) => choice === list[i])) return bytes
       return Buffer.from(`data: ${JSON.stringify({ ...chunk, choices: mended })}\n\n`)
     },
@@ -45,16 +52,17 @@ function createStage(): Stage {
 }
 
 /** The same object where nothing is wrong with it. */
-function mendChoice(choice: Members, choices: Map<number, OpenChoice>): Members {
+function mendChoice(choice: Members, stream: Open): Members {
+  const { choices } = stream
   const index = typeof choice.index === 'number' ? choice.index : 0
   const delta = isObject(choice.delta) ? choice.delta : {}
   const fragments = Array.isArray(delta.tool_calls) ? delta.tool_calls : []
-  let open = choices.get(index)
-  if (open === undefined && fragments.length === 0) return choice
-  open ??= { calls: [], last: undefined }
+  const known = choices.get(index)
+  if (known === undefined && (fragments.length === 0 || choices.size >= MOST_CALLS)) return choice
+  const open = known ?? { calls: [], last: undefined }
   choices.set(index, open)
   let mended = choice
-  const numbered = fragments.map((one) => (isObject(one) ? number(one, open) : one))
+  const numbered = fragments.map((one) => (isObject(one) ? number(one, open, stream) : one))
   if (numbered.some((one, i) => one !== fragments[i]))
     mended = { ...mended, delta: { ...delta, tool_calls: numbered } }
   if (choice.finish_reason === 'stop') mended = { ...mended, finish_reason: CALLS }
@@ -62,12 +70,14 @@ function mendChoice(choice: Members, choices: Map<number, OpenChoice>): Members 
 }
 
 /** A fragment under the number of its call: that of its server, where no other call has it. */
-function number(fragment: Members, open: OpenChoice): Members {
+function number(fragment: Members, open: OpenChoice, stream: Open): Members {
   const inner = isObject(fragment.function) ? fragment.function : {}
   const name = typeof inner.name === 'string' ? inner.name : ''
   const id = typeof fragment.id === 'string' ? fragment.id : ''
   let call = knownCall(fragment, name, open)
   if (call === undefined) {
+    if (stream.calls >= MOST_CALLS) return fragment
+    stream.calls += 1
     const index = typeof fragment.index === 'number' ? fragment.index : undefined
     const taken = open.calls.map((other) => other.number)
     const isFree = index !== undefined && !taken.includes(index)

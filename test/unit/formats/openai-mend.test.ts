@@ -57,6 +57,12 @@ describe('a stream', () => {
     expect(numbers(mended)).toEqual([0, 0, 1, 1, 2])
   })
 
+  it('numbers as many calls as anybody makes; of more, each passes as it came', () => {
+    const calls = Array.from({ length: 1_100 }, (_, n) => [call(0, `id-${n}`, 'f', '{}')] as const)
+    const given = numbers(mend(...calls))
+    expect(given).toEqual(calls.map((_, n) => (n < 1_024 ? n : 0)))
+  })
+
   it('gives calls without numbers and ids numbers of their own', () => {
     const mended = mend(
       [call(undefined, undefined, 'f', '{"x"')],
