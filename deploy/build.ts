@@ -2,16 +2,13 @@
 // hundred takes longer than everything else of a start. What is loaded only when it is needed stays in `node_modules`.
 // Usage: npm run build
 
-import { copyFileSync, mkdirSync, rmSync } from 'node:fs'
+import { copyFileSync, globSync, rmSync } from 'node:fs'
 import http from 'node:http'
 import { basename, join } from 'node:path'
 import { build, type Plugin } from 'rolldown'
 
 const ROOT = join(import.meta.dirname, '..')
 const DIST = join(ROOT, 'dist')
-/** Read beside the program. */
-const SCRIPTS = ['src/quota/ledger.lua', 'src/quota/fleet.lua', 'src/identity/revoke.lua']
-
 const LOADS_UNDICI: ReadonlySet<string> = new Set(['WebSocket', 'CloseEvent', 'MessageEvent'])
 
 /**
@@ -57,5 +54,6 @@ await build({
   },
   logLevel: 'warn',
 })
-mkdirSync(DIST, { recursive: true })
-for (const script of SCRIPTS) copyFileSync(join(ROOT, script), join(DIST, basename(script)))
+// They are read beside the program.
+for (const script of globSync('src/**/*.lua', { cwd: ROOT }))
+  copyFileSync(join(ROOT, script), join(DIST, basename(script)))

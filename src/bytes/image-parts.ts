@@ -3,6 +3,7 @@
 // text in base64) is text to the model that reads it, and counts as that.
 
 import type { Span } from '../types.ts'
+import { isSpace } from './json-scan.ts'
 
 const KEY = Buffer.from('"image_url"')
 const URL_KEY = Buffer.from('"url"')
@@ -71,13 +72,13 @@ function endOf(body: Buffer, from: number, limit: number): number {
 /** Where the value of a member begins whose key stands at `at`; undefined for what is only text. */
 function memberAt(body: Buffer, at: number, length: number): number | undefined {
   let before = at - 1
-  while (isBlank(body[before])) before -= 1
+  while (isSpace(body[before])) before -= 1
   if (body[before] !== OPEN_BRACE && body[before] !== COMMA) return undefined
   let colon = at + length
-  while (isBlank(body[colon])) colon += 1
+  while (isSpace(body[colon])) colon += 1
   if (body[colon] !== COLON) return undefined
   let value = colon + 1
-  while (isBlank(body[value])) value += 1
+  while (isSpace(body[value])) value += 1
   return value
 }
 
@@ -92,10 +93,6 @@ function payloadOf(body: Buffer, at: number): number | undefined {
   if (body[at] !== QUOTE) return undefined
   const head = INLINE.exec(body.toString('latin1', at + 1, at + 1 + 2 * LONGEST_DISTANCE))?.[0]
   return head === undefined ? undefined : at + 1 + head.length
-}
-
-function isBlank(byte: number | undefined): boolean {
-  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
 }
 
 // --- blocks with a source --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 // document has been scanned (json-scan.ts) and is well formed. One pass, whatever the list holds.
 
 import type { Span } from '../types.ts'
+import { isSpace } from './json-scan.ts'
 import type { Edit } from './splice.ts'
 
 const QUOTE = 0x22
@@ -37,10 +38,6 @@ function trimmed(body: Buffer, start: number, end: number): Span {
   while (from < to && isSpace(body[from])) from += 1
   while (to > from && isSpace(body[to - 1])) to -= 1
   return { start: from, end: to }
-}
-
-function isSpace(byte: number | undefined): boolean {
-  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
 }
 
 /** Takes out the elements at these places, each with the comma that goes with it. */

@@ -181,7 +181,8 @@ function scan(bytes: Buffer, { from, to, isFlat }: Stretch, bounds: ScanBounds):
   }
 }
 
-function isSpace(byte: number | undefined): boolean {
+/** White space between the signs of JSON (RFC 8259 §2). */
+export function isSpace(byte: number | undefined): boolean {
   return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
 }
 

@@ -14,8 +14,14 @@ export function createLater<A extends unknown[]>(
   let loading: Promise<(...args: A) => void> | undefined
   const begin = async (): Promise<(...args: A) => void> => {
     loading ??= load()
-    loaded = await loading
-    return loaded
+    try {
+      loaded = await loading
+      return loaded
+    } catch (error) {
+      // Out of files for a moment, say: whoever asks next tries again.
+      loading = undefined
+      throw error
+    }
   }
   return {
     call(...args) {

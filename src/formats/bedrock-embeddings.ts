@@ -21,13 +21,6 @@ const TITAN: Maker = {
     ...(dimensions !== undefined && { dimensions }),
   }),
 }
-const OLDER_TITAN: Maker = {
-  ...TITAN,
-  body(asked, sent) {
-    refuseDimensions(asked)
-    return TITAN.body(asked, sent)
-  },
-}
 const COHERE: Maker = {
   most: 96,
   carried: ['input_type'],
@@ -39,13 +32,6 @@ const COHERE: Maker = {
       truncate: 'NONE',
       ...(dimensions !== undefined && { output_dimension: dimensions }),
     }
-  },
-}
-const OLDER_COHERE: Maker = {
-  ...COHERE,
-  body(asked, sent) {
-    refuseDimensions(asked)
-    return COHERE.body(asked, sent)
   },
 }
 const NOVA: Maker = {
@@ -60,11 +46,22 @@ const NOVA: Maker = {
   }),
 }
 
+/** Older models, whose vectors have the length that they have. */
+function ofOneLength(maker: Maker): Maker {
+  return {
+    ...maker,
+    body(asked, sent) {
+      refuseDimensions(asked)
+      return maker.body(asked, sent)
+    },
+  }
+}
+
 /** The first that fits. Names come with a region in front (`us.`), and as ARNs. */
 const MAKERS: readonly (readonly [names: RegExp, maker: Maker])[] = [
-  [/titan-embed-(?:image|text-v1|g1)/, OLDER_TITAN],
+  [/titan-embed-(?:image|text-v1|g1)/, ofOneLength(TITAN)],
   [/titan-embed/, TITAN],
-  [/cohere\.embed-(?:english|multilingual)/, OLDER_COHERE],
+  [/cohere\.embed-(?:english|multilingual)/, ofOneLength(COHERE)],
   [/cohere\.embed/, COHERE],
   [/nova-.*embed/, NOVA],
 ]

@@ -1,6 +1,7 @@
 // Where the client's own bytes change for a deployment: a member rewritten where it stands, or added. Shared by the
 // formats whose request is one JSON object with the model's name in it.
 
+import { isSpace } from '../bytes/json-scan.ts'
 import type { Edit } from '../bytes/splice.ts'
 import type { ModelRequest, Span } from '../types.ts'
 
@@ -73,10 +74,6 @@ export function createEdits({ spans, body }: ModelRequest): Edits {
 function isOver(body: Buffer | undefined, span: Span | undefined, cap: number): boolean {
   const value = span === undefined ? Number.NaN : Number(body?.toString('latin1', span.start, span.end))
   return !(value <= cap)
-}
-
-function isSpace(byte: number | undefined): boolean {
-  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
 }
 
 export const OPEN_BRACE = 0x7b

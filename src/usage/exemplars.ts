@@ -60,21 +60,21 @@ export function createExemplars({ clock }: { clock: Pick<Clock, 'wall'> }): Exem
     if (before === undefined || isBetter(exemplar, before)) last.set(place, exemplar)
   }
 
+  function of({ name, kind }: Metric, labels: Labels): Noter {
+    /** By bucket. */
+    const places: string[] = []
+    return {
+      note(value, { requestId, traceId }) {
+        const bucket = kind === 'histogram' ? bucketOf(value) : 0
+        const place = (places[bucket] ??= placeOf({ metric: name, labels, bucket }))
+        keep({ metric: name, labels, bucket, value, atMs: clock.wall(), requestId, traceId }, place)
+      },
+    }
+  }
+
   return {
-    note({ name, kind }, { value, labels }, { requestId, traceId }) {
-      const bucket = kind === 'histogram' ? bucketOf(value) : 0
-      keep({ metric: name, labels, bucket, value, atMs: clock.wall(), requestId, traceId })
-    },
-    of({ name, kind }, labels) {
-      const places: string[] = []
-      return {
-        note(value, { requestId, traceId }) {
-          const bucket = kind === 'histogram' ? bucketOf(value) : 0
-          const place = (places[bucket] ??= placeOf({ metric: name, labels, bucket }))
-          keep({ metric: name, labels, bucket, value, atMs: clock.wall(), requestId, traceId }, place)
-        },
-      }
-    },
+    of,
+    note: (metric, { value, labels }, id) => of(metric, labels).note(value, id),
     learn(exemplars) {
       for (const one of exemplars) keep(one)
     },

@@ -246,6 +246,23 @@ export interface Instruments {
   agentLabel(agent: string): string
 }
 
+/** The series of a metric by the values of their labels, each made when it is first asked for. */
+function createSeries<L extends Readonly<Record<string, string>>, S>(
+  names: readonly string[],
+  make: (labels: L) => S,
+) {
+  const series = new Map<string, S>()
+  return {
+    all: () => series.values(),
+    of(labels: L): S {
+      const key = toPlace(names, labels)
+      let known = series.get(key)
+      if (known === undefined) series.set(key, (known = make({ ...labels })))
+      return known
+    },
+  }
+}
+
 class Sum<L> implements Count {
   readonly labels: L
   value = 0
@@ -260,7 +277,7 @@ class Sum<L> implements Count {
 }
 
 /** One series of a histogram, bucket by bucket. */
-class Series implements Distribution {
+class Buckets implements Distribution {
   readonly #labels: Readonly<Record<string, string>>
   readonly #sinceMs: number
   readonly #counts: number[] = Array.from({ length: SECONDS.length + 1 }, () => 0)
@@ -338,38 +355,21 @@ export interface Gauges {
 export function createInstruments(meter: Meter, gauges: Gauges): Instruments {
   /** Summed here and read when somebody looks: the SDK's own sorts and joins all labels with each request. */
   const counter = <M extends Metric>({ name, description, labels: names }: M): Counter<M> => {
-    const series = new Map<string, Sum<Labels<M>>>()
+    const { all, of } = createSeries(names, (labels: Labels<M>) => new Sum(labels))
     meter.createObservableCounter(name, { description }).addCallback((result) => {
-      for (const { labels, value } of series.values()) result.observe(value, labels)
+      for (const { labels, value } of all()) result.observe(value, labels)
     })
-    const of = (labels: Labels<M>): Count => {
-      const key = toPlace(names, labels)
-      let known = series.get(key)
-      if (known === undefined) series.set(key, (known = new Sum({ ...labels })))
-      return known
-    }
-    return {
-      of,
-      add(value, labels) {
-        of(labels).add(value)
-      },
-    }
+    return { of, add: (value, labels) => of(labels).add(value) }
   }
   /** The SDK has no histogram that is read when somebody looks: these are put beside what it collects. */
   const histograms: (() => HistogramMetricData)[] = []
   const histogram = <M extends Metric>({ name, description, labels: names }: M): Histogram<M> => {
-    const series = new Map<string, Series>()
-    const of = (labels: Labels<M>): Distribution => {
-      const key = toPlace(names, labels)
-      let known = series.get(key)
-      if (known === undefined) series.set(key, (known = new Series({ ...labels }, gauges.wall())))
-      return known
-    }
+    const { all, of } = createSeries(names, (labels: Labels<M>) => new Buckets(labels, gauges.wall()))
     histograms.push(() => ({
       descriptor: { name, description, unit: '', valueType: ValueType.DOUBLE },
       aggregationTemporality: AggregationTemporality.CUMULATIVE,
       dataPointType: DataPointType.HISTOGRAM,
-      dataPoints: [...series.values()].map((one) => one.at(gauges.wall())),
+      dataPoints: [...all()].map((one) => one.at(gauges.wall())),
     }))
     return { of, record: (value, labels) => of(labels).record(value) }
   }
