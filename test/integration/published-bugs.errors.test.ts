@@ -2,19 +2,18 @@
 // sockets: none of them happens here.
 
 import { gzipSync } from 'node:zlib'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import {
   type Answered,
   APIS,
   type Api,
   ASKED,
   chat,
-  createPeers,
   type Kind,
   messages,
   OTHER_KEY,
-  type Peers,
   PROVIDER_KEY,
+  usePeers,
 } from '../support/peers.ts'
 import {
   answer,
@@ -27,23 +26,14 @@ import {
   status,
 } from '../support/scripted-provider.ts'
 
-let peers: Peers
-
-beforeAll(async () => {
-  peers = await createPeers({
-    chat: 51,
-    claude: 36,
-    every: 27,
-    gemini: 25,
-    bedrock: 25,
-    responses: 34,
-    azure: 4,
-  })
-})
-afterAll(() => peers?.close())
-beforeEach(() => {
-  peers.provider.reset()
-  peers.other.reset()
+const peers = usePeers({
+  chat: 51,
+  claude: 36,
+  every: 27,
+  gemini: 25,
+  bedrock: 25,
+  responses: 34,
+  azure: 4,
 })
 
 // --- waits -------------------------------------------------------------------------------------------------------

@@ -1,37 +1,19 @@
 // Bugs that other gateways were reported to have with what they send to a provider (test/support/published-bugs.ts), over
 // real sockets: none of them happens here.
 
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { requestFaults } from '../support/messages-checker.ts'
-import {
-  APIS,
-  type Api,
-  ASKED,
-  chat,
-  createPeers,
-  type Kind,
-  type Peers,
-  responses,
-} from '../support/peers.ts'
+import { APIS, type Api, ASKED, chat, type Kind, type Peers, responses, usePeers } from '../support/peers.ts'
 import { answer, isRecord, type RecordedRequest, toolCall } from '../support/scripted-provider.ts'
 
-let peers: Peers
-
-beforeAll(async () => {
-  peers = await createPeers({
-    chat: 15,
-    claude: 13,
-    gemini: 19,
-    bedrock: 17,
-    responses: 9,
-    'gemini-2': 4,
-    nova: 8,
-  })
-})
-afterAll(() => peers?.close())
-beforeEach(() => {
-  peers.provider.reset()
-  peers.other.reset()
+const peers = usePeers({
+  chat: 15,
+  claude: 13,
+  gemini: 19,
+  bedrock: 17,
+  responses: 9,
+  'gemini-2': 4,
+  nova: 8,
 })
 
 type Members = Readonly<Record<string, unknown>>

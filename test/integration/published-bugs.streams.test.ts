@@ -2,7 +2,7 @@
 // reports tell them, over real sockets: none of them happens here. same-path.test.ts has more that break in the middle.
 
 import OpenAI, { APIError } from 'openai'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { toEvent } from '../support/dialects/dialect.ts'
 import { toStreamEvent, toStreamException } from '../support/eventstream.ts'
 import {
@@ -15,35 +15,25 @@ import {
   chunk,
   chunks,
   converse,
-  createPeers,
   events,
   isKind,
   type Kind,
   message,
   messages,
-  type Peers,
   responses,
+  usePeers,
 } from '../support/peers.ts'
 import { answer, type Behaviour, stream, toFrame, usageInLastChunk } from '../support/scripted-provider.ts'
 import { parseSse } from '../support/sse.ts'
 
-let peers: Peers
-
-beforeAll(async () => {
-  peers = await createPeers({
-    responses: 26,
-    chat: 35,
-    claude: 17,
-    gemini: 11,
-    bedrock: 11,
-    every: 2,
-    azure: 3,
-  })
-})
-afterAll(() => peers?.close())
-beforeEach(() => {
-  peers.provider.reset()
-  peers.other.reset()
+const peers = usePeers({
+  responses: 26,
+  chat: 35,
+  claude: 17,
+  gemini: 11,
+  bedrock: 11,
+  every: 2,
+  azure: 3,
 })
 
 const ask = (api: Api, model: string, streamed = true): Promise<Answered> =>

@@ -1,7 +1,7 @@
 // Bugs that other gateways were reported to have with reasoning, and with the streams of Messages and Responses
 // (test/support/published-bugs.ts), played over real sockets as the reports tell them: none of them happens here.
 
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { readStream } from '../support/messages-checker.ts'
 import {
   type Answered,
@@ -12,26 +12,17 @@ import {
   chat,
   chunk,
   chunks,
-  createPeers,
   events,
   type Kind,
   message,
   messages,
   type Peers,
   responses,
+  usePeers,
 } from '../support/peers.ts'
 import { answer, type Behaviour, isRecord } from '../support/scripted-provider.ts'
 
-let peers: Peers
-
-beforeAll(async () => {
-  peers = await createPeers({ gemini: 21, claude: 9, bedrock: 6, chat: 21, responses: 5 })
-})
-afterAll(() => peers?.close())
-beforeEach(() => {
-  peers.provider.reset()
-  peers.other.reset()
-})
+const peers = usePeers({ gemini: 21, claude: 9, bedrock: 6, chat: 21, responses: 5 })
 
 type Members = Readonly<Record<string, unknown>>
 const TOOLS = ['get_weather'] as const

@@ -1,7 +1,7 @@
 // Bugs that other gateways were reported to have with the calls of tools (test/support/published-bugs.ts), played by a
 // provider as the reports tell them, over real sockets: none of them happens here.
 
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { requestFaults } from '../support/messages-checker.ts'
 import {
   type Answered,
@@ -13,25 +13,16 @@ import {
   chunk,
   chunks,
   converse,
-  createPeers,
   events,
   type Kind,
   message,
   messages,
   type Peers,
+  usePeers,
 } from '../support/peers.ts'
 import { answer, type Behaviour, isRecord, toolCall } from '../support/scripted-provider.ts'
 
-let peers: Peers
-
-beforeAll(async () => {
-  peers = await createPeers({ gemini: 31, claude: 20, bedrock: 25, chat: 29, responses: 14, every: 2 })
-})
-afterAll(() => peers?.close())
-beforeEach(() => {
-  peers.provider.reset()
-  peers.other.reset()
-})
+const peers = usePeers({ gemini: 31, claude: 20, bedrock: 25, chat: 29, responses: 14, every: 2 })
 
 const TOOLS = ['get_weather', 'get_time'] as const
 const STREAMS = ASKED.filter(({ stream }) => stream)

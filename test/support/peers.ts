@@ -1,6 +1,7 @@
 // A stage for bugs that were reported of other gateways: providers of every format that play a raw stream, each by a name
 // of its own so that no failure is another test's concern, somebody who stands in for them, and callers of every API.
 
+import { afterAll, beforeAll, beforeEach } from 'vitest'
 import { toEvent } from './dialects/dialect.ts'
 import { toStreamEvent } from './eventstream.ts'
 import { startGateway, type TestGateway } from './gateway.ts'
@@ -69,11 +70,42 @@ export interface Peers {
   close(): Promise<void>
 }
 
+/** `createPeers` for the tests of a file; with each test both providers begin anew. */
+export function usePeers(most: Parameters<typeof createPeers>[0]): Omit<Peers, 'close'> {
+  let started: Peers | undefined
+  const peers = (): Peers => {
+    if (started === undefined) throw new Error('the peers have not been started')
+    return started
+  }
+  beforeAll(async () => {
+    started = await createPeers(most)
+  })
+  afterAll(() => started?.close())
+  beforeEach(() => {
+    peers().provider.reset()
+    peers().other.reset()
+  })
+  return {
+    get provider() {
+      return peers().provider
+    },
+    get other() {
+      return peers().other
+    },
+    get gateway() {
+      return peers().gateway
+    },
+    take: (...what) => peers().take(...what),
+    post: (...what) => peers().post(...what),
+    sent: () => peers().sent(),
+  }
+}
+
 /**
  * Starts two providers and a gateway before them, with so many deployments of each kind to take. Who stands in says
  * `From the other.`
  */
-export async function createPeers(most: Readonly<Partial<Record<Kind, number>>>): Promise<Peers> {
+async function createPeers(most: Readonly<Partial<Record<Kind, number>>>): Promise<Peers> {
   const [provider, other] = await Promise.all([createScriptedProvider(), createScriptedProvider()])
   const slots = NAMES.flatMap((kind) =>
     Array.from({ length: most[kind] ?? 0 }, (_, i) => ({ name: `${kind}-${i}`, ...KINDS[kind], kind })),
