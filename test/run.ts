@@ -49,7 +49,7 @@ async function main(): Promise<number> {
         ...['run', '--allowOnly=false', '--reporter=default', '--reporter=json'],
         `--outputFile.json=${report}`,
       ]
-      const code = await step(name, 'vitest/vitest.mjs', [...options, ...args], 12 * MINUTE)
+      const code = await step(name, 'vitest/vitest.mjs', [...options, ...args], 10 * MINUTE)
       const { passed, failed, skipped } = tallyOf(report)
       tally.passed += passed
       tally.skipped += skipped
