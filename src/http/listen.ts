@@ -242,6 +242,7 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       refuse(socket, fault)
     } else if (answers.every((answer) => answer.written)) {
       // The refusal of a head whose body turns out to be broken as well must still arrive.
+      for (const answer of answers) answer.flush()
       socket.destroySoon()
     } else {
       // In the middle of an answer nothing else can be said on this connection.

@@ -2,6 +2,7 @@
 // leaves goes through here, so that the headers are the same everywhere and an error can come at any moment.
 
 import type { ServerResponse } from 'node:http'
+import { createBatch } from '../bytes/batch.ts'
 import { withoutBearer } from '../config/bearer.ts'
 import { GatewayError } from '../errors.ts'
 import type { ClientSide } from '../formats/format.ts'
@@ -14,6 +15,8 @@ export interface OwnReply extends Reply {
   readonly written: boolean
   /** The answer has said that it is the last one on its connection. */
   readonly isLast: boolean
+  /** What was to leave at the end of this turn leaves now. */
+  flush(): void
 }
 
 /** What a reply asks of its connection when it needs it. */
@@ -39,6 +42,9 @@ const ONE_PIECE_BYTES = 16 * 1024
 /** A whole answer up to this size is handed to the kernel at once. */
 const ONE_WRITE_BYTES = 64 * 1024
 
+/** A piece of a stream up to this size leaves together with those of others. */
+const TOGETHER_BYTES = 16 * 1024
+
 /** How long, and how much of, an unwanted body is let run out before the connection is cut. */
 export const LINGER_MS = 1000
 const LINGER_BYTES = 1024 * 1024
@@ -48,6 +54,9 @@ const EVENT_STREAM_HEADERS = ['cache-control', 'no-cache', 'x-accel-buffering', 
 export function createReply(res: ServerResponse, deps: ReplyDeps): OwnReply {
   return new WireReply(res, deps)
 }
+
+/** What is written in one turn leaves together: see `createBatch`. */
+const departures = createBatch((reply: WireReply) => reply.flush())
 
 /** A class, so that a request brings no closures of its own: most of what is asked of a reply it is never asked. */
 class WireReply implements OwnReply {
@@ -59,6 +68,9 @@ class WireReply implements OwnReply {
   readonly #deps: ReplyDeps
   readonly #headers: string[]
   #streaming = false
+  /** A whole answer that leaves at the end of this turn. */
+  #whole: Buffer | undefined = undefined
+  #isCorked = false
   /** A body that was given up for its slowness is not going to be here soon. */
   #isLate = false
   /** What an error event must know of those before it: some formats number them. */
@@ -85,10 +97,23 @@ class WireReply implements OwnReply {
     this.#head(code)
     if (body.length <= ONE_WRITE_BYTES) {
       this.written = true
-      // Behind a head that is text, text leaves with it in one piece; these are the same bytes.
-      if (body.length <= ONE_PIECE_BYTES) this.#res.end(body.toString('latin1'), 'latin1')
-      else this.#res.end(body)
+      this.#whole = body
+      departures.add(this)
     } else this.#sendInPieces(body)
+  }
+
+  flush(): void {
+    if (this.#isCorked) {
+      this.#isCorked = false
+      this.#res.socket?.uncork()
+    }
+    const body = this.#whole
+    if (body === undefined) return
+    this.#whole = undefined
+    if (this.#res.destroyed) return
+    // Behind a head that is text, text leaves with it in one piece; these are the same bytes.
+    if (body.length <= ONE_PIECE_BYTES) this.#res.end(body.toString('latin1'), 'latin1')
+    else this.#res.end(body)
   }
 
   begin(code: number, contentType: string): void {
@@ -108,7 +133,11 @@ class WireReply implements OwnReply {
   write(frames: Buffer): boolean {
     if (this.written || this.#res.destroyed) return true
     if (this.#remember !== undefined) this.#last = this.#remember(frames) ?? this.#last
-    return this.#res.write(frames)
+    if (frames.length <= TOGETHER_BYTES) this.#cork()
+    const isTaken = this.#res.write(frames)
+    // Nobody is waited for while there is this much.
+    if (!isTaken) this.flush()
+    return isTaken
   }
 
   end(): void {
@@ -146,6 +175,15 @@ class WireReply implements OwnReply {
     this.isLast = this.#deps.closing() || !this.#canContinue()
     if (this.isLast) this.#headers.push('connection', 'close')
     this.#res.writeHead(code, this.#headers)
+  }
+
+  #cork(): void {
+    const { socket } = this.#res
+    // Behind another answer (pipelining) there is none yet.
+    if (this.#isCorked || socket === null) return
+    this.#isCorked = true
+    socket.cork()
+    departures.add(this)
   }
 
   #finish(): void {

@@ -1,18 +1,16 @@
-// The `http` kind: the only outgoing sockets to providers. One undici pool per origin, shared by all who call it and
-// kept over reloads; requests go out by `dispatch`, and what comes back goes straight to the receiver. Redirects are
-// answers like any other: nobody is sent to where a provider points.
+// The `http` kind: the only outgoing sockets to providers. One pool of connections per origin, shared by all who call it
+// and kept over reloads; what comes back goes straight to the receiver. Redirects are answers like any other: nobody is
+// sent to where a provider points.
 
-import { type Dispatcher, Pool } from 'undici'
 import type { Provider } from '../types.ts'
+import type { Origin, Request } from './http1/connection.ts'
+import { createPool, type Pool } from './http1/pool.ts'
 import type { Control, Kind, Receiver } from './kind.ts'
-
-/** A connection that takes longer than this is given up, whatever a tier says. */
-const CONNECT_LIMIT_MS = 10_000
 
 export interface Transport {
   readonly call: Kind
   /** Asks by GET on the same connections. Never throws, like a Kind. */
-  get(url: URL, headers: string[], receiver: Receiver): Control
+  get(url: URL, headers: readonly string[], receiver: Receiver): Control
   /** Waits for nobody: what is under way is cut. */
   close(): Promise<void>
 }
@@ -20,34 +18,39 @@ export interface Transport {
 export function createTransport(): Transport {
   const pools = new Map<string, Pool>()
   const places = new WeakMap<Provider, Place>()
+  const seconds = setInterval(() => {
+    for (const pool of pools.values()) pool.tick()
+  }, 1000)
+  seconds.unref()
 
-  function poolOf(origin: string): Pool {
+  function toPlace(url: URL): Place {
+    const { origin, pathname, host } = url
     let pool = pools.get(origin)
     if (pool === undefined) {
-      // Calls last for seconds, so a pool must never queue behind its own connections: admission is bounded by
-      // limits, not here. The time limits are the attempt's.
-      pool = new Pool(origin, {
-        connections: null,
-        pipelining: 1,
-        headersTimeout: 0,
-        bodyTimeout: 0,
-        keepAliveTimeout: 30_000,
-        keepAliveMaxTimeout: 300_000,
-        connect: { timeout: CONNECT_LIMIT_MS },
-      })
+      pool = createPool(toOrigin(url))
       pools.set(origin, pool)
     }
-    return pool
+    return { pool, host, base: pathname === '/' ? '' : pathname }
   }
 
-  function send(origin: string, options: Dispatcher.DispatchOptions, receiver: Receiver): Control {
-    const handler = new Handler(receiver)
-    try {
-      poolOf(origin).dispatch(options, handler)
-    } catch (error) {
-      queueMicrotask(() => handler.onResponseError(undefined, error as Error))
+  function send(
+    { pool, host }: Pick<Place, 'pool' | 'host'>,
+    { start, headers, body }: Sent,
+    receiver: Receiver,
+  ): Control {
+    const head = toHead(start, host, headers)
+    if (head !== undefined) return pool.send({ head, body }, receiver)
+    let isOver = false
+    queueMicrotask(() => {
+      if (!isOver) receiver.failed(new Error('a header that cannot be sent'))
+    })
+    return {
+      abort() {
+        isOver = true
+      },
+      pause() {},
+      resume() {},
     }
-    return handler
   }
 
   return {
@@ -55,100 +58,62 @@ export function createTransport(): Transport {
       const { provider } = candidate.deployment
       let place = provider && places.get(provider)
       if (place === undefined) {
-        place = toPlace(provider?.baseUrl ?? '')
+        place = toPlace(new URL(provider?.baseUrl ?? ''))
         if (provider !== undefined) places.set(provider, place)
       }
-      return send(place.origin, { method: 'POST', path: `${place.base}${path}`, headers, body }, receiver)
+      return send(place, { start: `POST ${place.base}${path}`, headers, body }, receiver)
     },
-    get: ({ origin, pathname }, headers, receiver) =>
-      send(origin, { method: 'GET', path: pathname, headers }, receiver),
+    get: (url, headers, receiver) =>
+      send(toPlace(url), { start: `GET ${url.pathname}`, headers, body: undefined }, receiver),
     async close() {
-      await Promise.all([...pools.values()].map((pool) => pool.destroy()))
+      clearInterval(seconds)
+      for (const pool of pools.values()) pool.close()
     },
   }
+}
+
+interface Sent {
+  /** Method and path. */
+  readonly start: string
+  /** Name, value, name, value. */
+  readonly headers: readonly string[]
+  readonly body: Request['body']
 }
 
 /** Where a provider is. */
 interface Place {
-  readonly origin: string
+  readonly pool: Pool
+  readonly host: string
   /** Path before that of an operation; '' for none. */
   readonly base: string
 }
 
-function toPlace(baseUrl: string): Place {
-  const { origin, pathname } = new URL(baseUrl)
-  return { origin, base: pathname === '/' ? '' : pathname }
+function toOrigin({ protocol, hostname, port }: URL): Origin {
+  const isTls = protocol === 'https:'
+  return {
+    host: hostname.replace(/^\[|\]$/g, ''),
+    port: port === '' ? (isTls ? 443 : 80) : Number(port),
+    isTls,
+  }
 }
 
-/** Why a call was ended by us: never shown, undici wants an Error. */
-const ABORTED = new Error('aborted by sluice')
+const START = /^[A-Z]+ [\x21-\x7e]+$/
+const NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+/** Nothing that another header, or another request, could be made of. */
+const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 
-class Handler implements Dispatcher.DispatchHandler, Control {
-  readonly #receiver: Receiver
-  #controller: Dispatcher.DispatchController | undefined
-  #over = false
-  #paused = false
-
-  constructor(receiver: Receiver) {
-    this.#receiver = receiver
+/** The request line and all headers; undefined where something stands in them that could end one. */
+function toHead(start: string, host: string, headers: readonly string[]): string | undefined {
+  if (!START.test(start)) return undefined
+  let lines = ''
+  let named = host
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i] as string
+    const value = headers[i + 1] as string
+    if (!NAME.test(name) || !VALUE.test(value)) return undefined
+    // An operator may know better by which name a server goes.
+    if (name === 'host') named = value
+    else lines += `${name}: ${value}\r\n`
   }
-
-  abort(): void {
-    if (this.#over) return
-    this.#over = true
-    // While the request waits for its connection undici gives no hand to stop it; onRequestStart does.
-    this.#controller?.abort(ABORTED)
-  }
-
-  pause(): void {
-    this.#paused = true
-    this.#controller?.pause()
-  }
-
-  /**
-   * Not at once: undici fails when a parser is let go from inside the callback of any parser, and Node may tell an
-   * answer that it has drained from inside the write of another one, which happens in such a callback.
-   */
-  resume(): void {
-    if (!this.#paused) return
-    this.#paused = false
-    queueMicrotask(() => {
-      if (!this.#paused) this.#controller?.resume()
-    })
-  }
-
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller
-    if (this.#over) controller.abort(ABORTED)
-    else this.#receiver.started()
-  }
-
-  onResponseStart(
-    _controller: Dispatcher.DispatchController,
-    status: number,
-    headers: Record<string, string | string[] | undefined>,
-  ): void {
-    if (this.#over || status < 200) return
-    this.#receiver.head(status, (name) => {
-      const value = headers[name]
-      return Array.isArray(value) ? value[0] : value
-    })
-  }
-
-  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    // A parser that goes on after a pause begins with nothing; whoever paused on that would never get further.
-    if (!this.#over && chunk.length > 0) this.#receiver.data(chunk)
-  }
-
-  onResponseEnd(): void {
-    if (this.#over) return
-    this.#over = true
-    this.#receiver.end()
-  }
-
-  onResponseError(_controller: Dispatcher.DispatchController | undefined, error: Error): void {
-    if (this.#over) return
-    this.#over = true
-    this.#receiver.failed(error)
-  }
+  return `${start} HTTP/1.1\r\nhost: ${named}\r\n${lines}\r\n`
 }
