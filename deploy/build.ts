@@ -13,8 +13,8 @@ const LOADS_UNDICI: ReadonlySet<string> = new Set(['WebSocket', 'CloseEvent', 'M
 
 /**
  * What is loaded and never used. An ES import of node:http reads each of its exports, and some of them (WebSocket) load
- * Node's own copy of undici; the package of that name brings fetch, sockets, caches and mocks, where a pool is all that we
- * call; HTTP/2 is not spoken here, and asked after by name alone.
+ * Node's own copy of undici; the package of that name brings fetch, sockets, caches and mocks, where an agent for proxies is all
+ * that we call; HTTP/2 is not spoken here, and asked after by name alone.
  */
 const LEAN: Readonly<Record<string, () => string>> = {
   http: () => {
@@ -25,7 +25,7 @@ const LEAN: Readonly<Record<string, () => string>> = {
     )
   },
   http2: () => 'export class Http2ServerRequest {}\nexport const constants = {}',
-  undici: () => `export { default as Pool } from 'undici/lib/dispatcher/pool.js'`,
+  undici: () => `export { default as ProxyAgent } from 'undici/lib/dispatcher/proxy-agent.js'`,
 }
 
 const lean: Plugin = {

@@ -230,6 +230,8 @@ export interface Provider {
   readonly tracedAs: string
   /** Origin and base path, without a trailing slash; '' for `simulated`. */
   readonly baseUrl: string
+  /** Origin of the proxy that it is called through. */
+  readonly proxy: string | undefined
   /** References of its keys, in the order written; none for an open local server. */
   readonly keys: readonly SecretReference[]
   /** When its keys are expected to be used; a use at another time is carried out and told of. */

@@ -235,6 +235,7 @@ function toProvider(name: string, written: ProviderFile, vendors: Vendors): Prov
     kind: vendor.kind,
     tracedAs: vendor.tracedAs,
     baseUrl: simulated ? '' : baseUrl.replace(/\/+$/, ''),
+    proxy: written.proxy,
     keys: simulated ? [] : toKeys(written.apiKey),
     ...toKeyRules(written.apiKey),
     headers: Object.fromEntries(
@@ -473,8 +474,8 @@ function warningsOf(config: Config, vendors: Vendors): string[] {
       warnings.push(
         `${at} has apiKey.rotate, and of ${ageless.join(', ')} no age is known from before the start; that of a file: is`,
       )
-    const idle = vendor?.kind === 'simulated' && (provider.apiKey ?? provider.baseUrl)
-    if (idle) warnings.push(`${at} is simulated, so its baseUrl and apiKey have no effect`)
+    const idle = vendor?.kind === 'simulated' && (provider.apiKey ?? provider.baseUrl ?? provider.proxy)
+    if (idle) warnings.push(`${at} is simulated, so its baseUrl, proxy and apiKey have no effect`)
   }
   for (const name of Object.keys(config.tiers)) {
     if (!usedTiers.has(name)) warnings.push(`tier ${name} is in no route`)

@@ -350,6 +350,15 @@ const failover = z.strictObject({
 
 // --- providers -------------------------------------------------------------------------------------------
 
+/** A proxy is an origin: it takes CONNECT and no path. */
+function parseProxy(input: unknown): Parsed<string> {
+  const hint = 'must be the http or https URL of a proxy, for example "http://proxy.internal:3128"'
+  const parsed = parseBaseUrl(input)
+  if (!parsed.ok) return parsed.message.includes('credentials') ? parsed : { ok: false, message: hint }
+  const { origin, pathname } = new URL(parsed.value)
+  return pathname === '/' ? { ok: true, value: origin } : { ok: false, message: hint }
+}
+
 function parseBaseUrl(input: unknown): Parsed<string> {
   const hint = 'must be an http or https URL, for example "http://127.0.0.1:8080/v1"'
   if (typeof input !== 'string' || input.length > 2_048 || !URL.canParse(input))
@@ -426,6 +435,11 @@ function provider(vendors: Vendors) {
     baseUrl: leaf(parseBaseUrl, { title: 'URL', type: 'string', examples: ['http://127.0.0.1:8080/v1'] })
       .optional()
       .describe("Origin and base path. Default: the vendor's, where the format has one."),
+    proxy: leaf(parseProxy, { title: 'URL', type: 'string', examples: ['http://proxy.internal:3128'] })
+      .optional()
+      .describe(
+        'A proxy on the way to the provider, asked by CONNECT; TLS to the provider goes through it. Default: none, whatever the environment says.',
+      ),
     apiKey: z
       .union([oneKey, keyList, keyObject])
       .optional()

@@ -134,6 +134,9 @@ export function toReason(error: Error & { code?: unknown }, sawHead: boolean): R
 
 const CONNECT_CODES: ReadonlySet<string> = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
+  // A proxy that is no way to anywhere, or that refuses.
+  'UND_ERR_PRX_CONN',
+  'UND_ERR_ABORTED',
   'ETIMEDOUT',
   'EHOSTUNREACH',
   'ENETUNREACH',
@@ -148,6 +151,7 @@ function isTls(code: string): boolean {
     code.startsWith('ERR_SSL_') ||
     code.startsWith('CERT_') ||
     code === 'EPROTO' ||
+    code === 'UND_ERR_PRX_TLS' ||
     code === 'DEPTH_ZERO_SELF_SIGNED_CERT' ||
     code === 'SELF_SIGNED_CERT_IN_CHAIN' ||
     code.startsWith('UNABLE_TO_')

@@ -153,21 +153,25 @@ export function createChecks(deps: ChecksDeps): Checks {
         end(what)
       }
       check.cancel = () => cut('nothing')
-      const control = deps.get(url, headers, {
-        started() {
-          found = 'first_byte'
+      const control = deps.get(
+        provider,
+        { url, headers },
+        {
+          started() {
+            found = 'first_byte'
+          },
+          head(status) {
+            hasHead = true
+            found = judge(check, status)
+          },
+          data(chunk) {
+            bytes += chunk.length
+            if (bytes > MOST_BYTES) cut(found)
+          },
+          end: () => end(found),
+          failed: (error) => end(hasHead ? found : toReason(error, false)),
         },
-        head(status) {
-          hasHead = true
-          found = judge(check, status)
-        },
-        data(chunk) {
-          bytes += chunk.length
-          if (bytes > MOST_BYTES) cut(found)
-        },
-        end: () => end(found),
-        failed: (error) => end(hasHead ? found : toReason(error, false)),
-      })
+      )
     })
   }
 

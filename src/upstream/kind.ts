@@ -44,3 +44,23 @@ export interface Receiver {
 
 /** Starts a call. Never throws: what goes wrong is told to `receiver.failed`. */
 export type Kind = (exchange: Exchange, receiver: Receiver) => Control
+
+/** A request as it stands on the wire. */
+export interface Message {
+  readonly method: 'GET' | 'POST'
+  /** From the origin's root, with its leading slash. */
+  readonly path: string
+  /** Name, value, name, value. */
+  readonly headers: readonly string[]
+  readonly body: Buffer | Readable | undefined
+}
+
+/** Connections to somewhere; `More` is what must be known besides to send on them. */
+export interface Way<More = unknown> {
+  /** Never throws, like a Kind. */
+  send(message: Message & More, receiver: Receiver): Control
+  /** A second has gone by. */
+  tick(): void
+  /** Cuts what is under way. */
+  close(): Promise<void> | void
+}

@@ -5,7 +5,7 @@ import { connect as connectTcp, isIP, type Socket, type SocketConstructorOpts } 
 import type { Readable } from 'node:stream'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import type { Seat } from '../../bytes/bag.ts'
-import { createBatch } from '../../bytes/batch.ts'
+import { type Batch, createBatch } from '../../bytes/batch.ts'
 import type { HeaderLookup } from '../../formats/format.ts'
 import type { Receiver } from '../kind.ts'
 import { AnswerReader, type Sink } from './answer.ts'
@@ -27,6 +27,7 @@ export interface Request {
 /** What a connection asks of its pool. */
 export interface Keeper {
   readonly origin: Origin
+  readonly commons: Commons
   /** The TLS session of the last handshake, with which the next one is shorter. */
   session: Buffer | undefined
   /** Takes a connection that can be used again. */
@@ -41,12 +42,25 @@ const TCP_KEEP_ALIVE_MS = 60_000
 /** Up to this many bytes head and body leave as one piece: a copy costs less than a second one. */
 const ONE_PIECE_BYTES = 8 * 1024
 
-/**
- * Read into by all connections: the kernel's bytes are taken out of it before the next read. A buffer for each read would
- * be 64 KiB of garbage for a chunk of two hundred bytes.
- */
 const READ_BYTES = 64 * 1024
-const shared = Buffer.allocUnsafeSlow(READ_BYTES)
+
+/** What all connections have together. */
+export interface Commons {
+  /**
+   * Read into by all of them: the kernel's bytes are taken out of it before the next read. A buffer for each read would be
+   * 64 KiB of garbage for a chunk of two hundred bytes.
+   */
+  readonly buffer: Buffer
+  /** Those that have something to send. */
+  readonly writes: Batch<Connection>
+}
+
+export function createCommons(): Commons {
+  return {
+    buffer: Buffer.allocUnsafeSlow(READ_BYTES),
+    writes: createBatch((connection: Connection) => connection.flush()),
+  }
+}
 
 /** The server ended the connection before its answer was whole. */
 export class ConnectionClosed extends Error {
@@ -58,8 +72,6 @@ class ConnectTimeout extends Error {
   override readonly name = 'ConnectTimeout'
   readonly code = 'ETIMEDOUT'
 }
-
-const writes = createBatch((connection: Connection) => connection.flush())
 
 export class Connection implements Sink {
   /** While it is idle: until which second of its pool it may be used. */
@@ -104,7 +116,7 @@ export class Connection implements Sink {
     this.#receiver = receiver
     this.#reader.expect()
     this.#waiting = request
-    if (this.#isConnected) writes.add(this)
+    if (this.#isConnected) this.#keeper.commons.writes.add(this)
   }
 
   /** Whether the call of this receiver is the one under way. */
@@ -244,10 +256,11 @@ export class Connection implements Sink {
 
 function openSocket(keeper: Keeper, read: (bytes: Buffer) => void): Socket {
   const { host, port, isTls } = keeper.origin
+  const { buffer } = keeper.commons
   const onread = {
-    buffer: shared,
+    buffer,
     callback(length: number): boolean {
-      read(length === READ_BYTES ? shared : shared.subarray(0, length))
+      read(length === buffer.length ? buffer : buffer.subarray(0, length))
       return true
     },
   }

@@ -2,26 +2,21 @@
 // one: admission is bounded by limits, not here. Whoever was used last is used next, so that the others can go.
 
 import { createBag } from '../../bytes/bag.ts'
-import type { Control, Receiver } from '../kind.ts'
-import { Connection, type Keeper, type Origin, type Request } from './connection.ts'
-
-export interface Pool {
-  send(request: Request, receiver: Receiver): Control
-  /** A second has gone by: those that have not been used for too long are closed. */
-  tick(): void
-  /** Cuts what is under way. */
-  close(): void
-}
+import type { Control, Message, Receiver, Way } from '../kind.ts'
+import { type Commons, Connection, type Keeper, type Origin } from './connection.ts'
 
 /** Idle connections that are kept. */
 export const MAX_IDLE = 1024
 
-export function createPool(origin: Origin): Pool {
+/** The way to the origin of a URL. */
+export function createPool(url: URL, commons: Commons): Way {
   const idle: Connection[] = []
   const all = createBag<Connection>()
   let now = 0
+  const { host } = url
   const keeper: Keeper = {
-    origin,
+    origin: toOrigin(url),
+    commons,
     session: undefined,
     keep(connection, seconds) {
       connection.usableUntil = now + seconds
@@ -33,7 +28,9 @@ export function createPool(origin: Origin): Pool {
     },
   }
   return {
-    send(request, receiver) {
+    send(message, receiver) {
+      const head = toHead(message, host)
+      if (head === undefined) return refuse(receiver)
       let connection = idle.pop()
       while (connection !== undefined && (!connection.isOpen || connection.usableUntil <= now)) {
         connection.drop()
@@ -43,7 +40,7 @@ export function createPool(origin: Origin): Pool {
         connection = new Connection(keeper)
         connection.seat = all.add(connection)
       }
-      connection.begin(request, receiver)
+      connection.begin({ head, body: message.body }, receiver)
       return new Call(connection, receiver)
     },
     tick() {
@@ -83,4 +80,49 @@ class Call implements Control {
   resume(): void {
     if (this.#connection.serves(this.#receiver)) this.#connection.resume()
   }
+}
+
+/** Tells that a request cannot be sent, but not from inside of the call that wanted it sent. */
+function refuse(receiver: Receiver): Control {
+  let isOver = false
+  queueMicrotask(() => {
+    if (!isOver) receiver.failed(new Error('a header that cannot be sent'))
+  })
+  return {
+    abort() {
+      isOver = true
+    },
+    pause() {},
+    resume() {},
+  }
+}
+
+function toOrigin({ protocol, hostname, port }: URL): Origin {
+  const isTls = protocol === 'https:'
+  return {
+    host: hostname.replace(/^\[|\]$/g, ''),
+    port: port === '' ? (isTls ? 443 : 80) : Number(port),
+    isTls,
+  }
+}
+
+const PATH = /^\/[\x21-\x7e]*$/
+const NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+/** Nothing that another header, or another request, could be made of. */
+const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
+
+/** The request line and all headers; undefined where something stands in them that could end one. */
+function toHead({ method, path, headers }: Message, host: string): string | undefined {
+  if (!PATH.test(path)) return undefined
+  let lines = ''
+  let named = host
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i] as string
+    const value = headers[i + 1] as string
+    if (!NAME.test(name) || !VALUE.test(value)) return undefined
+    // An operator may know better by which name a server goes.
+    if (name === 'host') named = value
+    else lines += `${name}: ${value}\r\n`
+  }
+  return `${method} ${path} HTTP/1.1\r\nhost: ${named}\r\n${lines}\r\n`
 }

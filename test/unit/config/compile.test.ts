@@ -96,7 +96,7 @@ test('says what is legal but probably not meant', () => {
   )
   expect(warnings).toEqual([
     'provider other has no apiKey, and its vendor will ask for one',
-    'provider lab is simulated, so its baseUrl and apiKey have no effect',
+    'provider lab is simulated, so its baseUrl, proxy and apiKey have no effect',
     'tier spare is in no route',
     'admin listens beyond this machine without a token: metrics are open to whoever reaches the port',
     'redis.url holds a password; a reference such as "env:REDIS_URL" keeps it out of the file',

@@ -54,6 +54,7 @@ function deployment(own: Partial<Limits>, provider: Partial<Limits>): Deployment
       kind: 'http',
       tracedAs: 'openai',
       baseUrl: 'http://127.0.0.1:1',
+      proxy: undefined,
       keys: [],
       keyHours: undefined,
       rotateMs: undefined,

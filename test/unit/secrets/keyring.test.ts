@@ -201,6 +201,7 @@ function provider(name: string, keys: string[], over: Partial<Provider> = {}): [
   const rest = {
     tracedAs: 'openai',
     baseUrl: '',
+    proxy: undefined,
     keyHours: undefined,
     rotateMs: undefined,
     headers: {},

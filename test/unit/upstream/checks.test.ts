@@ -74,7 +74,7 @@ function create(options: Options = {}): Replica & { readonly time: ManualClock }
     hints: { tell() {}, probed() {} },
   })
   const checks = createChecks({
-    get(url, headers, receiver) {
+    get(_provider, { url, headers }, receiver) {
       const pairs = headers.flatMap((name, i) => (i % 2 === 0 ? [[name, headers[i + 1] ?? ''] as const] : []))
       asked.push({ url: url.href, headers: Object.fromEntries(pairs) })
       play(replica.answer, receiver)

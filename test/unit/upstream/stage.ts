@@ -52,6 +52,7 @@ export function makeProvider(name: string, over: Partial<Provider> = {}): Provid
     kind: 'http',
     tracedAs: 'openai',
     baseUrl: `http://${name}.invalid/v1`,
+    proxy: undefined,
     keys: [],
     keyHours: undefined,
     rotateMs: undefined,

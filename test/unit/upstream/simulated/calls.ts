@@ -149,6 +149,7 @@ function toDeployment(
     kind: 'simulated',
     tracedAs: 'simulated',
     baseUrl: '',
+    proxy: undefined,
     keys: [],
     keyHours: undefined,
     rotateMs: undefined,
