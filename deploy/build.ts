@@ -3,40 +3,60 @@
 // Usage: npm run build
 
 import { copyFileSync, globSync, rmSync } from 'node:fs'
-import http from 'node:http'
+import { isBuiltin } from 'node:module'
 import { basename, join } from 'node:path'
 import { build, type Plugin } from 'rolldown'
 
 const ROOT = join(import.meta.dirname, '..')
 const DIST = join(ROOT, 'dist')
-const LOADS_UNDICI: ReadonlySet<string> = new Set(['WebSocket', 'CloseEvent', 'MessageEvent'])
+/**
+ * Modules of Node, as they are. An ES import of one reads each of its exports, and some of those are getters that load
+ * more: WebSocket of node:http all of Node's own undici, webcrypto of node:crypto all of that. Here a getter is no export;
+ * where one is needed the build says that it is missing, and it stands here.
+ */
+const NEEDED_GETTERS: ReadonlySet<string> = new Set(['BlockList', 'promises'])
+
+function toBuiltin(name: string): string {
+  const module: object = process.getBuiltinModule(name) ?? {}
+  const own = Object.entries(Object.getOwnPropertyDescriptors(module))
+  const names = own
+    .filter(([key, { get }]) => key !== 'default' && (get === undefined || NEEDED_GETTERS.has(key)))
+    .map(([key]) => key)
+  return [
+    `const module = process.getBuiltinModule('${name}')`,
+    'export default module',
+    ...names.map((key) => `export const ${key} = module.${key}`),
+  ].join('\n')
+}
 
 /**
- * What is loaded and never used. An ES import of node:http reads each of its exports, and some of them (WebSocket) load
- * Node's own copy of undici; the package of that name brings fetch, sockets, caches and mocks, where an agent for proxies is all
- * that we call; HTTP/2 is not spoken here, and asked after by name alone.
+ * What is loaded and never used. The package undici brings fetch, sockets, caches and mocks, where an agent for proxies is
+ * all that we call; HTTP/2 is not spoken here, and asked after by name alone.
  */
-const LEAN: Readonly<Record<string, () => string>> = {
-  http: () => {
-    const names = Object.keys(http).filter((name) => !LOADS_UNDICI.has(name))
-    const exported = names.map((name) => `export const ${name} = http.${name}`)
-    return [`const http = process.getBuiltinModule('node:http')`, 'export default http', ...exported].join(
-      '\n',
-    )
-  },
-  http2: () => 'export class Http2ServerRequest {}\nexport const constants = {}',
-  undici: () => `export { default as ProxyAgent } from 'undici/lib/dispatcher/proxy-agent.js'`,
+const LEAN: Readonly<Record<string, string>> = {
+  http2: 'export class Http2ServerRequest {}\nexport const constants = {}',
+  undici: `export { default as ProxyAgent } from 'undici/lib/dispatcher/proxy-agent.js'`,
 }
+
+const MARK = '\0'
 
 const lean: Plugin = {
   name: 'lean',
-  resolveId(source, importer) {
+  resolveId(source, importer, { kind }) {
     const name = source.replace(/^node:/, '')
-    // Undici asks for HTTP/2 itself, when a provider speaks it.
-    if (LEAN[name] === undefined || (name === 'http2' && importer?.includes('undici'))) return undefined
-    return `\0${name}`
+    // Undici asks for HTTP/2 itself, when a proxy speaks it.
+    if (name === 'http2' && importer?.includes('undici')) return undefined
+    if (LEAN[name] !== undefined) return `${MARK}${name}`
+    if (!isBuiltin(source)) return undefined
+    return kind === 'require-call' ? `${MARK}cjs:node:${name}` : `${MARK}node:${name}`
   },
-  load: (id) => (id.startsWith('\0') ? LEAN[id.slice(1)]?.() : undefined),
+  load(id) {
+    if (!id.startsWith(MARK)) return undefined
+    const name = id.slice(MARK.length)
+    if (LEAN[name] !== undefined) return LEAN[name]
+    if (!name.startsWith('cjs:')) return toBuiltin(name)
+    return `module.exports = process.getBuiltinModule('${name.slice('cjs:'.length)}')`
+  },
 }
 
 rmSync(DIST, { recursive: true, force: true })

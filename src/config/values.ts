@@ -4,6 +4,9 @@
 import { z } from 'zod'
 import type { Budget, Hours, Rate } from '../types.ts'
 
+// A configuration is read once in a while: a parser compiled for it costs more than it saves.
+z.config({ jitless: true })
+
 /** What a parser says: the value, or why not, in words for the operator. */
 export type Parsed<T> =
   | { readonly ok: true; readonly value: T }
