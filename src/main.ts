@@ -93,7 +93,7 @@ import { createLines } from './usage/lines.ts'
 import { withHistograms, withoutPast } from './usage/merge.ts'
 import { createInstruments, VIEWS } from './usage/metrics.ts'
 import { readOtlpSettings } from './usage/otlp-settings.ts'
-import { createRecorder } from './usage/record.ts'
+import { createRecorder, type Recorder } from './usage/record.ts'
 import { createRequestLines } from './usage/request-lines.ts'
 import { createFleet, type Fleet } from './workers/fleet.ts'
 import { isWorker, openLink } from './workers/link.ts'
@@ -214,13 +214,8 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     createScrubbedWritable((line) => lines.write(line.toString()), scrubber),
   )
   const scrub = (text: string) => scrubber.text(text)
-  const requestLines = createRequestLines({
-    log,
-    write: lines.write,
-    scrub,
-    wall: clock.wall,
-    worker: link?.id,
-  })
+  // Made further down: before it there is no request.
+  let recorder: Recorder | undefined
   const describe = (error: unknown) => describeError(error, scrubber)
   const onError = (error: unknown, id: string) => log.error({ id, error: describe(error) }, 'internal error')
   process.on('uncaughtException', (error) => {
@@ -441,6 +436,14 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   const overload = createOverload({ loop, clock, random: Math.random, log })
   const pulse = createSweep(clock, OVERLOAD_EVERY_MS)
   pulse.add(overload)
+  recorder = createRecorder({
+    log: createRequestLines({ log, write: lines.write, scrub, wall: clock.wall, worker: link?.id }),
+    instruments,
+    exemplars,
+    clock,
+    traces: otlp?.traces,
+    describe,
+  })
   const stores: Stores = {
     clock,
     overload,
@@ -464,14 +467,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     },
     quota,
     revocations,
-    usage: createRecorder({
-      log: requestLines,
-      instruments,
-      exemplars,
-      clock,
-      traces: otlp?.traces,
-      describe,
-    }),
+    usage: recorder,
     scrub,
     userAgent: `sluice/${VERSION}`,
   }
@@ -526,7 +522,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     use(next) {
       current.gateway = buildGateway(next, stores)
       revocations.use(next)
-      requestLines.forget()
+      recorder?.forget()
       trusted = toBlockList(next.listen.trustedProxies)
       checks?.use(next)
       front.maxConnections = next.listen.maxConnections
@@ -699,7 +695,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
     const kept = keyring.values()
     const parts = kept.flatMap(secretPartsOf)
     scrubber.setSecrets([...kept, ...parts, ...literals, ...telemetry.secrets, ...own])
-    requestLines.forget()
+    recorder?.forget()
   }
 
   function warn(warnings: readonly string[]): void {

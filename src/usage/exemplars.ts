@@ -53,21 +53,23 @@ export const EXEMPLIFIED: readonly Metric[] = [
 const KEEP_TRACED_MS = 600_000
 
 export function createExemplars({ clock }: { clock: Pick<Clock, 'wall'> }): Exemplars {
-  const last = new Map<string, Exemplar>()
+  const last = new Map<string, Place>()
 
-  function keep(exemplar: Exemplar, place = placeOf(exemplar)): void {
-    const before = last.get(place)
-    if (before === undefined || isBetter(exemplar, before)) last.set(place, exemplar)
+  function placeAt(at: At): Place {
+    const name = placeOf(at)
+    let place = last.get(name)
+    if (place === undefined) last.set(name, (place = new Place(at)))
+    return place
   }
 
   function of({ name, kind }: Metric, labels: Labels): Noter {
     /** By bucket. */
-    const places: string[] = []
+    const places: Place[] = []
     return {
       note(value, { requestId, traceId }) {
         const bucket = kind === 'histogram' ? bucketOf(value) : 0
-        const place = (places[bucket] ??= placeOf({ metric: name, labels, bucket }))
-        keep({ metric: name, labels, bucket, value, atMs: clock.wall(), requestId, traceId }, place)
+        const place = (places[bucket] ??= placeAt({ metric: name, labels, bucket }))
+        place.take(value, clock.wall(), requestId, traceId)
       },
     }
   }
@@ -76,19 +78,46 @@ export function createExemplars({ clock }: { clock: Pick<Clock, 'wall'> }): Exem
     of,
     note: (metric, { value, labels }, id) => of(metric, labels).note(value, id),
     learn(exemplars) {
-      for (const one of exemplars) keep(one)
+      for (const one of exemplars) placeAt(one).take(one.value, one.atMs, one.requestId, one.traceId)
     },
-    all: () => [...last.values()],
+    all: () => Array.from(last.values(), (place) => ({ ...place })),
   }
 }
 
-function isBetter(one: Exemplar, before: Exemplar): boolean {
-  if (one.atMs < before.atMs) return false
-  return one.traceId !== undefined || before.traceId === undefined || one.atMs - before.atMs > KEEP_TRACED_MS
+type At = Pick<Exemplar, 'metric' | 'labels' | 'bucket'>
+
+/** Where one is kept. It is written over by the next, for with each request there are some. */
+class Place implements Exemplar {
+  readonly metric: string
+  readonly labels: Labels
+  readonly bucket: number
+  value = 0
+  atMs = Number.NEGATIVE_INFINITY
+  requestId = ''
+  traceId: string | undefined = undefined
+
+  constructor({ metric, labels, bucket }: At) {
+    this.metric = metric
+    this.labels = labels
+    this.bucket = bucket
+  }
+
+  take(value: number, atMs: number, requestId: string, traceId: string | undefined): void {
+    if (!this.givesWay(atMs, traceId)) return
+    this.value = value
+    this.atMs = atMs
+    this.requestId = requestId
+    this.traceId = traceId
+  }
+
+  givesWay(atMs: number, traceId: string | undefined): boolean {
+    if (atMs < this.atMs) return false
+    return traceId !== undefined || this.traceId === undefined || atMs - this.atMs > KEEP_TRACED_MS
+  }
 }
 
 /** One text for each place that has one: its metric, the values of its labels in their order, and the bucket. */
-export function placeOf({ metric, labels, bucket }: Pick<Exemplar, 'metric' | 'labels' | 'bucket'>): string {
+export function placeOf({ metric, labels, bucket }: At): string {
   let place = `${bucket}\0${metric}`
   for (const name of NAMES[metric] ?? []) place += `\0${labels[name]}`
   return place

@@ -5,15 +5,10 @@ import { withoutBearer } from '../config/bearer.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Arrival, Attempt, Clock, Trace, Trail } from '../types.ts'
 import type { Exemplars, Noter } from './exemplars.ts'
+import { createKinds, type Kind, type Names } from './kinds.ts'
 import { type Count, type Distribution, type Instruments, METRICS } from './metrics.ts'
+import { type RequestLines, toNumber } from './request-lines.ts'
 import type { Traces } from './traces.ts'
-
-/** The part of pino that is used. */
-export interface RequestLog {
-  info(fields: Readonly<Record<string, unknown>>, message: string): void
-  warn(fields: Readonly<Record<string, unknown>>, message: string): void
-  error(fields: Readonly<Record<string, unknown>>, message: string): void
-}
 
 export interface Recorder {
   /** The place in a trace of a request that begins; undefined while nobody collects them. Never throws. */
@@ -21,6 +16,8 @@ export interface Recorder {
   record(arrival: Arrival, trail: Trail): void
   /** A request that was refused before it had a path through the gateway. */
   refused(refusal: EarlyRefusal): void
+  /** What is secret has changed: no text is known any more. */
+  forget(): void
 }
 
 export interface EarlyRefusal {
@@ -32,7 +29,7 @@ export interface EarlyRefusal {
 }
 
 interface Deps {
-  readonly log: RequestLog
+  readonly log: RequestLines
   readonly instruments: Instruments
   readonly exemplars: Pick<Exemplars, 'note' | 'of'>
   readonly clock: Clock
@@ -42,68 +39,70 @@ interface Deps {
   readonly describe: (error: unknown) => string
 }
 
-/** The series that a request counts in, and those of one of its attempts: found once for all that are alike. */
-interface OfRequest {
+/** What requests of a kind count in. Series that not all of them have are there once one of them has. */
+interface Series {
+  readonly agent: string
+  readonly route: string
   readonly requests: Count
   readonly took: Distribution
   readonly tookNoted: Noter
   readonly own: Distribution
   readonly ownNoted: Noter
+  /** One for each attempt, in their order. */
+  readonly attempts: readonly OfAttempt[]
+  tokens: { readonly input: Count; readonly output: Count } | undefined
 }
+
 interface OfAttempt {
   readonly attempts: Count
   readonly noted: Noter
   readonly took: Distribution
-}
-interface OfTokens {
-  readonly input: Count
-  readonly output: Count
+  cost: Count | undefined
+  firstToken: { readonly took: Distribution; readonly noted: Noter } | undefined
 }
 
-/** Kinds of requests that are kept; their labels are bounded, and of more kinds they are found anew. */
-const MOST_ALIKE = 4096
-
-/** What `make` gives, once for each key. */
-function createKept<T>() {
-  const kept = new Map<string, T>()
-  return (key: string, make: () => T): T => {
-    let known = kept.get(key)
-    if (known === undefined) {
-      if (kept.size >= MOST_ALIKE) kept.clear()
-      kept.set(key, (known = make()))
-    }
-    return known
-  }
+/** A request that is over: what more than one part of its record tells of it. */
+interface Over {
+  readonly arrival: Arrival
+  readonly trail: Trail
+  readonly endedMs: number
+  readonly code: string
+  readonly kind: Kind<Series>
+  readonly tookMs: number
+  /** What of it was nobody else's. */
+  readonly ownMs: number
+  /** The first attempt of which content came. */
+  readonly begun: Attempt | undefined
+  /** What an exemplar of it leads to. */
+  readonly requestId: string
+  readonly traceId: string | undefined
 }
 
 export function createRecorder({ log, instruments, exemplars, clock, traces, describe }: Deps): Recorder {
-  const requestsAlike = createKept<OfRequest>()
-  const attemptsAlike = createKept<OfAttempt>()
-  const tokensAlike = createKept<OfTokens>()
+  const kinds = createKinds<Series>()
 
   return {
-    begin: (arrival) => (traces === undefined ? undefined : guarded(() => traces.begin(arrival))),
+    begin: traces === undefined ? () => undefined : (arrival) => guarded(traces.begin, arrival),
     record(arrival, trail) {
-      const endedMs = clock.now()
+      const over = toOver(arrival, trail)
       // One that fails does not take the others with it.
-      guarded(() => measure(arrival, trail, endedMs))
-      guarded(() => write(arrival, trail, endedMs))
-      if (trail.trace?.isSampled) guarded(() => traces?.record(arrival, trail, endedMs))
+      guarded(measure, over)
+      guarded(write, over)
+      if (trail.trace?.isSampled) guarded(trace, over)
     },
-    refused({ id, status, code, address }) {
-      guarded(() => {
-        instruments.requests.add(1, { agent: '', route: '', operation: '', status: String(status), code })
-        log.info({ id, status, code, address }, 'request')
-      })
+    refused: (refusal) => void guarded(refuse, refusal),
+    forget() {
+      kinds.forget()
+      log.forget()
     },
   }
 
-  function guarded<T>(run: () => T): T | undefined {
+  function guarded<T, R>(run: (of: T) => R, of: T): R | undefined {
     try {
-      return run()
+      return run(of)
     } catch (error) {
       try {
-        log.error({ error: describe(error) }, 'a request could not be recorded')
+        log.write('error', log.fields({ error: describe(error) }), 'a request could not be recorded')
       } catch {
         // The log itself does not work: there is nowhere left to say so.
       }
@@ -111,130 +110,185 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
     }
   }
 
-  function measure(arrival: Arrival, trail: Trail, endedMs: number): void {
-    const { request, caller, attempts, usage, answeredBy } = trail
-    const agent = caller === undefined ? '' : instruments.agentLabel(caller.agent.name)
-    const route = trail.route?.name ?? ''
-    const { operation } = arrival.endpoint
-    const stream = String(request?.stream ?? false)
-    const tier = answeredBy?.tier.name ?? ''
-    const code = toCode(trail)
-    const status = String(trail.status ?? 0)
-    const alike = requestsAlike(
-      `${agent}\0${route}\0${operation}\0${status}\0${code}\0${stream}\0${tier}`,
-      () => ({
-        requests: instruments.requests.of({ agent, route, operation, status, code }),
-        took: instruments.requestSeconds.of({ route, tier, stream }),
-        tookNoted: exemplars.of(METRICS.requestSeconds, { route, tier, stream }),
-        own: instruments.overheadSeconds.of({ operation }),
-        ownNoted: exemplars.of(METRICS.overheadSeconds, { operation }),
-      }),
-    )
-    const id = { requestId: arrival.id, traceId: trail.trace?.isSampled ? trail.trace.id : undefined }
-    alike.requests.add(1)
-    const tookS = (endedMs - arrival.startedMs) / 1000
-    alike.took.record(tookS)
-    alike.tookNoted.note(tookS, id)
-    const ownS = overheadMs(arrival, attempts, endedMs) / 1000
-    alike.own.record(ownS)
-    alike.ownNoted.note(ownS, id)
-    const begun = attempts.find(({ firstTokenMs }) => firstTokenMs !== undefined)
+  function toOver(arrival: Arrival, trail: Trail): Over {
+    const { attempts, error, trace } = trail
+    const endedMs = clock.now()
+    const code = error === undefined ? 'ok' : toGatewayError(error).code
+    const tookMs = endedMs - arrival.startedMs
+    return {
+      arrival,
+      trail,
+      endedMs,
+      code,
+      kind: kinds.of(arrival, trail, code),
+      tookMs,
+      ownMs: toOwnMs(tookMs, attempts),
+      begun: attempts.find(hasBegun),
+      requestId: arrival.id,
+      traceId: trace?.isSampled ? trace.id : undefined,
+    }
+  }
+
+  function measure(over: Over): void {
+    const { arrival, trail, kind, begun } = over
+    const { request, attempts, usage, answeredBy } = trail
+    const series = (kind.series ??= toSeries(over))
+    const { agent, route } = series
+    series.requests.add(1)
+    const tookS = over.tookMs / 1000
+    series.took.record(tookS)
+    series.tookNoted.note(tookS, over)
+    const ownS = over.ownMs / 1000
+    series.own.record(ownS)
+    series.ownNoted.note(ownS, over)
     for (let i = 0; i < attempts.length; i += 1) {
       const attempt = attempts[i] as Attempt
-      const { deployment, outcome, reason } = attempt
-      const called = attemptsAlike(`${attempt.tier}\0${deployment}\0${outcome}\0${reason}`, () => {
-        const labels = { tier: attempt.tier, deployment, outcome, reason }
-        return {
-          attempts: instruments.attempts.of(labels),
-          noted: exemplars.of(METRICS.attempts, labels),
-          took: instruments.attemptSeconds.of({ deployment }),
-        }
-      })
+      const called = series.attempts[i] as OfAttempt
+      const { tier, deployment, outcome, reason, costMicros } = attempt
       called.attempts.add(1)
-      called.noted.note(1, id)
+      called.noted.note(1, over)
       if (outcome !== 'skipped') called.took.record((attempt.endedMs - attempt.startedMs) / 1000)
-      if (attempt.costMicros === undefined) instruments.unpriced.add(1, { deployment })
-      else if (attempt.costMicros > 0) instruments.cost.add(toUsd(attempt.costMicros), { agent, deployment })
+      if (costMicros === undefined) instruments.unpriced.add(1, { deployment })
+      else if (costMicros > 0)
+        (called.cost ??= instruments.cost.of({ agent, deployment })).add(toUsd(costMicros))
       const next = attempts[i + 1]
-      if (next !== undefined && next.tier !== attempt.tier) {
-        const moved = { value: 1, labels: { route, from: attempt.tier, to: next.tier, reason } }
+      if (next !== undefined && next.tier !== tier) {
+        const moved = { value: 1, labels: { route, from: tier, to: next.tier, reason } }
         instruments.failovers.add(1, moved.labels)
-        exemplars.note(METRICS.failovers, moved, id)
+        exemplars.note(METRICS.failovers, moved, over)
       }
       // Of an answer that somebody else went on with the caller had the first token long before.
       if (attempt === begun && attempt.firstTokenMs !== undefined && request?.stream === true) {
-        const value = (attempt.firstTokenMs - arrival.startedMs) / 1000
-        const first = { value, labels: { route, tier: attempt.tier, deployment } }
-        instruments.firstTokenSeconds.record(value, first.labels)
-        exemplars.note(METRICS.firstTokenSeconds, first, id)
+        const firstS = (attempt.firstTokenMs - arrival.startedMs) / 1000
+        const first = (called.firstToken ??= toFirstToken({ route, tier, deployment }))
+        first.took.record(firstS)
+        first.noted.note(firstS, over)
       }
     }
-    if (tier !== '' && tier !== trail.route?.tiers[0]?.name) instruments.degraded.add(1, { route, tier })
+    if (kind.degraded) instruments.degraded.add(1, { route, tier: answeredBy?.tier.name ?? '' })
     if (trail.error instanceof GatewayError && trail.error.limit !== undefined)
       instruments.refusals.add(1, { agent, limit: trail.error.limit })
     if (usage !== undefined && answeredBy !== undefined) {
       const deployment = answeredBy.deployment.name
-      const tokens = tokensAlike(`${agent}\0${deployment}`, () => ({
+      const tokens = (series.tokens ??= {
         input: instruments.tokens.of({ agent, deployment, kind: 'input' }),
         output: instruments.tokens.of({ agent, deployment, kind: 'output' }),
-      }))
+      })
       tokens.input.add(usage.inputTokens)
       tokens.output.add(usage.outputTokens)
       if (usage.cachedTokens > 0)
         instruments.tokens.add(usage.cachedTokens, { agent, deployment, kind: 'cached' })
-      if (usage.reasoningTokens > 0) {
+      if (usage.reasoningTokens > 0)
         instruments.tokens.add(usage.reasoningTokens, { agent, deployment, kind: 'reasoning' })
-      }
     }
   }
 
-  function write(arrival: Arrival, trail: Trail, endedMs: number): void {
-    const { request, caller, usage, costMicros, answeredBy, attempts } = trail
-    const first = attempts.find((attempt) => attempt.firstTokenMs !== undefined)?.firstTokenMs
-    const code = toCode(trail)
-    const outsideHours = attempts.flatMap((attempt) => attempt.outsideHours ?? [])
-    const line = {
-      id: arrival.id,
-      trace: trail.trace?.id,
-      agent: caller?.agent.name,
-      bearer: caller?.bearer.id,
-      operation: arrival.endpoint.operation,
-      model: request === undefined ? undefined : withoutBearer(request.model, arrival.bearer),
-      route: trail.route?.name,
-      matched:
-        trail.decision === undefined ? undefined : withoutBearer(trail.decision.matched, arrival.bearer),
-      stream: request?.stream,
-      status: trail.status,
-      code,
-      reason: toReason(trail.error, arrival.bearer),
-      tier: answeredBy?.tier.name,
-      deployment: answeredBy === undefined ? undefined : withoutBearer(calledOf(trail), arrival.bearer),
-      degraded: answeredBy === undefined ? undefined : answeredBy.tier.name !== trail.route?.tiers[0]?.name,
-      attempts: attempts.map(({ tier, called, reason }) =>
-        withoutBearer(`${tier}:${called}=${reason}`, arrival.bearer),
-      ),
-      ms: round(endedMs - arrival.startedMs),
-      firstTokenMs: first === undefined ? undefined : round(first - arrival.startedMs),
-      overheadMs: round(overheadMs(arrival, attempts, endedMs)),
-      inputTokens: usage?.inputTokens,
-      outputTokens: usage?.outputTokens,
-      cachedTokens: usage?.cachedTokens,
-      usageSource: usage?.source,
-      // Unknown is told apart from nothing: then there is no number at all.
-      costUsd: costMicros === undefined ? undefined : toUsd(costMicros),
-      unpriced: attempts.some((attempt) => attempt.costMicros === undefined) || undefined,
-      address: arrival.address,
-      outsideHours: outsideHours.length === 0 ? undefined : [...new Set(outsideHours)],
+  function toSeries({ arrival, trail, code }: Over): Series {
+    const { caller, request, attempts, answeredBy } = trail
+    const { operation } = arrival.endpoint
+    const agent = caller === undefined ? '' : instruments.agentLabel(caller.agent.name)
+    const route = trail.route?.name ?? ''
+    const of = { route, tier: answeredBy?.tier.name ?? '', stream: String(request?.stream ?? false) }
+    return {
+      agent,
+      route,
+      requests: instruments.requests.of({
+        agent,
+        route,
+        operation,
+        status: String(trail.status ?? 0),
+        code,
+      }),
+      took: instruments.requestSeconds.of(of),
+      tookNoted: exemplars.of(METRICS.requestSeconds, of),
+      own: instruments.overheadSeconds.of({ operation }),
+      ownNoted: exemplars.of(METRICS.overheadSeconds, { operation }),
+      attempts: attempts.map(({ tier, deployment, outcome, reason }) => {
+        const labels = { tier, deployment, outcome, reason }
+        return {
+          attempts: instruments.attempts.of(labels),
+          noted: exemplars.of(METRICS.attempts, labels),
+          took: instruments.attemptSeconds.of({ deployment }),
+          cost: undefined,
+          firstToken: undefined,
+        }
+      }),
+      tokens: undefined,
     }
+  }
+
+  function toFirstToken(labels: {
+    readonly route: string
+    readonly tier: string
+    readonly deployment: string
+  }) {
+    return {
+      took: instruments.firstTokenSeconds.of(labels),
+      noted: exemplars.of(METRICS.firstTokenSeconds, labels),
+    }
+  }
+
+  function write(over: Over): void {
+    const { arrival, trail, kind, begun } = over
+    const { usage, costMicros, attempts, error } = trail
+    const names = (kind.names ??= toNames(over))
+    let line = `,"id":${log.id(arrival.id)}`
+    if (trail.trace !== undefined) line += log.fields({ trace: trail.trace.id })
+    line += names.asked
+    if (error !== undefined) line += log.fields({ reason: toReason(error, arrival.bearer) })
+    line += `${names.called},"ms":${toMillis(over.tookMs)}`
+    if (begun?.firstTokenMs !== undefined)
+      line += `,"firstTokenMs":${toMillis(begun.firstTokenMs - arrival.startedMs)}`
+    line += `,"overheadMs":${toMillis(over.ownMs)}`
+    if (usage !== undefined) {
+      line += `,"inputTokens":${toNumber(usage.inputTokens)},"outputTokens":${toNumber(usage.outputTokens)}`
+      line += `,"cachedTokens":${toNumber(usage.cachedTokens)},"usageSource":${log.text(usage.source)}`
+    }
+    // Unknown is told apart from nothing: then there is no number at all.
+    if (costMicros !== undefined) line += `,"costUsd":${toNumber(toUsd(costMicros))}`
+    if (attempts.some(isUnpriced)) line += ',"unpriced":true'
+    line += `,"address":${log.text(arrival.address)}`
+    const isOutsideHours = attempts.some(wasOutsideHours)
+    if (isOutsideHours)
+      line += log.fields({ outsideHours: [...new Set(attempts.flatMap((one) => one.outsideHours ?? []))] })
     // A defect of ours is told with its cause; everything else is the ordinary course of things.
-    if (code === 'internal') log.error({ ...line, error: describe(trail.error) }, 'request')
+    if (over.code === 'internal') log.write('error', line + log.fields({ error: describe(error) }), 'request')
     // A key that is used when nobody should: whoever hears only of warnings is to hear who it was.
-    else log[outsideHours.length === 0 ? 'info' : 'warn'](line, 'request')
+    else log.write(isOutsideHours ? 'warn' : 'info', line, 'request')
   }
-}
 
-function toCode(trail: Trail): string {
-  return trail.error === undefined ? 'ok' : toGatewayError(trail.error).code
+  function toNames({ arrival, trail, code, kind }: Over): Names {
+    const { request, caller, answeredBy, attempts, decision, route } = trail
+    const clean = (text: string): string => withoutBearer(text, arrival.bearer)
+    return {
+      asked: log.fields({
+        agent: caller?.agent.name,
+        bearer: caller?.bearer.id,
+        operation: arrival.endpoint.operation,
+        model: request && clean(request.model),
+        route: route?.name,
+        matched: decision && clean(decision.matched),
+        stream: request?.stream,
+        status: trail.status,
+        code,
+      }),
+      called: log.fields({
+        tier: answeredBy?.tier.name,
+        deployment: answeredBy && clean(calledOf(trail)),
+        degraded: answeredBy && kind.degraded,
+        attempts: attempts.map(({ tier, called, reason }) => clean(`${tier}:${called}=${reason}`)),
+      }),
+    }
+  }
+
+  function trace({ arrival, trail, endedMs }: Over): void {
+    traces?.record(arrival, trail, endedMs)
+  }
+
+  function refuse({ id, status, code, address }: EarlyRefusal): void {
+    instruments.requests.add(1, { agent: '', route: '', operation: '', status: String(status), code })
+    log.write('info', log.fields({ id, status, code, address }), 'request')
+  }
 }
 
 /** Why it was refused or failed, in our own words; those of a provider may hold what was asked. */
@@ -244,8 +298,8 @@ function toReason(error: unknown, bearer: string | undefined): string | undefine
 }
 
 /** Less the time that was anybody's: attempts come in the order of their beginnings, and may run side by side. */
-function overheadMs(arrival: Arrival, attempts: readonly Attempt[], endedMs: number): number {
-  let ms = endedMs - arrival.startedMs
+function toOwnMs(tookMs: number, attempts: readonly Attempt[]): number {
+  let ms = tookMs
   let untilMs = 0
   for (const { startedMs, endedMs: over } of attempts) {
     ms -= Math.max(over - Math.max(startedMs, untilMs), 0)
@@ -262,10 +316,23 @@ function calledOf({ attempts, answeredBy }: Trail): string {
   )
 }
 
+function hasBegun({ firstTokenMs }: Attempt): boolean {
+  return firstTokenMs !== undefined
+}
+
+function isUnpriced({ costMicros }: Attempt): boolean {
+  return costMicros === undefined
+}
+
+function wasOutsideHours({ outsideHours }: Attempt): boolean {
+  return outsideHours !== undefined
+}
+
 function toUsd(micros: number): number {
   return micros / 1e6
 }
 
-function round(ms: number): number {
-  return Math.round(ms * 1000) / 1000
+/** To the microsecond. */
+function toMillis(ms: number): string {
+  return toNumber(Math.round(ms * 1000) / 1000)
 }

@@ -4,7 +4,8 @@ import { GatewayError } from '../../../src/errors.ts'
 import type { Arrival, Attempt, Caller, Trail } from '../../../src/types.ts'
 import { createExemplars } from '../../../src/usage/exemplars.ts'
 import { createInstruments, type Instruments, METRICS } from '../../../src/usage/metrics.ts'
-import { createRecorder, type RequestLog } from '../../../src/usage/record.ts'
+import { createRecorder } from '../../../src/usage/record.ts'
+import { createRequestLines, type RequestLines } from '../../../src/usage/request-lines.ts'
 import type { Traces } from '../../../src/usage/traces.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
 import { makeDeployment, makeRequest, makeRoute, makeTier, NO_LIMITS } from '../upstream/stage.ts'
@@ -52,16 +53,30 @@ function createBook() {
   return { book, instruments }
 }
 
-function createStage(over: { instruments?: Instruments; log?: RequestLog; traces?: Traces } = {}) {
+/** Fields that a line has only where there is something to say. */
+const LEFT_OUT = Object.fromEntries(
+  ['agent', 'model', 'outsideHours', 'unpriced', 'costUsd', 'error'].map((name) => [name, undefined]),
+)
+const LEVELS: Readonly<Record<number, string>> = { 30: 'info', 40: 'warn', 50: 'error' }
+
+function createStage(over: { instruments?: Instruments; log?: RequestLines; traces?: Traces } = {}) {
   const { book, instruments } = createBook()
   const time = createManualClock({ nowMs: 1000 })
   const exemplars = createExemplars(time)
   const lines: { level: string; fields: Readonly<Record<string, unknown>>; message: string }[] = []
-  const log: RequestLog = over.log ?? {
-    info: (fields, message) => void lines.push({ level: 'info', fields, message }),
-    warn: (fields, message) => void lines.push({ level: 'warn', fields, message }),
-    error: (fields, message) => void lines.push({ level: 'error', fields, message }),
-  }
+  const scrub = { secret: 'x-not-there' }
+  const log =
+    over.log ??
+    createRequestLines({
+      log: { isLevelEnabled: () => true },
+      write(line) {
+        const { level, time: _, msg: message, ...fields } = JSON.parse(line)
+        lines.push({ level: LEVELS[level] ?? '', fields: { ...LEFT_OUT, ...fields }, message })
+      },
+      scrub: (text) => text.replaceAll(scrub.secret, '[redacted]'),
+      wall: time.clock.wall,
+      worker: undefined,
+    })
   const recorder = createRecorder({
     log,
     instruments: over.instruments ?? instruments,
@@ -70,7 +85,7 @@ function createStage(over: { instruments?: Instruments; log?: RequestLog; traces
     clock: time.clock,
     describe: (error) => `described: ${error instanceof Error ? error.message : 'none'}`,
   })
-  return { recorder, book, lines, time, exemplars }
+  return { recorder, book, lines, time, exemplars, scrub }
 }
 
 const PROMPT = 'a prompt that nobody may read'
@@ -237,6 +252,51 @@ describe('the record of a request', () => {
     const { error, ...rest } = lines[1]?.fields ?? {}
     expect(error).toContain('described: ')
     expect(JSON.stringify(rest)).not.toContain(PROMPT)
+  })
+
+  it('is scrubbed anew when something else is secret', () => {
+    const { recorder, lines, scrub } = createStage()
+    recorder.record(makeArrival(), makeTrail())
+    scrub.secret = 'tester'
+    recorder.forget()
+    recorder.record(makeArrival(), makeTrail())
+    expect(lines.map(({ fields }) => fields.agent)).toEqual(['tester', '[redacted]'])
+  })
+
+  it('holds no bearer that its caller wrote elsewhere too, whoever came before', () => {
+    const { recorder, lines } = createStage()
+    const model = 'as-the-bearer-itself'
+    const called = makeAttempt({ tier: 'second', deployment: 'b/*', called: `b/${model}` })
+    const other: Caller = { ...caller, bearer: { ...caller.bearer, id: 'desktop', sha256: 'cd'.repeat(32) } }
+    const trail = (who: Caller): Trail =>
+      makeTrail({ caller: who, request: makeRequest({ model }), attempts: [called] })
+    recorder.record({ ...makeArrival(), bearer: 'of-another' }, trail(other))
+    recorder.record(makeArrival(), trail(caller))
+    expect(lines.map(({ fields }) => [fields.model, fields.deployment, fields.attempts])).toEqual([
+      [model, `b/${model}`, [`second:b/${model}=200`]],
+      ['as-[redacted]', 'b/as-[redacted]', ['second:b/as-[redacted]=200']],
+    ])
+  })
+
+  it('of one kind after the other has what is its own', () => {
+    const { recorder, lines, time } = createStage()
+    time.advance(1000)
+    recorder.record(makeArrival(), makeTrail({ error: new GatewayError('overloaded', 'full'), status: 503 }))
+    time.advance(0.25)
+    const error = new GatewayError('overloaded', 'fuller')
+    recorder.record(
+      { ...makeArrival(), id: 'req_2', address: '10.9.9.9' },
+      makeTrail({ error, status: 503, usage: undefined, costMicros: 5 }),
+    )
+    expect(lines[0]?.fields).toMatchObject({ id: 'req_1', reason: 'full', ms: 1000, costUsd: 0.001234 })
+    expect(lines[1]?.fields).toMatchObject({
+      id: 'req_2',
+      reason: 'fuller',
+      ms: 1000.25,
+      costUsd: 0.000005,
+      address: '10.9.9.9',
+    })
+    expect(lines[1]?.fields).not.toHaveProperty('inputTokens')
   })
 
   it('has no label that a caller chose', () => {
@@ -500,7 +560,8 @@ describe('the record of a request', () => {
     const fails = () => {
       throw new Error('disk full')
     }
-    const { recorder, book } = createStage({ log: { info: fails, warn: fails, error: fails } })
+    const log = { fields: fails, text: fails, id: fails, write: fails, forget: fails }
+    const { recorder, book } = createStage({ log })
     expect(() => recorder.record(makeArrival(), makeTrail())).not.toThrow()
     expect(book.requests).toHaveLength(1)
   })

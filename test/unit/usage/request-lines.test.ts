@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import pino from 'pino'
 import { describe, expect, it } from 'vitest'
-import { createRequestLines } from '../../../src/usage/request-lines.ts'
+import { createRequestLines, type Fields } from '../../../src/usage/request-lines.ts'
 
 const WALL_MS = Date.UTC(2026, 10, 26, 4, 5, 6, 7)
 
@@ -29,7 +29,10 @@ function createStage({ scrub = (text: string) => text, worker = undefined as num
   })
   return {
     log,
-    lines,
+    lines: {
+      info: (fields: Fields, message: string) => lines.write('info', lines.fields(fields), message),
+      forget: lines.forget,
+    },
     written,
     scrubbed,
     byPino,

@@ -1,0 +1,163 @@
+import { describe, expect, it } from 'vitest'
+import type { Arrival, Attempt, Trail } from '../../../src/types.ts'
+import { createKinds } from '../../../src/usage/kinds.ts'
+import { makeDeployment, makeRequest, makeRoute, makeTier, NO_LIMITS } from '../upstream/stage.ts'
+
+const [first, second] = [
+  makeTier('first', [makeDeployment('a/m')]),
+  makeTier('second', [makeDeployment('b/m')]),
+]
+const answeredBy = {
+  tier: first,
+  deployment: makeDeployment('a/m'),
+  callee: 'a/m',
+  barred: undefined,
+  doubt: undefined,
+}
+
+function makeArrival(operation: 'chat' | 'embeddings' = 'chat'): Arrival {
+  return {
+    id: `req_${Math.random()}`,
+    endpoint: { ...makeRequest().endpoint, operation },
+    bearer: 'the-bearer-itself',
+    startedMs: Math.random(),
+    timeoutMs: undefined,
+    signal: new AbortController().signal,
+    end: () => {},
+    address: '10.1.2.3',
+    traceparent: undefined,
+    tracestate: undefined,
+    forwarded: [],
+    body: { read: () => Promise.reject(new Error('read')), release: () => {}, stop: () => {} },
+  }
+}
+
+function makeCaller(name: string, id: string) {
+  const agent = {
+    name,
+    role: undefined,
+    class: 'normal' as const,
+    scopes: [],
+    deny: [],
+    limits: NO_LIMITS,
+    deadlineMs: undefined,
+    maxOutputTokens: undefined,
+  }
+  const bearer = {
+    id,
+    agent: name,
+    sha256: `${name}/${id}`,
+    expiresMs: undefined,
+    limits: NO_LIMITS,
+  }
+  return { agent, bearer, subjects: [] }
+}
+
+function makeAttempt(over: Partial<Attempt> = {}): Attempt {
+  return {
+    tier: 'first',
+    deployment: 'a/m',
+    called: 'a/m',
+    outcome: 'answered',
+    reason: '200',
+    startedMs: Math.random(),
+    endedMs: Math.random(),
+    firstTokenMs: Math.random(),
+    costMicros: Math.random(),
+    ...over,
+  }
+}
+
+const OBLIGATIONS = {
+  deadlineMs: undefined,
+  maxOutputTokens: undefined,
+  pricedOnly: false,
+  class: 'normal' as const,
+}
+
+/** With each call other objects, ids, times and money, and the same names. */
+function makeTrail(over: Partial<Trail> = {}): Trail {
+  return {
+    caller: makeCaller('tester', 'laptop'),
+    request: makeRequest({ model: 'm', stream: true }),
+    decision: { allow: true, code: 'allowed', matched: 'chat:*', obligations: OBLIGATIONS },
+    route: makeRoute([first, second], { name: 'm' }),
+    attempts: [makeAttempt()],
+    answeredBy,
+    costMicros: Math.random(),
+    status: 200,
+    ...over,
+  }
+}
+
+describe('requests', () => {
+  it('that differ in ids, times and money alone are of one kind', () => {
+    const kinds = createKinds()
+    const one = kinds.of(makeArrival(), makeTrail(), 'ok')
+    expect(kinds.of(makeArrival(), makeTrail(), 'ok')).toBe(one)
+  })
+
+  it.each<[string, Partial<Trail>]>([
+    ['agent', { caller: makeCaller('other', 'laptop') }],
+    ['bearer', { caller: makeCaller('tester', 'desktop') }],
+    [
+      'agent, with the bearer of another before',
+      { caller: { ...makeCaller('tester', 'laptop'), agent: makeCaller('new', '').agent } },
+    ],
+    ['model', { request: makeRequest({ model: 'n', stream: true }) }],
+    ['way to be answered', { request: makeRequest({ model: 'm', stream: false }) }],
+    ['scope', { decision: { allow: true, code: 'allowed', matched: 'chat:m', obligations: OBLIGATIONS } }],
+    ['route', { route: makeRoute([first, second], { name: '*' }) }],
+    ['first tier', { route: makeRoute([second, first], { name: 'm' }) }],
+    ['tier', { answeredBy: { ...answeredBy, tier: second } }],
+    ['deployment', { answeredBy: { ...answeredBy, deployment: makeDeployment('b/m') } }],
+    ['answer at all', { answeredBy: undefined }],
+    ['status', { status: 206 }],
+    ['number of attempts', { attempts: [makeAttempt(), makeAttempt()] }],
+    ['tier of an attempt', { attempts: [makeAttempt({ tier: 'second' })] }],
+    ['deployment of an attempt', { attempts: [makeAttempt({ deployment: 'b/m' })] }],
+    ['name of who was called', { attempts: [makeAttempt({ called: 'a/n' })] }],
+    ['outcome of an attempt', { attempts: [makeAttempt({ outcome: 'left' })] }],
+    ['reason of an attempt', { attempts: [makeAttempt({ reason: '201' })] }],
+  ])('with another %s are of another kind', (_, over) => {
+    const kinds = createKinds()
+    const one = kinds.of(makeArrival(), makeTrail(), 'ok')
+    const other = kinds.of(makeArrival(), makeTrail(over), 'ok')
+    expect(other).not.toBe(one)
+    expect(kinds.of(makeArrival(), makeTrail(over), 'ok')).toBe(other)
+    expect(kinds.of(makeArrival(), makeTrail(), 'ok')).toBe(one)
+  })
+
+  it('with another operation or code are of another kind', () => {
+    const kinds = createKinds()
+    const one = kinds.of(makeArrival(), makeTrail(), 'ok')
+    expect(kinds.of(makeArrival('embeddings'), makeTrail(), 'ok')).not.toBe(one)
+    expect(kinds.of(makeArrival(), makeTrail(), 'overloaded')).not.toBe(one)
+  })
+
+  it('of strangers are of one kind as long as they say nothing: of what they say their bearer is left out', () => {
+    const kinds = createKinds()
+    const silent = (): Trail => ({ attempts: [], status: 401 })
+    const speaking = (): Trail => ({ ...silent(), request: makeRequest({ model: 'm' }) })
+    const one = kinds.of(makeArrival(), silent(), 'invalid_api_key')
+    expect(kinds.of(makeArrival(), silent(), 'invalid_api_key')).toBe(one)
+    const other = kinds.of(makeArrival(), speaking(), 'invalid_api_key')
+    expect(kinds.of(makeArrival(), speaking(), 'invalid_api_key')).not.toBe(other)
+  })
+
+  it('are not remembered by long names, nor beside many others, nor when what is secret has changed', () => {
+    const kinds = createKinds()
+    const long = () => makeTrail({ attempts: [makeAttempt({ called: 'm'.repeat(2000) })] })
+    expect(kinds.of(makeArrival(), long(), 'ok')).not.toBe(kinds.of(makeArrival(), long(), 'ok'))
+    const one = kinds.of(makeArrival(), makeTrail(), 'ok')
+    for (let i = 0; i < 100; i += 1) kinds.of(makeArrival(), makeTrail({ status: 400 + i }), 'ok')
+    const two = kinds.of(makeArrival(), makeTrail(), 'ok')
+    expect(two).not.toBe(one)
+    for (let i = 0; i < 10_000; i += 1)
+      kinds.of(makeArrival(), makeTrail({ request: makeRequest({ model: `m${i}` }) }), 'ok')
+    const three = kinds.of(makeArrival(), makeTrail(), 'ok')
+    expect(three).not.toBe(two)
+    kinds.forget()
+    expect(kinds.of(makeArrival(), makeTrail(), 'ok')).not.toBe(three)
+  })
+})
