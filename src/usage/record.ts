@@ -50,7 +50,10 @@ interface Series {
   readonly ownNoted: Noter
   /** One for each attempt, in their order. */
   readonly attempts: readonly OfAttempt[]
-  tokens: { readonly input: Count; readonly output: Count } | undefined
+  input: Count | undefined
+  output: Count | undefined
+  cached: Count | undefined
+  reasoning: Count | undefined
 }
 
 interface OfAttempt {
@@ -58,6 +61,7 @@ interface OfAttempt {
   readonly noted: Noter
   readonly took: Distribution
   cost: Count | undefined
+  unpriced: Count | undefined
   firstToken: { readonly took: Distribution; readonly noted: Noter } | undefined
 }
 
@@ -148,7 +152,7 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
       called.attempts.add(1)
       called.noted.note(1, over)
       if (outcome !== 'skipped') called.took.record((attempt.endedMs - attempt.startedMs) / 1000)
-      if (costMicros === undefined) instruments.unpriced.add(1, { deployment })
+      if (costMicros === undefined) (called.unpriced ??= instruments.unpriced.of({ deployment })).add(1)
       else if (costMicros > 0)
         (called.cost ??= instruments.cost.of({ agent, deployment })).add(toUsd(costMicros))
       const next = attempts[i + 1]
@@ -169,17 +173,15 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
     if (trail.error instanceof GatewayError && trail.error.limit !== undefined)
       instruments.refusals.add(1, { agent, limit: trail.error.limit })
     if (usage !== undefined && answeredBy !== undefined) {
+      const { tokens } = instruments
       const deployment = answeredBy.deployment.name
-      const tokens = (series.tokens ??= {
-        input: instruments.tokens.of({ agent, deployment, kind: 'input' }),
-        output: instruments.tokens.of({ agent, deployment, kind: 'output' }),
-      })
-      tokens.input.add(usage.inputTokens)
-      tokens.output.add(usage.outputTokens)
-      if (usage.cachedTokens > 0)
-        instruments.tokens.add(usage.cachedTokens, { agent, deployment, kind: 'cached' })
-      if (usage.reasoningTokens > 0)
-        instruments.tokens.add(usage.reasoningTokens, { agent, deployment, kind: 'reasoning' })
+      const { inputTokens, outputTokens, cachedTokens, reasoningTokens } = usage
+      ;(series.input ??= tokens.of({ agent, deployment, kind: 'input' })).add(inputTokens)
+      ;(series.output ??= tokens.of({ agent, deployment, kind: 'output' })).add(outputTokens)
+      if (cachedTokens > 0)
+        (series.cached ??= tokens.of({ agent, deployment, kind: 'cached' })).add(cachedTokens)
+      if (reasoningTokens > 0)
+        (series.reasoning ??= tokens.of({ agent, deployment, kind: 'reasoning' })).add(reasoningTokens)
     }
   }
 
@@ -210,10 +212,14 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
           noted: exemplars.of(METRICS.attempts, labels),
           took: instruments.attemptSeconds.of({ deployment }),
           cost: undefined,
+          unpriced: undefined,
           firstToken: undefined,
         }
       }),
-      tokens: undefined,
+      input: undefined,
+      output: undefined,
+      cached: undefined,
+      reasoning: undefined,
     }
   }
 
