@@ -41,14 +41,19 @@ export function createLines(
 
 function wholeLines(text: string): string[] {
   const pieces: string[] = []
-  let piece = ''
-  for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? []) {
-    if (piece !== '' && Buffer.byteLength(piece) + Buffer.byteLength(line) > WHOLE_BYTES) {
-      pieces.push(piece)
-      piece = ''
+  let from = 0
+  let bytes = 0
+  for (let at = 0; at < text.length; ) {
+    const end = text.indexOf('\n', at) + 1 || text.length
+    const more = Buffer.byteLength(text.slice(at, end))
+    if (bytes > 0 && bytes + more > WHOLE_BYTES) {
+      pieces.push(text.slice(from, at))
+      from = at
+      bytes = 0
     }
-    piece += line
+    bytes += more
+    at = end
   }
-  if (piece !== '') pieces.push(piece)
+  pieces.push(text.slice(from))
   return pieces
 }
