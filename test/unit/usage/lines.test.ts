@@ -31,4 +31,12 @@ describe('log lines', () => {
     expect(writes.map((text) => text.length)).toEqual([4000, 1000, 4096, 1, 5000, 20])
     expect(writes.every((text) => text.endsWith('\n'))).toBe(true)
   })
+
+  it('are measured in bytes, and one that has not ended is written as well', () => {
+    const { lines, writes, turn } = createBook(true)
+    const wide = `${'é'.repeat(1000)}\n`
+    for (const text of [wide, wide, wide, 'begun']) lines.write(text)
+    turn()
+    expect(writes).toEqual([wide + wide, `${wide}begun`])
+  })
 })
