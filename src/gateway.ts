@@ -119,11 +119,9 @@ function createGateway(snapshot: Snapshot, rooms: Rooms): Gateway {
       const deadlineAt = route.deadlineAt(target, decision, arrival)
       const priceBound = route.priceBound(target, request, decision)
       const { signal } = arrival
-      hold = await quota.reserve(caller, request, decision, route.subjects(target), {
-        priceBound,
-        deadlineAt,
-        signal,
-      })
+      const terms = { priceBound, deadlineAt, signal }
+      const reserving = quota.reserve(caller, request, decision, route.subjects(target), terms)
+      hold = reserving instanceof Promise ? await reserving : reserving // mostly there already
       announce(reply, quota.headers(hold))
       const plan = route.plan(target, request, decision, deadlineAt)
       const outcome = await upstream.call(plan, request, reply, {

@@ -357,7 +357,9 @@ export function createLeaseStore({ authority, clock, timers, leases }: LeaseStor
 
   /** As last told, brought to now; what is in hand counts as there. */
   function levelsOf({ asks }: Claim, nowMs: number): Levels[] {
-    return asks.map(({ account }) => levelsNow(purses.get(account.key), account, nowMs))
+    const levels: Levels[] = []
+    for (const { account } of asks) levels.push(levelsNow(purses.get(account.key), account, nowMs))
+    return levels
   }
 
   // --- visits ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import type {
   Clock,
   Decision,
   Deployment,
+  EndSignal,
   Gate,
   Hold,
   ModelRequest,
@@ -40,6 +41,7 @@ export interface Meter {
    * Takes what the request may cost from the caller's limits and from `shared` (route, gateway), all or nothing.
    * The subjects should be the same objects from request to request: what is known of them is kept by object.
    * Where a limit says `wait`, a refusal is waited out in the agent's line, if that can be done in time.
+   * Where nobody has to be asked, nothing is waited for; a refusal is a rejection all the same.
    * @throws GatewayError rate_limit_exceeded, concurrency_exceeded (429), limits_unavailable (503); all with
    *   retryAfterMs of 1 to 60000
    */
@@ -49,7 +51,7 @@ export interface Meter {
     decision: Decision,
     shared?: readonly Subject[],
     terms?: Terms,
-  ): Promise<Hold>
+  ): Hold | Promise<Hold>
   /**
    * Gives the slots back and settles the tokens on `usage`. Undefined usage says that no answer began: all tokens
    * come back (the request stays counted). An answer that broke needs its counted usage. `costMicros` is what it came
@@ -90,6 +92,13 @@ export interface MeterOptions {
   readonly ids: () => string
 }
 
+/** What a reservation is for. */
+interface Owner {
+  readonly request: ModelRequest
+  readonly agent: string | undefined
+  readonly teaches: boolean
+}
+
 /** An object and no entry of a map: what ends with it is found without a look-up, and let go with it. */
 class Reservation implements Hold {
   readonly claim: Claim
@@ -102,11 +111,7 @@ class Reservation implements Hold {
   readonly grant: Granted
   isOpen = true
 
-  constructor(
-    claim: Claim,
-    grant: Granted,
-    { request, agent, teaches }: Pick<Reservation, 'agent' | 'teaches'> & { readonly request: ModelRequest },
-  ) {
+  constructor(claim: Claim, grant: Granted, { request, agent, teaches }: Owner) {
     this.claim = claim
     this.grant = grant
     this.agent = agent
@@ -134,6 +139,9 @@ const UNAVAILABLE_WAIT_MS = 1_000
 /** Nobody knows when a request under way ends. */
 const RESERVED_WAIT_MS = 1_000
 
+const NOBODY: readonly Subject[] = []
+const NO_TERMS: Terms = {}
+
 /** The hold of all who have no limits: nothing to settle. */
 const NO_HOLD: Hold = Object.freeze({ id: 'unlimited' })
 
@@ -146,23 +154,26 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   const calibration = createCalibration()
   const pacing = createPacing({ clock, timers })
   const gated = new WeakMap<Deployment, readonly Account[]>()
+  const lists = new WeakMap<readonly Subject[], readonly Account[]>()
   const providers = new WeakMap<Provider, Subject>()
 
   function toAsks(subjects: readonly Account[], request: ModelRequest, most: Most): Ask[] {
     const { outputTokens, bytesPerToken, bound } = most
-    return subjects.map((account) => {
+    const asks: Ask[] = []
+    for (const account of subjects) {
       const input = inputTokens(request, account.strict ? 1 : bytesPerToken)
       const hasMoney = account.budget !== undefined && bound !== undefined
-      return {
+      asks.push({
         account,
         requests: 1,
         tokens: input + outputTokens,
         micros: hasMoney ? boundMicros(bound, { inputTokens: input, outputTokens }) : 0,
-      }
-    })
+      })
+    }
+    return asks
   }
 
-  function keep(claim: Claim, grant: Granted, whose: ConstructorParameters<typeof Reservation>[2]): Hold {
+  function keep(claim: Claim, grant: Granted, whose: Owner): Hold {
     reserveMoney(claim, 1)
     open += 1
     return new Reservation(claim, grant, whose)
@@ -189,7 +200,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     const usedMicros = usage === undefined ? (costMicros ?? 0) : costMicros
     store.settle([{ claim, grant, usedTokens, usedMicros }])
     if (agent === undefined) return
-    pacing.nudge(agent, slotsOf(claim))
+    if (pacing.waiting > 0) pacing.nudge(agent, slotsOf(claim))
     if (teaches && usage?.source === 'provider' && images === 0)
       calibration.learn(agent, { textBytes, inputTokens: toUnits(usage.inputTokens) })
   }
@@ -242,13 +253,25 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
     return Math.round((clock.wall() + waitUs / 1000) / DAY_MS) * DAY_MS
   }
 
-  function limited(subjects: readonly Subject[]): Account[] {
+  /** The accounts of a list of subjects, found once for as long as somebody holds that list. */
+  function limited(subjects: readonly Subject[]): readonly Account[] {
+    const known = lists.get(subjects)
+    if (known !== undefined) return known
     const found: Account[] = []
     for (const subject of subjects) {
       const account = accounts.of(subject)
       if (account !== undefined) found.push(account)
     }
+    lists.set(subjects, found)
     return found
+  }
+
+  /** The caller's, and those that are shared. */
+  function limitedBoth(own: readonly Subject[], shared: readonly Subject[]): readonly Account[] {
+    const mine = limited(own)
+    const others = limited(shared)
+    if (others.length === 0) return mine
+    return mine.length === 0 ? others : [...mine, ...others]
   }
 
   /** What a deployment's own limits would be asked for. */
@@ -267,6 +290,42 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
       outputTokens: outputTokens(request, obligations.maxOutputTokens),
       bytesPerToken: calibration.bytesPerToken(agent),
     }
+  }
+
+  /** A request for which somebody was asked, or that was refused. */
+  async function admit(
+    claim: Claim,
+    decided: Grant | Promise<Grant>,
+    whose: Owner & { readonly agent: string },
+    signal: EndSignal | undefined,
+  ): Promise<Hold> {
+    const { agent } = whose
+    const grant = await decided
+    if (grant.ok) return keep(claim, grant, whose)
+    if (signal?.aborted === true) throw toEndError(signal)
+    if (grant.kind === 'unavailable')
+      throw new GatewayError('limits_unavailable', 'The gateway cannot count requests at the moment.', {
+        retryAfterMs: UNAVAILABLE_WAIT_MS,
+      })
+    const { subject, key } = grant.ask.account
+    // What requests under way have reserved is not spent: most of it comes back when they end.
+    const isReserved = grant.kind === 'budget' && reserved.has(key)
+    const text =
+      grant.kind !== 'budget'
+        ? refusalText(grant, agent)
+        : isReserved
+          ? reservedText(subject, agent)
+          : budgetRefusalText(subject, agent, endOfPeriodMs(grant.waitUs))
+    const waitMs = isReserved ? RESERVED_WAIT_MS : Math.ceil(grant.waitUs / 1000)
+    const error = new GatewayError(isReserved ? 'rate_limit_exceeded' : toCode(grant), text, {
+      limit: `${subject.kind}:${grant.kind}`,
+      // Spent money does not come back by waiting a little: there is nothing to retry.
+      ...((grant.kind !== 'budget' || isReserved) && {
+        retryAfterMs: Math.min(Math.max(waitMs, 1), LONGEST_WAIT_MS),
+      }),
+    })
+    refusals.set(error, { claim, levels: grant.levels })
+    throw error
   }
 
   const gate: Gate = {
@@ -294,42 +353,20 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
   }
 
   return {
-    async reserve(caller, request, decision, shared = [], terms = {}) {
-      const { priceBound: bound, signal } = terms
+    reserve(caller, request, decision, shared = NOBODY, terms = NO_TERMS) {
       const agent = caller.agent.name
       const known = reckon(request, agent, decision)
       request.reckoned = known
-      const subjects = [...limited(caller.subjects), ...limited(shared)]
+      const subjects = limitedBoth(caller.subjects, shared)
       if (subjects.length === 0) return NO_HOLD
-      const claim: Claim = { id: ids(), asks: toAsks(subjects, request, { ...known, bound }) }
+      const { outputTokens, bytesPerToken } = known
+      const most = { outputTokens, bytesPerToken, bound: terms.priceBound }
+      const claim: Claim = { id: ids(), asks: toAsks(subjects, request, most) }
       const lineMs = longestWaitMs(subjects)
-      const grant =
-        lineMs === 0 ? await store.take(claim) : await takeInLine(claim, { agent, lineMs, ...terms })
-      if (grant.ok) return keep(claim, grant, { request, agent, teaches: true })
-      if (signal?.aborted === true) throw toEndError(signal)
-      if (grant.kind === 'unavailable')
-        throw new GatewayError('limits_unavailable', 'The gateway cannot count requests at the moment.', {
-          retryAfterMs: UNAVAILABLE_WAIT_MS,
-        })
-      const { subject, key } = grant.ask.account
-      // What requests under way have reserved is not spent: most of it comes back when they end.
-      const isReserved = grant.kind === 'budget' && reserved.has(key)
-      const text =
-        grant.kind !== 'budget'
-          ? refusalText(grant, agent)
-          : isReserved
-            ? reservedText(subject, agent)
-            : budgetRefusalText(subject, agent, endOfPeriodMs(grant.waitUs))
-      const waitMs = isReserved ? RESERVED_WAIT_MS : Math.ceil(grant.waitUs / 1000)
-      const error = new GatewayError(isReserved ? 'rate_limit_exceeded' : toCode(grant), text, {
-        limit: `${subject.kind}:${grant.kind}`,
-        // Spent money does not come back by waiting a little: there is nothing to retry.
-        ...((grant.kind !== 'budget' || isReserved) && {
-          retryAfterMs: Math.min(Math.max(waitMs, 1), LONGEST_WAIT_MS),
-        }),
-      })
-      refusals.set(error, { claim, levels: grant.levels })
-      throw error
+      const grant = lineMs === 0 ? store.take(claim) : takeInLine(claim, { agent, lineMs, ...terms })
+      const whose = { request, agent, teaches: true }
+      if (!(grant instanceof Promise) && grant.ok) return keep(claim, grant, whose)
+      return admit(claim, grant, whose, terms.signal)
     },
 
     settle,
@@ -421,28 +458,54 @@ function toUnits(count: number): number {
 }
 
 function toHeaders(asks: readonly Ask[], levels: readonly Levels[]): HeaderLine[] {
-  return [...kindHeaders('requests', asks, levels), ...kindHeaders('tokens', asks, levels)]
+  const lines: HeaderLine[] = []
+  addHeaders(lines, 'requests', asks, levels)
+  addHeaders(lines, 'tokens', asks, levels)
+  return lines
 }
 
 /** Of the caller's own buckets of one kind, the one with the least share left; in an outage, of this replica's part. */
-function kindHeaders(
+function addHeaders(
+  lines: HeaderLine[],
   kind: 'requests' | 'tokens',
   asks: readonly Ask[],
   levels: readonly Levels[],
-): HeaderLine[] {
-  let least: { rate: Rate; levelUs: number; left: number } | undefined
-  asks.forEach(({ account }, i) => {
+): void {
+  let least: Rate | undefined
+  let leastLeft = 0
+  let leastUs = 0
+  for (let i = 0; i < asks.length; i += 1) {
+    const { account } = asks[i] as Ask
     const rate = account[kind]
-    const { [kind]: levelUs, sharedBy = 1 } = levels[i] ?? {}
-    if (rate === undefined || levelUs === undefined || !isOwn(account.subject)) return
+    const level = levels[i]
+    const levelUs = level?.[kind]
+    if (level === undefined || rate === undefined || levelUs === undefined || !isOwn(account.subject))
+      continue
+    const { sharedBy } = level
     const left = remaining(levelUs, sharedBy > 1 ? (toShare(account, sharedBy)[kind] ?? rate) : rate)
-    if (least === undefined || left / rate.capacity < least.left / least.rate.capacity)
-      least = { rate, levelUs, left }
-  })
-  if (least === undefined) return []
-  return [
-    { name: `x-ratelimit-limit-${kind}`, value: String(least.rate.capacity) },
-    { name: `x-ratelimit-remaining-${kind}`, value: String(least.left) },
-    { name: `x-ratelimit-reset-${kind}`, value: durationText(least.levelUs) },
-  ]
+    if (least !== undefined && left / rate.capacity >= leastLeft / least.capacity) continue
+    least = rate
+    leastLeft = left
+    leastUs = levelUs
+  }
+  if (least === undefined) return
+  const { limit, remaining: rest, reset } = HEADERS[kind]
+  lines.push(
+    { name: limit, value: String(least.capacity) },
+    { name: rest, value: String(leastLeft) },
+    { name: reset, value: durationText(leastUs) },
+  )
 }
+
+const HEADERS = {
+  requests: {
+    limit: 'x-ratelimit-limit-requests',
+    remaining: 'x-ratelimit-remaining-requests',
+    reset: 'x-ratelimit-reset-requests',
+  },
+  tokens: {
+    limit: 'x-ratelimit-limit-tokens',
+    remaining: 'x-ratelimit-remaining-tokens',
+    reset: 'x-ratelimit-reset-tokens',
+  },
+} as const

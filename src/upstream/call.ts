@@ -1,9 +1,11 @@
 // Call: walks a plan until somebody answers. One attempt at a time, each judged by attempt.ts; nothing is tried
 // after the first byte, after the deadline, or for a caller who has gone.
 
+import type { Edit } from '../bytes/splice.ts'
 import { costMicros, priceOf } from '../config/money.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
-import type { Format, QuotaLeft } from '../formats/format.ts'
+import type { Format, HeaderLookup, QuotaLeft } from '../formats/format.ts'
+import type { Redact } from '../formats/stage.ts'
 import type {
   Attempt,
   Callee,
@@ -57,7 +59,7 @@ import type { Key, Keys } from './keys.ts'
 import type { Kind } from './kind.ts'
 import type { Pace } from './pace.ts'
 import type { RetryBudget } from './retry-budget.ts'
-import { type Resume, type Run, runAttempt } from './run.ts'
+import { beginAttempt, type Resume, type Run } from './run.ts'
 import type { Timers } from './timers.ts'
 import { createWalk, type Ended, isAllowed, type Walk } from './walk.ts'
 import { createWires, type Wire, type Wires } from './wire.ts'
@@ -120,6 +122,7 @@ const LEAST_TIME_MS = 5
 
 export function createUpstream(deps: UpstreamDeps): Upstream {
   const { health, hints, keys, pace, retries, hedges, clock, timers } = deps
+  const room: Room = { deps, hasFallback, heard, begins, leave }
   return {
     foresee(plan, request, full) {
       const wires = wiresOf(request)
@@ -137,12 +140,32 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     },
 
     async call(plan, request, reply, hands) {
-      const outcome = await walkPlan({ plan, request, reply, hands, wires: wiresOf(request) })
+      const wires = wiresOf(request)
+      const job: Job = { plan, request, reply, hands, wires, force: false, atOnce: false, leg: undefined }
+      let ended: Ended | undefined
+      try {
+        const walk = createWalk(plan)
+        // Mostly the first of them answers: what is waited for here is one call, and no list of calls.
+        for (const { tier, candidates } of plan.tiers) {
+          // A fixed reply is for when nobody answers: first those are asked again who would rather not.
+          if (tier.deployments[0]?.kind === 'reply')
+            ended = await tryAll(reluctant(walk), walk, { ...job, force: true })
+          for (const candidate of candidates) {
+            if (ended !== undefined) break
+            ended = await tryCandidate(candidate, walk, job)
+          }
+          if (ended !== undefined) break
+        }
+        ended ??= await tryForced(walk, { ...job, force: true })
+        if (walk.broken !== undefined) ended = afterBreak(ended, walk.broken, hands.signal)
+      } catch (error) {
+        ended = failed(toGatewayError(error))
+      }
+      const { answeredBy, usage, error } = ended
       // No effect on an answer that has begun: that one said it then.
-      if (outcome.error !== undefined && hands.attempts.length > 0) {
+      if (error !== undefined && hands.attempts.length > 0) {
         reply.header('x-sluice-attempts', toAttemptsHeader(hands.attempts))
       }
-      const { answeredBy, usage, error } = outcome
       return { answeredBy, usage, error, costMicros: sum(hands.attempts) }
     },
   }
@@ -199,30 +222,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     return { ...seen, reason: why() }
   }
 
-  async function walkPlan(job: Job): Promise<Ended> {
-    try {
-      const walk = createWalk(job.plan)
-      const ended = await walkTiers(walk, job)
-      return walk.broken === undefined ? ended : afterBreak(ended, walk.broken, job.hands.signal)
-    } catch (error) {
-      return failed(toGatewayError(error))
-    }
-  }
-
-  async function walkTiers(walk: Walk, job: Job): Promise<Ended> {
-    for (const { tier, candidates } of job.plan.tiers) {
-      // A fixed reply is for when nobody answers: first those are asked again who would rather not.
-      if (tier.deployments[0]?.kind === 'reply') {
-        const outcome = await tryAll(reluctant(walk), walk, { ...job, force: true })
-        if (outcome !== undefined) return outcome
-      }
-      // Mostly the first of them answers: not by `tryAll`, which is one more turn to wait for.
-      for (const candidate of candidates) {
-        const outcome = await tryCandidate(candidate, walk, job)
-        if (outcome !== undefined) return outcome
-      }
-    }
-    const forced: Job = { ...job, force: true }
+  /** Nobody has answered in his turn: those who would rather not, and those who are held back. */
+  async function tryForced(walk: Walk, forced: Job): Promise<Ended> {
     const outcome = await tryAll(reluctant(walk), walk, forced)
     if (outcome !== undefined) return outcome
     for (const candidate of leastBadFirst(walk)) {
@@ -231,8 +232,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       if (outcome !== undefined) return outcome
     }
     const { usedInVain } = walk
-    const { signal } = job.hands
-    return signal.aborted ? left(signal, usedInVain) : failed(toFailure(walk, job), usedInVain)
+    const { signal } = forced.hands
+    return signal.aborted ? left(signal, usedInVain) : failed(toFailure(walk, forced), usedInVain)
   }
 
   async function tryAll(candidates: readonly Candidate[], walk: Walk, job: Job): Promise<Ended | undefined> {
@@ -248,7 +249,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const { plan, hands } = job
     const { deployment, tier } = candidate
     if (candidate.barred !== undefined) return skip(candidate, job, candidate.barred)
-    if (candidate.doubt !== undefined && job.force !== true) return skip(candidate, job, candidate.doubt)
+    if (candidate.doubt !== undefined && !job.force) return skip(candidate, job, candidate.doubt)
     const isReply = deployment.kind === 'reply'
     // A text of ours is no end of somebody's sentence.
     if (isReply && walk.broken !== undefined) return undefined
@@ -303,10 +304,10 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       const entering = enter(candidate, walk, job)
       const entered = entering instanceof Promise ? await entering : entering
       if (entered === undefined) return undefined
-      if (!isStillDue(candidate, entered, { walk, job })) return undefined
+      if (!isStillDue(candidate, entered, walk, job)) return undefined
       let by = candidate
       let result: Result
-      if (tier.hedge === undefined || job.force === true || walk.broken !== undefined)
+      if (tier.hedge === undefined || job.force || walk.broken !== undefined)
         result = await callOnce(candidate, entered, walk, job)
       else ({ by, result } = await callHedged(candidate, entered, { walk, job, hedge: tier.hedge }))
       switch (result.outcome) {
@@ -421,7 +422,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (entered === undefined) return undefined
     // It has come meanwhile: nothing was asked.
     if (isWon()) giveBack(by, entered, job)
-    else if (isStillDue(by, entered, { walk, job })) {
+    else if (isStillDue(by, entered, walk, job)) {
       const result = callOnce(by, entered, walk, job).then((ended) => {
         if (ended.outcome === 'retry') walk.failedBeside(by, ended)
         return ended
@@ -451,9 +452,11 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const { request, hands } = job
     const { deployment, tier } = candidate
     const { provider } = deployment
-    const isReply = deployment.kind === 'reply'
-    if (provider !== undefined) retries[walk.hasCalled(provider.name) ? 'again' : 'first'](provider.name)
-    if (!isReply) walk.called(candidate, entered.key?.reference)
+    if (provider !== undefined) {
+      if (walk.hasCalled(provider.name)) retries.again(provider.name)
+      else retries.first(provider.name)
+    }
+    if (deployment.kind !== 'reply') walk.called(candidate, entered.key?.reference)
     const attempt: Attempt = {
       tier: tier.name,
       deployment: deployment.name,
@@ -467,33 +470,13 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       spanId: hands.trace?.nextSpanId(),
       outsideHours: provider && keys.used(provider, entered.key),
     }
-    if (job.force === true) forgetSkip(candidate, hands.attempts)
+    if (job.force) forgetSkip(candidate, hands.attempts)
     hands.attempts.push(attempt)
     pace.begin(deployment.name)
-    const isLast = () => isReply || job.force === true || !hasFallback(candidate, walk, job)
-    const leg = job.leg?.(attempt)
-    const call = { job, attempt, isLast, walk, leg }
-    return beginAttempt(candidate, entered, call).then(
-      (result) => {
-        attempt.endedMs = clock.now()
-        attempt.outcome = result.outcome
-        if (result.outcome === 'retry' || result.outcome === 'broken') attempt.reason = result.reason
-        else if (result.outcome === 'refuse') attempt.reason = `${result.status}`
-        // 499: the caller left or was sent away, which is nobody's failure.
-        else attempt.reason = result.outcome === 'answered' ? '200' : '499'
-        attempt.costMicros = costOf(deployment, request, usageOf(result))
-        leave(candidate, entered, result, call)
-        if (isFinal(result)) leg?.wins()
-        return result
-      },
-      (error: unknown) => {
-        // A defect of ours: what was taken comes back all the same.
-        attempt.endedMs = clock.now()
-        leave(candidate, entered, { outcome: 'left', usage: undefined }, call)
-        leg?.wins()
-        throw error
-      },
-    )
+    return new Promise((resolve, reject) => {
+      const ends = { resolve, reject }
+      new Call(room, { candidate, entered, job, attempt, walk, ends }).begin()
+    })
   }
 
   /** Asks health, keys and limits; undefined when the candidate is skipped, with the reason noted. */
@@ -523,14 +506,14 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     let taken = first
     if (taken !== undefined && isProbe(taken.entry) && !(await isOurs(candidate, taken.entry, job)))
       taken = undefined
-    if (taken === undefined && candidate.tier.patienceMs > 0 && job.atOnce !== true)
+    if (taken === undefined && candidate.tier.patienceMs > 0 && !job.atOnce)
       taken = await takePatiently(candidate, walk, job)
     if (taken === undefined) return skip(candidate, job, 'skipped:unavailable')
     const { key, entry } = taken
     let hold: Hold | Refusal | undefined
     try {
       // Whoever is asked for want of anybody else has waited once, and a probe holds up all others.
-      const waits = job.force !== true && job.atOnce !== true && !isProbe(entry)
+      const waits = !job.force && !job.atOnce && !isProbe(entry)
       const deadlineAt = waitEndMs(candidate, walk, job)
       const patience = waits ? { deadlineAt, signal: job.hands.signal } : undefined
       hold = await job.hands.gate.enter(candidate.deployment, job.request, patience)
@@ -564,14 +547,10 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
    * Whether a call may still begin for which everything was taken: that may have been a wait, and much may have happened
    * in it. Else it goes back. To be asked in the same turn in which the call begins.
    */
-  function isStillDue(
-    candidate: Candidate,
-    entered: Entered,
-    { walk, job }: { readonly walk: Walk; readonly job: Job },
-  ): boolean {
+  function isStillDue(candidate: Candidate, entered: Entered, walk: Walk, job: Job): boolean {
     const { plan, hands, force } = job
     const { callee } = candidate
-    const isHeld = entered.entry === 'go' && force !== true && !health.isAvailable(callee, plan.class)
+    const isHeld = entered.entry === 'go' && !force && !health.isAvailable(callee, plan.class)
     const isLate = plan.deadlineAt - clock.now() < LEAST_TIME_MS || comesTooLate(candidate, job)
     if (!isHeld && !isLate && !hands.signal.aborted && mayCall(candidate, walk)) return true
     giveBack(candidate, entered, job)
@@ -607,7 +586,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
   /** Whether a call is no probe but that of the fleet; else its turn goes back. */
   async function isOurs({ callee, deployment }: Candidate, entry: Entry, { force }: Job): Promise<boolean> {
     // Who has nobody else to ask does not wait for what another replica finds out.
-    if (!isProbe(entry) || force === true || (await hints.mayProbe(deployment.name))) return true
+    if (!isProbe(entry) || force || (await hints.mayProbe(deployment.name))) return true
     health.released(callee, entry)
     return false
   }
@@ -645,7 +624,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
 
   function skip({ tier, deployment }: Candidate, { hands, request, force }: Job, reason: Reason): undefined {
     // The forced call is a second look at somebody who has been noted already.
-    if (force === true) return undefined
+    if (force) return undefined
     const now = clock.now()
     hands.attempts.push({
       tier: tier.name,
@@ -661,73 +640,32 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     return undefined
   }
 
-  /** Never throws. */
-  function beginAttempt(candidate: Candidate, entered: Entered, call: Call): Promise<Result> {
-    try {
-      return runAttempt(toRun(candidate, entered, call))
-    } catch (error) {
-      return Promise.reject(error)
-    }
+  /** The head of an answer has come, whatever the answer is. */
+  function heard({ candidate, entered: { key, wire } }: Call, header: HeaderLookup): void {
+    noteQuota(candidate, key, wire.side.quota(header, clock.wall()))
   }
 
-  function toRun(candidate: Candidate, entered: Entered, { job, attempt, isLast, walk, leg }: Call): Run {
+  /** The answer begins: whoever waits for this probe need not wait for its end. */
+  function begins({ candidate, entered, job, attempt, wire }: Call, firstTokenMs: number): void {
+    const { deployment, tier, callee } = candidate
     const { plan, request, reply, hands } = job
-    const { deployment, tier } = candidate
-    const { wire } = entered
-    const said = walk.broken?.said
-    const edits = said ? wire.side.resume?.prefill(request, said, deployment.prefill) : undefined
-    const resume: Resume | undefined =
-      said === undefined ? undefined : { said, isPrefilled: edits !== undefined, mark: toMark(attempt) }
-    return {
-      kind: deps.kinds[deployment.kind],
-      exchange: createExchange({
-        candidate,
-        request,
-        wire,
-        key: entered.key,
-        maxOutputTokens: edits === undefined ? plan.maxOutputTokens : capBehind(said, plan, request),
-        userAgent: deps.userAgent,
-        nowMs: clock.wall(),
-        traceHeaders: hands.trace?.headers(attempt.spanId),
-        edits,
-      }),
-      wire,
-      plan,
-      isLast,
-      resume,
-      firstTokenMs: firstTokenLimit(tier, pace.p95(deployment.name)),
-      reply,
-      signal: leg?.signal ?? hands.signal,
-      clock,
-      timers,
-      redact: deployment.provider === undefined ? undefined : keys.redact(deployment.provider),
-      onHead: (header) => noteQuota(candidate, entered.key, wire.side.quota(header, clock.wall())),
-      onCommit(firstTokenMs) {
-        leg?.wins()
-        attempt.firstTokenMs = firstTokenMs
-        if (request.stream) pace.answered(deployment.name, firstTokenMs - attempt.startedMs)
-        // It answers: whoever waits for this probe need not wait for the end of the answer.
-        entered.entry = health.answering(candidate.callee, entered.entry)
-        attempt.outcome = 'answered'
-        attempt.reason = '200'
-        reply.header('x-sluice-tier', tier.name)
-        reply.header('x-sluice-deployment', attempt.called)
-        reply.header('x-sluice-attempts', toAttemptsHeader(hands.attempts))
-        if (tier.name !== plan.route.tiers[0]?.name) reply.header('x-sluice-degraded', 'true')
-        if (tier.needsReview) reply.header('x-sluice-needs-review', 'true')
-        const dropped = wire.translation?.dropped ?? []
-        if (dropped.length > 0) reply.header('x-sluice-dropped', toDroppedHeader(dropped))
-      },
-    }
+    attempt.firstTokenMs = firstTokenMs
+    if (request.stream) pace.answered(deployment.name, firstTokenMs - attempt.startedMs)
+    entered.entry = health.answering(callee, entered.entry)
+    attempt.outcome = 'answered'
+    attempt.reason = '200'
+    reply.header('x-sluice-tier', tier.name)
+    reply.header('x-sluice-deployment', attempt.called)
+    reply.header('x-sluice-attempts', toAttemptsHeader(hands.attempts))
+    if (tier.name !== plan.route.tiers[0]?.name) reply.header('x-sluice-degraded', 'true')
+    if (tier.needsReview) reply.header('x-sluice-needs-review', 'true')
+    const dropped = wire.translation?.dropped
+    if (dropped !== undefined && dropped.length > 0)
+      reply.header('x-sluice-dropped', toDroppedHeader(dropped))
   }
 
   /** Tells health, keys and limits how it went. */
-  function leave(
-    candidate: Candidate,
-    entered: Entered,
-    result: Result,
-    { job, attempt }: Pick<Call, 'job' | 'attempt'>,
-  ): void {
+  function leave({ candidate, entered, job, attempt }: Call, result: Result): void {
     const { hands, request } = job
     const { deployment, callee } = candidate
     if (deployment.kind === 'reply') return
@@ -921,22 +859,160 @@ interface Job {
   readonly reply: Reply
   readonly hands: Hands
   readonly wires: Wires
-  readonly force?: boolean
+  readonly force: boolean
   /** Whoever cannot be asked now is not waited for. */
-  readonly atOnce?: boolean
+  readonly atOnce: boolean
   /** Makes a call one of several for the same answer. */
-  readonly leg?: (attempt: Attempt) => Leg
+  readonly leg: ((attempt: Attempt) => Leg) | undefined
+}
+
+/** What a call under way asks of the room. */
+interface Room {
+  readonly deps: UpstreamDeps
+  hasFallback(candidate: Candidate, walk: Walk, job: Job): boolean
+  heard(call: Call, header: HeaderLookup): void
+  begins(call: Call, firstTokenMs: number): void
+  leave(call: Call, result: Result): void
 }
 
 /** A call that begins. */
-interface Call {
+interface CallParts {
+  readonly candidate: Candidate
+  readonly entered: Entered
   readonly job: Job
   readonly attempt: Attempt
-  readonly isLast: () => boolean
   readonly walk: Walk
-  readonly leg: Leg | undefined
+  /** Of the promise that waits for it. */
+  readonly ends: { resolve(result: Result): void; reject(error: unknown): void }
 }
 
+/**
+ * A call under way: what its attempt goes by, and who is told how it goes. An object, and no closures: there is one for
+ * each call, and most of what it can be asked it is never asked.
+ */
+class Call implements Run {
+  readonly candidate: Candidate
+  readonly entered: Entered
+  readonly job: Job
+  readonly attempt: Attempt
+  readonly walk: Walk
+  readonly leg: Leg | undefined
+  readonly wire: Wire
+  readonly kind: Kind
+  readonly plan: Plan
+  readonly reply: Reply
+  readonly signal: EndSignal
+  readonly clock: Clock
+  readonly timers: Timers
+  readonly firstTokenMs: number
+  readonly resume: Resume | undefined
+  readonly redact: Redact | undefined
+  readonly #edits: Edit[] | undefined
+  readonly #room: Room
+  readonly #ends: CallParts['ends']
+  #isLeft = false
+
+  constructor(room: Room, { candidate, entered, job, attempt, walk, ends }: CallParts) {
+    const { deps } = room
+    const { plan, request, reply, hands } = job
+    const { deployment, tier } = candidate
+    const { wire } = entered
+    const said = walk.broken?.said
+    const edits = said ? wire.side.resume?.prefill(request, said, deployment.prefill) : undefined
+    this.#room = room
+    this.#ends = ends
+    this.candidate = candidate
+    this.entered = entered
+    this.job = job
+    this.attempt = attempt
+    this.walk = walk
+    this.leg = job.leg?.(attempt)
+    this.wire = wire
+    this.kind = deps.kinds[deployment.kind]
+    this.plan = plan
+    this.reply = reply
+    this.signal = this.leg?.signal ?? hands.signal
+    this.clock = deps.clock
+    this.timers = deps.timers
+    this.firstTokenMs = firstTokenLimit(tier, deps.pace.p95(deployment.name))
+    this.resume =
+      said === undefined ? undefined : { said, isPrefilled: edits !== undefined, mark: toMark(attempt) }
+    this.redact = deployment.provider && deps.keys.redact(deployment.provider)
+    this.#edits = edits
+  }
+
+  /** Never throws. */
+  begin(): void {
+    const { candidate, entered, job, attempt, wire, resume, plan, clock } = this
+    const { request, hands } = job
+    const { userAgent } = this.#room.deps
+    const edits = this.#edits
+    try {
+      const exchange = createExchange({
+        candidate,
+        request,
+        wire,
+        key: entered.key,
+        maxOutputTokens: edits === undefined ? plan.maxOutputTokens : capBehind(resume?.said, plan, request),
+        userAgent,
+        nowMs: clock.wall(),
+        traceHeaders: hands.trace?.headers(attempt.spanId),
+        edits,
+      })
+      beginAttempt(this, exchange)
+    } catch (error) {
+      this.onBroke(error)
+    }
+  }
+
+  isLast(): boolean {
+    const { candidate, walk, job } = this
+    return candidate.deployment.kind === 'reply' || job.force || !this.#room.hasFallback(candidate, walk, job)
+  }
+
+  onHead(header: HeaderLookup): void {
+    this.#room.heard(this, header)
+  }
+
+  onCommit(firstTokenMs: number): void {
+    this.leg?.wins()
+    this.#room.begins(this, firstTokenMs)
+  }
+
+  onOver(result: Result): void {
+    const { attempt, candidate, job } = this
+    attempt.endedMs = this.clock.now()
+    attempt.outcome = result.outcome
+    if (result.outcome === 'retry' || result.outcome === 'broken') attempt.reason = result.reason
+    else if (result.outcome === 'refuse') attempt.reason = `${result.status}`
+    // 499: the caller left or was sent away, which is nobody's failure.
+    else attempt.reason = result.outcome === 'answered' ? '200' : '499'
+    attempt.costMicros = costOf(candidate.deployment, job.request, usageOf(result))
+    this.#leave(result)
+    const { leg } = this
+    // Not in this turn: an answer that comes in the same moment is not called off for a refusal.
+    if (leg !== undefined && isFinal(result)) queueMicrotask(() => leg.wins())
+    this.#ends.resolve(result)
+  }
+
+  /** A defect of ours: what was taken comes back all the same. */
+  onBroke(error: unknown): void {
+    this.attempt.endedMs = this.clock.now()
+    try {
+      this.#leave({ outcome: 'left', usage: undefined })
+      this.leg?.wins()
+    } finally {
+      this.#ends.reject(error)
+    }
+  }
+
+  /** What was taken comes back once, even where telling of the end was what went wrong. */
+  #leave(result: Result): void {
+    if (this.#isLeft) return
+    this.#isLeft = true
+    this.#room.leave(this, result)
+  }
+}
 /** A key, and the word of health. */
 type Place = Pick<Entered, 'key' | 'entry'>
 

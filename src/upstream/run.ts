@@ -14,13 +14,10 @@ import { type Translator, Untranslatable, type Wire } from './wire.ts'
 
 export interface Run {
   readonly kind: Kind
-  readonly exchange: Exchange
   readonly wire: Wire
   readonly plan: Plan
   /** Longest wait for the first content of a stream. */
   readonly firstTokenMs: number
-  /** Nobody is left behind this one: it is not cut for slowness. Asked when it would be. */
-  readonly isLast: () => boolean
   /** The answer of another that this one goes on with; undefined for one that begins. */
   readonly resume: Resume | undefined
   readonly reply: Reply
@@ -29,10 +26,16 @@ export interface Run {
   readonly timers: Timers
   /** Takes out the provider's keys, which must not come back in an answer; undefined where it has none. */
   readonly redact: Redact | undefined
+  /** Nobody is left behind this one: it is not cut for slowness. Asked when it would be. */
+  isLast(): boolean
   /** What the provider said before its answer, whatever that is. */
-  readonly onHead: (header: HeaderLookup) => void
+  onHead(header: HeaderLookup): void
   /** Called once, just before the answer begins: the last moment for headers. */
-  readonly onCommit: (firstTokenMs: number) => void
+  onCommit(firstTokenMs: number): void
+  /** Called once, at its end: before anything is let go, and in the turn in which it ends. */
+  onOver(result: Result): void
+  /** In the place of that, for a defect of ours. */
+  onBroke(error: unknown): void
 }
 
 export interface Resume {
@@ -59,9 +62,9 @@ const CUT: ReadonlySet<Reason> = new Set(['reset', 'incomplete'])
 
 const EVENT_STREAM = 'text/event-stream'
 
-/** Runs one attempt to its end. Rejects only for a defect of ours. */
-export function runAttempt(run: Run): Promise<Result> {
-  return new Promise((resolve, reject) => new Running(run, resolve, reject).start())
+/** Begins one attempt; how it ends is told to `run`. */
+export function beginAttempt(run: Run, exchange: Exchange): void {
+  new Running(run, exchange).start()
 }
 
 /** What a stream goes through; nothing of it is made for a whole reply. */
@@ -77,8 +80,7 @@ interface Stream {
  */
 class Running implements Receiver {
   readonly #run: Run
-  readonly #resolve: (result: Result) => void
-  readonly #reject: (error: unknown) => void
+  readonly #exchange: Exchange
   readonly #startedMs: number
   readonly #translator: Translator | undefined
   /** Whether anybody is left behind it is asked when it would be cut for its slowness, and not before. */
@@ -111,18 +113,17 @@ class Running implements Receiver {
   readonly #onLeft = (): void => this.#guard(this.#leave)
   #onDrain: (() => void) | undefined = undefined
 
-  constructor(run: Run, resolve: (result: Result) => void, reject: (error: unknown) => void) {
+  constructor(run: Run, exchange: Exchange) {
     this.#run = run
-    this.#resolve = resolve
-    this.#reject = reject
+    this.#exchange = exchange
     this.#startedMs = run.clock.now()
     this.#translator = run.wire.translation?.begin()
   }
 
   start(): void {
-    const { kind, exchange, signal } = this.#run
+    const { kind, signal } = this.#run
     signal.addEventListener('abort', this.#onLeft)
-    this.#control = kind(exchange, this)
+    this.#control = kind(this.#exchange, this)
     if (signal.aborted) this.#leave()
     else this.#arm()
   }
@@ -131,8 +132,9 @@ class Running implements Receiver {
 
   /** When the nearest limit is. One timer serves all of them: it looks again when it fires too early. */
   #due(): number {
-    const { plan, exchange, firstTokenMs } = this.#run
-    const { tier } = exchange.candidate
+    const { plan, firstTokenMs } = this.#run
+    const { candidate, request } = this.#exchange
+    const { tier } = candidate
     const phase = this.#phase
     const startedMs = this.#startedMs
     const lastDataMs = this.#lastDataMs
@@ -143,7 +145,7 @@ class Running implements Receiver {
       reason = 'connect'
     }
     if (phase !== 'relay' && !this.#isLast) {
-      if (exchange.request.stream) {
+      if (request.stream) {
         if (this.#heardMs === 0 && startedMs + firstTokenMs < at) {
           at = startedMs + firstTokenMs
           reason = 'first_token'
@@ -214,7 +216,7 @@ class Running implements Receiver {
   #finish(result: Result, abort: boolean): void {
     if (this.#phase === 'over') return
     // First of all: whatever goes wrong while letting go, what was taken for this attempt comes back.
-    this.#resolve(result)
+    this.#run.onOver(result)
     this.#close(abort)
   }
 
@@ -239,7 +241,7 @@ class Running implements Receiver {
   #broke(error: unknown): void {
     if (this.#phase === 'over') return
     this.#close(true)
-    this.#reject(error)
+    this.#run.onBroke(error)
   }
 
   /** The upstream failed: before the first byte somebody else may try, after it the answer is broken. */
@@ -270,7 +272,7 @@ class Running implements Receiver {
 
   /** A stream that broke still used tokens. */
   #usageSoFar(): Usage {
-    const { request } = this.#run.exchange
+    const { request } = this.#exchange
     if (this.#stream === undefined) return toCounted(request, 0)
     const { usage, countedTokens } = this.#stream.watch
     return orCounted(request, usage, countedTokens)
@@ -304,8 +306,9 @@ class Running implements Receiver {
   }
 
   #readWhole(): void {
-    const { wire, exchange, clock, reply, redact, onCommit } = this.#run
-    const { request } = exchange
+    const run = this.#run
+    const { wire, clock, reply, redact } = run
+    const { request } = this.#exchange
     const format = wire.side
     const chunks = this.#chunks
     const body = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, this.#bytes)
@@ -322,7 +325,7 @@ class Running implements Receiver {
       if (!(error instanceof Untranslatable)) throw error
       return this.#fail('malformed')
     }
-    onCommit(clock.now())
+    run.onCommit(clock.now())
     request.letGo()
     const type = format.isAsTold === true ? this.#header('content-type') : undefined
     reply.send(this.#status, type ?? 'application/json; charset=utf-8', redact?.(answer) ?? answer)
@@ -333,7 +336,7 @@ class Running implements Receiver {
   // --- streams -----------------------------------------------------------------------------------------------
 
   #beginStream(): Stream {
-    const { wire, plan, resume, redact, exchange } = this.#run
+    const { wire, plan, resume, redact } = this.#run
     const format = wire.side
     const translator = this.#translator
     const watch = format.watch()
@@ -345,7 +348,7 @@ class Running implements Receiver {
     const relay = createRelay({
       watch,
       glance: format.watch,
-      choices: exchange.request.choices,
+      choices: this.#exchange.request.choices,
       listener,
       splice: resume && format.resume && createSplice(format.resume, resume.isPrefilled ? '' : resume.said),
       splitter: format.splitter?.(),
@@ -372,9 +375,10 @@ class Running implements Receiver {
 
   /** From here on nobody else can be asked. */
   #commit(): void {
-    const { clock, exchange, resume, reply, onCommit } = this.#run
-    const { request } = exchange
-    onCommit(this.#heardMs > 0 ? this.#heardMs : clock.now())
+    const run = this.#run
+    const { clock, resume, reply } = run
+    const { request } = this.#exchange
+    run.onCommit(this.#heardMs > 0 ? this.#heardMs : clock.now())
     this.#phase = 'relay'
     // What a translator keeps of the request is counted as its body until the end.
     if (this.#translator !== undefined) request.body = undefined
@@ -471,13 +475,14 @@ class Running implements Receiver {
   }
 
   #readHead(status: number, header: HeaderLookup): void {
-    const { clock, exchange, wire, onHead } = this.#run
-    const { request } = exchange
+    const run = this.#run
+    const { clock, wire } = run
+    const { request } = this.#exchange
     this.#status = status
     this.#header = header
     this.#headMs = clock.now()
     this.#phase = 'body'
-    onHead(header)
+    run.onHead(header)
     const encoding = header('content-encoding')?.trim().toLowerCase()
     this.#isEncoded = encoding !== undefined && encoding !== '' && encoding !== 'identity'
     if (this.#isEncoded && status < 300) return this.#fail('malformed')

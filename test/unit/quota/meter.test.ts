@@ -31,8 +31,8 @@ function setUp() {
   return { clock, store, meter }
 }
 
-async function refusal(promise: Promise<unknown>): Promise<GatewayError> {
-  const error = await promise.then(
+async function refusal(reserving: Hold | Promise<Hold>): Promise<GatewayError> {
+  const error = await Promise.resolve(reserving).then(
     () => undefined,
     (caught: unknown) => caught,
   )

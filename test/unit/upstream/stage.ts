@@ -35,7 +35,7 @@ import { createKeys, type Keys } from '../../../src/upstream/keys.ts'
 import type { Exchange, Kind, Receiver } from '../../../src/upstream/kind.ts'
 import { createPace, type Pace } from '../../../src/upstream/pace.ts'
 import { createRetryBudget, type RetryBudget } from '../../../src/upstream/retry-budget.ts'
-import { type Resume, runAttempt } from '../../../src/upstream/run.ts'
+import { beginAttempt, type Resume } from '../../../src/upstream/run.ts'
 import { createWires, nativeWire } from '../../../src/upstream/wire.ts'
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts'
 
@@ -397,30 +397,36 @@ export function createRun(options: RunOptions = {}): RunStage {
           deployment,
           plan.maxOutputTokens,
         )
-  const result = runAttempt({
-    kind,
-    exchange: createExchange({
-      candidate: { tier, deployment, callee: deployment.name, barred: undefined, doubt: undefined },
-      request,
-      wire,
-      key: undefined,
-      maxOutputTokens: undefined,
-      userAgent: 'sluice/test',
-      nowMs: 0,
-    }),
-    wire,
-    plan,
-    firstTokenMs: tier.firstTokenMs,
-    isLast: () => options.last ?? false,
-    resume: options.resume,
-    reply,
-    signal: left.signal,
-    clock: time.clock,
-    timers: time.timers,
-    onHead: () => {},
-    redact: createRedact(options.secret === undefined ? [] : [options.secret]),
-    onCommit: (firstTokenMs) => commits.push(firstTokenMs),
-  })
+  const result = new Promise<Result>((onOver, onBroke) =>
+    beginAttempt(
+      {
+        kind,
+        wire,
+        plan,
+        firstTokenMs: tier.firstTokenMs,
+        isLast: () => options.last ?? false,
+        resume: options.resume,
+        reply,
+        signal: left.signal,
+        clock: time.clock,
+        timers: time.timers,
+        onHead: () => {},
+        redact: createRedact(options.secret === undefined ? [] : [options.secret]),
+        onCommit: (firstTokenMs) => commits.push(firstTokenMs),
+        onOver,
+        onBroke,
+      },
+      createExchange({
+        candidate: { tier, deployment, callee: deployment.name, barred: undefined, doubt: undefined },
+        request,
+        wire,
+        key: undefined,
+        maxOutputTokens: undefined,
+        userAgent: 'sluice/test',
+        nowMs: 0,
+      }),
+    ),
+  )
   const [call] = calls
   if (call === undefined) throw new Error('no call was made')
   let settled: Result | undefined
