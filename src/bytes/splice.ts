@@ -18,36 +18,55 @@ const COPY_LIMIT = 64 * 1024
  * sends it does not keep it.
  */
 export function splice(body: Buffer, edits: readonly Edit[]): { body: Buffer | Readable; bytes: number } {
-  const { pieces, bytes } = toPieces(body, edits)
-  if (bytes > COPY_LIMIT) return { body: toStream(pieces), bytes }
-  return { body: join(pieces, bytes), bytes }
+  const bytes = sizeOf(body, edits)
+  if (bytes > COPY_LIMIT) return { body: toStream(toPieces(body, edits)), bytes }
+  return { body: toOne(body, edits, bytes), bytes }
 }
 
 /** The same in one piece whatever its size, for who must have seen all of it before it is sent. */
 export function spliceWhole(body: Buffer, edits: readonly Edit[]): { body: Buffer; bytes: number } {
-  const { pieces, bytes } = toPieces(body, edits)
-  return { body: join(pieces, bytes), bytes }
+  const bytes = sizeOf(body, edits)
+  return { body: toOne(body, edits, bytes), bytes }
 }
 
-function toPieces(body: Buffer, edits: readonly Edit[]): { pieces: Buffer[]; bytes: number } {
-  const pieces: Buffer[] = []
+/** What the body comes to with its edits. */
+function sizeOf(body: Buffer, edits: readonly Edit[]): number {
   let from = 0
-  let bytes = 0
-  for (const edit of edits) {
-    if (edit.start < from || edit.end < edit.start || edit.end > body.length) {
+  let bytes = body.length
+  for (const { start, end, text } of edits) {
+    if (start < from || end < start || end > body.length) {
       throw new RangeError('edits overlap or leave the body')
     }
-    pieces.push(body.subarray(from, edit.start), Buffer.from(edit.text))
-    from = edit.end
+    bytes += Buffer.byteLength(text) - (end - start)
+    from = end
   }
-  pieces.push(from === 0 ? body : body.subarray(from))
-  for (const piece of pieces) bytes += piece.length
-  return { pieces, bytes }
+  return bytes
 }
 
-function join(pieces: readonly Buffer[], bytes: number): Buffer {
-  const [only] = pieces
-  return pieces.length === 1 && only !== undefined ? only : Buffer.concat(pieces, bytes)
+function toPieces(body: Buffer, edits: readonly Edit[]): Buffer[] {
+  const pieces: Buffer[] = []
+  let from = 0
+  for (const { start, end, text } of edits) {
+    pieces.push(body.subarray(from, start), Buffer.from(text))
+    from = end
+  }
+  pieces.push(from === 0 ? body : body.subarray(from))
+  return pieces
+}
+
+/** Written straight into its place: no piece is made on the way. */
+function toOne(body: Buffer, edits: readonly Edit[], bytes: number): Buffer {
+  if (edits.length === 0) return body
+  const one = Buffer.allocUnsafe(bytes)
+  let from = 0
+  let at = 0
+  for (const { start, end, text } of edits) {
+    at += body.copy(one, at, from, start)
+    at += one.write(text, at)
+    from = end
+  }
+  body.copy(one, at, from)
+  return one
 }
 
 /**

@@ -12,7 +12,7 @@ import { cutOwnThoughts } from './anthropic-own-thoughts.ts'
 import { createReader, readReply } from './anthropic-read.ts'
 import { ANTHROPIC, readUsage } from './anthropic-words.ts'
 import { writeRequest } from './anthropic-write.ts'
-import { createEdits } from './edits.ts'
+import { createEdits, type Edits } from './edits.ts'
 import { CONTENT, DONE, jsonTokens, MALFORMED, NOTHING, noAnswer, textTokens, toWatch } from './facts.ts'
 import type {
   Asked,
@@ -85,7 +85,7 @@ function toEdits(request: ModelRequest, { model, maxOutputTokens }: Asked): Edit
   if (model !== request.model) edits.set('model', JSON.stringify(model))
   if (maxOutputTokens !== undefined) {
     edits.capOutput(['max_tokens'], maxOutputTokens)
-    capThinking(request, maxOutputTokens, edits.set)
+    capThinking(request, maxOutputTokens, edits)
   }
   const messages = spans.get('messages')
   if (body === undefined || messages === undefined) return edits.list
@@ -95,17 +95,13 @@ function toEdits(request: ModelRequest, { model, maxOutputTokens }: Asked): Edit
 const LEAST_BUDGET = 1024
 
 /** A budget of thinking must be below the cap, or the request that we cut is refused. */
-function capThinking(
-  { body, spans }: ModelRequest,
-  maxOutputTokens: number,
-  set: (name: string, text: string) => void,
-): void {
+function capThinking({ body, spans }: ModelRequest, maxOutputTokens: number, edits: Edits): void {
   const span = spans.get('thinking')
   const thinking = span && body ? parseObject(body.toString('utf8', span.start, span.end)) : undefined
   if (thinking === undefined || typeof thinking.budget_tokens !== 'number') return
   if (thinking.budget_tokens < maxOutputTokens) return
   const budget = maxOutputTokens - 1
-  set(
+  edits.set(
     'thinking',
     JSON.stringify(budget < LEAST_BUDGET ? { type: 'disabled' } : { ...thinking, budget_tokens: budget }),
   )

@@ -22,51 +22,65 @@ export interface Edits {
 }
 
 /** Read `list` once all are made. */
-export function createEdits({ spans, body }: ModelRequest): Edits {
-  const list: Edit[] = []
-  /** There is always a member (`model`) behind the new ones. */
-  const front = body === undefined ? 0 : body.indexOf(OPEN_BRACE) + 1
+export function createEdits(request: ModelRequest): Edits {
+  return new BodyEdits(request)
+}
 
-  function set(name: string, text: string): void {
-    const span = spans.get(name)
-    if (span !== undefined) list.push({ start: span.start, end: span.end, text })
-    else if (body !== undefined)
-      list.push({ start: front, end: front, text: `${JSON.stringify(name)}:${text},` })
+/** A class: there is one for each call, and most of them rewrite one member where it stands. */
+class BodyEdits implements Edits {
+  readonly list: Edit[] = []
+  readonly #spans: ModelRequest['spans']
+  readonly #body: Buffer | undefined
+
+  constructor({ spans, body }: ModelRequest) {
+    this.#spans = spans
+    this.#body = body
+  }
+
+  set(name: string, text: string): void {
+    const span = this.#spans.get(name)
+    if (span !== undefined) this.list.push({ start: span.start, end: span.end, text })
+    else if (this.#body !== undefined) {
+      // There is always a member (`model`) behind the new ones.
+      const front = this.#body.indexOf(OPEN_BRACE) + 1
+      this.list.push({ start: front, end: front, text: `${JSON.stringify(name)}:${text},` })
+    }
+  }
+
+  rename(name: string, to: string, text: string): void {
+    const member = this.#memberAt(name)
+    if (member === undefined) return
+    this.list.push({ start: member.start, end: member.end, text: `${JSON.stringify(to)}:${text}` })
+  }
+
+  remove(name: string): void {
+    const body = this.#body
+    const member = this.#memberAt(name)
+    if (member === undefined || body === undefined) return
+    let { start, end } = member
+    while (isSpace(body[end])) end += 1
+    if (body[end] === COMMA) this.list.push({ start, end: end + 1, text: '' })
+    else {
+      while (isSpace(body[start - 1])) start -= 1
+      this.list.push({ start: body[start - 1] === COMMA ? start - 1 : start, end: member.end, text: '' })
+    }
+  }
+
+  capOutput(names: readonly [string, ...string[]], maxOutputTokens: number): void {
+    const written = names.filter((name) => this.#spans.has(name))
+    for (const name of written)
+      if (isOver(this.#body, this.#spans.get(name), maxOutputTokens)) this.set(name, String(maxOutputTokens))
+    if (written.length === 0) this.set(names[0], String(maxOutputTokens))
   }
 
   /** From its name to the end of its value. */
-  function memberAt(name: string): Span | undefined {
-    const span = spans.get(name)
+  #memberAt(name: string): Span | undefined {
+    const span = this.#spans.get(name)
+    const body = this.#body
     if (span === undefined || body === undefined) return undefined
     // Nothing but space stands between a name, its colon and its value; and in the name no quote, however it is spelled.
     const quote = body.lastIndexOf(QUOTE, body.lastIndexOf(COLON, span.start - 1))
     return { start: body.lastIndexOf(QUOTE, quote - 1), end: span.end }
-  }
-
-  return {
-    set,
-    rename(name, to, text) {
-      const member = memberAt(name)
-      if (member !== undefined) list.push({ ...member, text: `${JSON.stringify(to)}:${text}` })
-    },
-    remove(name) {
-      const member = memberAt(name)
-      if (member === undefined || body === undefined) return
-      let { start, end } = member
-      while (isSpace(body[end])) end += 1
-      if (body[end] === COMMA) list.push({ start, end: end + 1, text: '' })
-      else {
-        while (isSpace(body[start - 1])) start -= 1
-        list.push({ start: body[start - 1] === COMMA ? start - 1 : start, end: member.end, text: '' })
-      }
-    },
-    capOutput(names, maxOutputTokens) {
-      const written = names.filter((name) => spans.has(name))
-      for (const name of written)
-        if (isOver(body, spans.get(name), maxOutputTokens)) set(name, String(maxOutputTokens))
-      if (written.length === 0) set(names[0], String(maxOutputTokens))
-    },
-    list,
   }
 }
 

@@ -82,6 +82,7 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
   const whole: Subject = { kind: 'gateway', id: 'gateway', tag: 'g:gateway', limits: snapshot.limits }
   const subjects = new Map<string, readonly Subject[]>()
   for (const route of snapshot.routes.values()) subjects.set(route.name, toSubjects(route))
+  const usual = new Map<Tier, Map<Deployment, Usual>>()
 
   function match(model: string): Route | undefined {
     return snapshot.routes.get(model) ?? globs.find((candidate) => matchesGlob(candidate.name, model))
@@ -132,26 +133,14 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
 
     plan(route, request, decision, deadlineAt) {
       const pricedOnly = isPricedOnly(route, decision)
-      const tiers: { tier: Tier; candidates: Candidate[] }[] = []
+      const tiers: Place[] = []
       let callable = 0
       for (const tier of route.tiers) {
-        // A fixed reply goes to no provider, so nothing is kept from it; but it is no estimate.
-        const deployments = tier.deployments.filter(
-          (deployment) =>
-            (deployment.kind === 'reply' && !isEstimated(request)) || accepts(deployment, request),
-        )
+        const deployments = acceptedOf(tier, request)
         if (deployments.length === 0) continue
-        const candidates = order(tier, deployments, request, decision).map(
-          (deployment): Candidate => ({
-            tier,
-            deployment,
-            callee: toCallee(deployment, request),
-            barred: bar(deployment, request, pricedOnly),
-            doubt: isProbablyTooLong(deployment, request) ? 'context' : undefined,
-          }),
-        )
-        if (candidates.some(isCallable)) callable += 1
-        tiers.push({ tier, candidates })
+        const place = toPlace(tier, order(tier, deployments, request, decision), request, pricedOnly)
+        if (place.candidates.some(isCallable)) callable += 1
+        tiers.push(place)
       }
       // What nobody else could be asked for is answered from here, when those who can count have not.
       if (isEstimated(request)) tiers.push({ tier: ESTIMATE, candidates: [toOwn(ESTIMATE)] })
@@ -166,6 +155,37 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
         stages: request.stream ? toStages(request) : NO_STAGES,
       }
     },
+  }
+
+  /** One tier of a plan, from its deployments in order. */
+  function toPlace(
+    tier: Tier,
+    deployments: readonly Deployment[],
+    request: ModelRequest,
+    pricedOnly: boolean,
+  ): Place {
+    const [only] = deployments
+    if (only !== undefined && deployments.length === 1) {
+      const usual = usualOf(tier, only)
+      const candidate = toCandidate(usual, request, pricedOnly)
+      return candidate === usual.candidate ? usual.place : { tier, candidates: [candidate] }
+    }
+    const candidates = deployments.map((one) => toCandidate(usualOf(tier, one), request, pricedOnly))
+    return { tier, candidates }
+  }
+
+  function usualOf(tier: Tier, deployment: Deployment): Usual {
+    let known = usual.get(tier)
+    if (known === undefined) {
+      known = new Map()
+      usual.set(tier, known)
+    }
+    let found = known.get(deployment)
+    if (found === undefined) {
+      found = toUsual(tier, deployment)
+      known.set(deployment, found)
+    }
+    return found
   }
 
   function isPricedOnly(route: Route, decision: Decision): boolean {
@@ -214,6 +234,38 @@ export function createRouter({ snapshot, health, pace, random }: Deps): Router {
     }
     return ordered.map(({ deployment }) => deployment)
   }
+}
+
+type Place = Plan['tiers'][number]
+
+/** A place as most requests find it, made once: nothing speaks against it, and its health is that of its name. */
+interface Usual {
+  readonly candidate: Candidate
+  /** Where it is the only one of its tier. */
+  readonly place: Place
+}
+
+function toUsual(tier: Tier, deployment: Deployment): Usual {
+  const candidate = { tier, deployment, callee: deployment.name, barred: undefined, doubt: undefined }
+  return { candidate, place: { tier, candidates: [candidate] } }
+}
+
+function toCandidate({ candidate }: Usual, request: ModelRequest, pricedOnly: boolean): Candidate {
+  const { tier, deployment } = candidate
+  const callee = toCallee(deployment, request)
+  const barred = bar(deployment, request, pricedOnly)
+  const doubt = isProbablyTooLong(deployment, request) ? 'context' : undefined
+  if (callee === candidate.callee && barred === undefined && doubt === undefined) return candidate
+  return { tier, deployment, callee, barred, doubt }
+}
+
+/** Those of a tier that may be asked. */
+function acceptedOf({ deployments }: Tier, request: ModelRequest): readonly Deployment[] {
+  if (request.restrictedFields.length === 0 && !isEstimated(request)) return deployments
+  // A fixed reply goes to no provider, so nothing is kept from it; but it is no estimate.
+  return deployments.filter(
+    (deployment) => (deployment.kind === 'reply' && !isEstimated(request)) || accepts(deployment, request),
+  )
 }
 
 function toCallee({ name, provider, model }: Deployment, request: ModelRequest): Callee {

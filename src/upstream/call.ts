@@ -934,7 +934,8 @@ class Call implements Run {
     this.signal = this.leg?.signal ?? hands.signal
     this.clock = deps.clock
     this.timers = deps.timers
-    this.firstTokenMs = firstTokenLimit(tier, deps.pace.p95(deployment.name))
+    const isFollowed = tier.firstTokenLeastMs !== undefined
+    this.firstTokenMs = firstTokenLimit(tier, isFollowed ? deps.pace.p95(deployment.name) : undefined)
     this.resume =
       said === undefined ? undefined : { said, isPrefilled: edits !== undefined, mark: toMark(attempt) }
     this.redact = deployment.provider && deps.keys.redact(deployment.provider)

@@ -29,10 +29,11 @@ export function createExchange(parts: ExchangeParts): Exchange {
   const { candidate, request, wire, maxOutputTokens } = parts
   const { deployment } = candidate
   const model = deployment.model ?? request.model
-  const asked = { model, maxOutputTokens, options: deployment.provider?.options ?? NO_OPTIONS }
+  const { stream } = request
+  const asked = { model, maxOutputTokens, options: deployment.provider?.options ?? NO_OPTIONS, stream }
   const { body, bytes } = toBody(parts, asked)
   const front = wire.isSecond ? (wire.own.prefix ?? '') : ''
-  const path = `${front}${wire.side.path(request.endpoint.operation, { ...asked, stream: request.stream })}`
+  const path = `${front}${wire.side.path(request.endpoint.operation, asked)}`
   return {
     candidate,
     request,
@@ -47,12 +48,14 @@ export function createExchange(parts: ExchangeParts): Exchange {
 const NO_OPTIONS = {}
 
 function toBody(
-  { request, wire, edits: more = [] }: ExchangeParts,
+  { request, wire, edits: more }: ExchangeParts,
   asked: Parameters<ProviderSide['edits']>[1],
 ): { readonly body: Buffer | Readable; readonly bytes: number } {
   if (wire.body !== undefined) return { body: wire.body, bytes: wire.body.length }
   if (request.body === undefined) throw new Error('the request body is gone')
-  const edits = [...wire.side.edits(request, asked), ...more].sort((a, b) => a.start - b.start)
+  const own = wire.side.edits(request, asked)
+  const edits = more === undefined ? own : [...own, ...more]
+  if (edits.length > 1) edits.sort((a, b) => a.start - b.start)
   return wire.own.sign === undefined ? splice(request.body, edits) : spliceWhole(request.body, edits)
 }
 
@@ -63,23 +66,49 @@ interface Sent {
 }
 
 function toHeaders(parts: ExchangeParts, { path, body, bytes }: Sent): string[] {
-  const { candidate, request, wire, key, userAgent, traceHeaders, nowMs } = parts
+  const { candidate, request, wire, key, traceHeaders, nowMs } = parts
   const { provider } = candidate.deployment
-  const headers = [
-    'content-type',
-    (wire.body === undefined ? request.contentType : undefined) ?? 'application/json',
-    'content-length',
-    String(bytes),
-    'accept',
-    request.stream ? (wire.side.streamType ?? 'text/event-stream') : 'application/json',
-  ]
-  addFormatHeaders(headers, wire, provider)
-  addOwnHeaders(headers, { provider, format: wire.own, key, userAgent })
+  const headers = toFixed(parts).slice()
+  headers[1] = (wire.body === undefined ? request.contentType : undefined) ?? 'application/json'
+  headers[3] = String(bytes)
+  headers[5] = request.stream ? (wire.side.streamType ?? 'text/event-stream') : 'application/json'
   if (traceHeaders !== undefined && provider?.headers.traceparent === undefined) headers.push(...traceHeaders)
-  if (provider !== undefined && Buffer.isBuffer(body)) {
+  if (wire.own.sign !== undefined && provider !== undefined && Buffer.isBuffer(body)) {
     const call = { method: 'POST', url: `${provider.baseUrl}${path}`, body, nowMs }
     addSignature(headers, call, { provider, format: wire.own, key })
   }
+  return headers
+}
+
+/** What a provider is told in every call with one key, as far as the call itself has no say in it. */
+interface Fixed {
+  readonly own: ProviderSide
+  readonly lists: Wire['headers']
+  readonly provider: Provider
+  readonly userAgent: string
+  readonly headers: readonly string[]
+}
+
+/** By the key, which is of one provider; by the provider where none is needed. */
+const FIXED = new WeakMap<Key | Provider, Fixed>()
+
+/** Those that are the same from call to call, with room for the three in front that are not. */
+function toFixed({ candidate, wire, key, userAgent }: ExchangeParts): readonly string[] {
+  const { own, headers: lists } = wire
+  const { provider } = candidate.deployment
+  const holder = key ?? provider
+  const known = holder && FIXED.get(holder)
+  const isSame =
+    known?.own === own &&
+    known.lists === lists &&
+    known.provider === provider &&
+    known.userAgent === userAgent
+  if (isSame) return known.headers
+  const headers = ['content-type', '', 'content-length', '', 'accept', '']
+  addFormatHeaders(headers, wire, provider)
+  addOwnHeaders(headers, { provider, format: own, key, userAgent })
+  if (holder !== undefined && provider !== undefined)
+    FIXED.set(holder, { own, lists, provider, userAgent, headers })
   return headers
 }
 

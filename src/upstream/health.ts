@@ -344,6 +344,8 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
 
   /** Brings a record to now: what only time decides. */
   function advance(record: Record): void {
+    // Of one that is well time decides nothing.
+    if (record.phase === 'open' && record.shown === 'available') return
     const nowMs = clock.now()
     if (record.phase === 'held' && nowMs >= record.heldUntilMs) {
       record.phase = 'probing'
@@ -583,7 +585,12 @@ export function createHealth({ clock, random, graceMs, onChange, hints }: Health
   }
 
   return {
-    isAvailable: (callee, klass = 'normal') => known(callee).every((record) => isOpen(record, klass)),
+    isAvailable(callee, klass = 'normal') {
+      const own = records.get(deploymentOf(callee))
+      if (own !== undefined && !isOpen(own, klass)) return false
+      const model = modelOf(callee)
+      return model === undefined || isOpen(model, klass)
+    },
 
     isReluctant(callee) {
       const all = known(callee)

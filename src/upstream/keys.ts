@@ -71,17 +71,54 @@ export function createKeys({
     { readonly values: readonly string[]; readonly redact: Redact | undefined }
   >()
 
+  /** One for each key of a provider, in their order; found once for as long as that configuration is there. */
+  const seats = new WeakMap<Provider, readonly Seat[]>()
+
+  function seatsOf(provider: Provider): readonly Seat[] {
+    let known = seats.get(provider)
+    if (known === undefined) {
+      known = provider.keys.map((reference) => ({
+        reference,
+        place: placeOf(provider, reference),
+        key: undefined,
+      }))
+      seats.set(provider, known)
+    }
+    return known
+  }
+
   /** Until when a key is left alone. */
-  function untilMs(provider: Provider, reference: SecretReference, model: string | undefined): number {
-    const place = placeOf(provider, reference)
-    const value = reveal(reference)
+  function untilMs({ place }: Seat, value: string | undefined, model: string | undefined): number {
     const ofAll = untilOf(parked.get(place), value)
     return model === undefined ? ofAll : Math.max(ofAll, untilOf(limited.get(`${place}\n${model}`), value))
   }
 
-  /** The value of a key that may be used now. */
-  function usable(provider: Provider, reference: SecretReference, model?: string): string | undefined {
-    return untilMs(provider, reference, model) <= clock.now() ? reveal(reference) : undefined
+  /** A key that may be used now: the same object for as long as it has the same value. */
+  function usable(seat: Seat, model: string | undefined): Key | undefined {
+    const { reference } = seat
+    const value = reveal(reference)
+    if (value === undefined) return undefined
+    const until = untilMs(seat, value, model)
+    if (until > 0 && until > clock.now()) return undefined
+    if (seat.key?.value !== value) seat.key = { reference, value }
+    return seat.key
+  }
+
+  function isUsable(provider: Provider, model: string | undefined): boolean {
+    for (const seat of seatsOf(provider)) if (usable(seat, model) !== undefined) return true
+    return false
+  }
+
+  /** Whether these are the values of some keys, in their order; of those that could not be loaded there is none. */
+  function hasValues(keys: readonly SecretReference[], values: readonly string[]): boolean {
+    let at = 0
+    for (const reference of keys) {
+      const value = reveal(reference)
+      if (value === undefined) continue
+      if (value !== values[at]) return false
+      at += 1
+    }
+    return at === values.length
   }
 
   function toParking({ value }: Key, ms: number): Parking {
@@ -92,22 +129,21 @@ export function createKeys({
     next(provider, cacheKey, model) {
       const { keys } = provider
       if (keys.length === 0) return undefined
+      const all = seatsOf(provider)
       const turn =
         cacheKey === undefined
           ? (turns.get(provider.name) ?? 0)
           : Math.floor(unitHash(cacheKey, provider.name) * keys.length)
       for (let i = 0; i < keys.length; i += 1) {
         const at = (turn + i) % keys.length
-        const reference = keys[at] as string
-        const value = usable(provider, reference, model)
-        if (value === undefined) continue
+        const key = usable(all[at] as Seat, model)
+        if (key === undefined) continue
         if (cacheKey === undefined) turns.set(provider.name, at + 1)
-        return { reference, value }
+        return key
       }
       return 'parked'
     },
-    hasAnother: (provider, model) =>
-      provider.keys.some((reference) => usable(provider, reference, model) !== undefined),
+    hasAnother: isUsable,
     park(provider, key, ms) {
       parked.set(placeOf(provider, key.reference), toParking(key, ms))
     },
@@ -143,23 +179,32 @@ export function createKeys({
       return uses
     },
     redact({ name, keys }) {
-      const values = keys.map(reveal).filter((value) => value !== undefined)
       let known = redacts.get(name)
-      if (known?.values.length !== values.length || !values.every((value, i) => value === known?.values[i])) {
+      if (known === undefined || !hasValues(keys, known.values)) {
+        const values = keys.map(reveal).filter((value) => value !== undefined)
         known = { values, redact: createRedact(values.flatMap((value) => [value, ...secretPartsOf(value)])) }
         redacts.set(name, known)
       }
       return known.redact
     },
     parkedMs(provider, model) {
-      const { keys } = provider
-      if (keys.length === 0 || keys.some((reference) => usable(provider, reference, model) !== undefined))
-        return 0
-      const waits = keys.map((reference) => untilMs(provider, reference, model) - clock.now())
+      if (provider.keys.length === 0 || isUsable(provider, model)) return 0
+      const waits = seatsOf(provider).map(
+        (seat) => untilMs(seat, reveal(seat.reference), model) - clock.now(),
+      )
       const least = Math.min(...waits.filter((ms) => ms > 0))
       return Number.isFinite(least) ? least : 0
     },
   }
+}
+
+/** One of the keys of a provider. */
+interface Seat {
+  readonly reference: SecretReference
+  /** What is known of it is kept under this. */
+  readonly place: string
+  /** As it was last used. */
+  key: Key | undefined
 }
 
 interface Parking {

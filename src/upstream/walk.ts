@@ -57,7 +57,6 @@ export function createWalk(plan: Plan): Walk {
 
 /** A few calls at most, and mostly one: lists are looked through sooner than tables are made. */
 class PlanWalk implements Walk {
-  readonly candidates: Candidate[] = []
   calls = 0
   tooLongFor: Deployment | undefined = undefined
   tooLongMessage = ''
@@ -67,23 +66,27 @@ class PlanWalk implements Walk {
   broken: Broken | undefined = undefined
   readonly #plan: Plan
   readonly #tried: Candidate[] = []
-  #lastKeys: Map<string, string> | undefined = undefined
+  /** Of each call in `#tried` the key. */
+  readonly #keys: (string | undefined)[] = []
+  #candidates: readonly Candidate[] | undefined = undefined
   #uncounted: Candidate[] | undefined = undefined
   #uncarried: Map<Candidate, GatewayError> | undefined = undefined
   #beside: Map<Candidate, Failure> | undefined = undefined
 
   constructor(plan: Plan) {
     this.#plan = plan
-    for (const place of plan.tiers)
-      for (const candidate of place.candidates) if (isAllowed(candidate)) this.candidates.push(candidate)
+  }
+
+  /** Nobody asks for the list while the first of it answers. */
+  get candidates(): readonly Candidate[] {
+    this.#candidates ??= this.#plan.tiers.flatMap(({ candidates }) => candidates.filter(isAllowed))
+    return this.#candidates
   }
 
   called(candidate: Candidate, key: string | undefined): void {
     this.calls += 1
     this.#tried.push(candidate)
-    if (key === undefined) return
-    this.#lastKeys ??= new Map()
-    this.#lastKeys.set(candidate.deployment.name, key)
+    this.#keys.push(key)
   }
 
   hasTried(candidate: Candidate): boolean {
@@ -91,7 +94,11 @@ class PlanWalk implements Walk {
   }
 
   lastKey({ deployment }: Candidate): string | undefined {
-    return this.#lastKeys?.get(deployment.name)
+    for (let at = this.#tried.length - 1; at >= 0; at -= 1) {
+      const key = this.#keys[at]
+      if (key !== undefined && this.#tried[at]?.deployment.name === deployment.name) return key
+    }
+    return undefined
   }
 
   failedBeside(candidate: Candidate, failure: Failure): void {
@@ -104,11 +111,13 @@ class PlanWalk implements Walk {
   }
 
   hasCalled(provider: string): boolean {
-    return this.#tried.some(({ deployment }) => deployment.provider?.name === provider)
+    for (const { deployment } of this.#tried) if (deployment.provider?.name === provider) return true
+    return false
   }
 
   calledIn(tier: string): boolean {
-    return this.#tried.some((one) => one.tier.name === tier)
+    for (const one of this.#tried) if (one.tier.name === tier) return true
+    return false
   }
 
   uncounted(candidate: Candidate): void {

@@ -111,7 +111,7 @@ type Reading = ReadRequest & { readonly sent: AnswerTo['sent'] }
 
 class RequestWires implements Wires {
   readonly #deps: WiresDeps
-  #known: Known[] = []
+  #known: Known[] | undefined = undefined
   #translated: Deployment[] | undefined = undefined
   /** The same for every deployment that it is translated for. */
   #reading: Reading | undefined = undefined
@@ -127,12 +127,12 @@ class RequestWires implements Wires {
       return false
     this.#translated ??= []
     this.#translated.push(deployment)
-    this.#known = this.#known.filter((one) => one.deployment !== deployment)
+    this.#known = this.#known?.filter((one) => one.deployment !== deployment)
     return true
   }
 
   of(deployment: Deployment, maxOutputTokens: number | undefined): Wire {
-    const wire = this.#known.find((one) => one.deployment === deployment)?.wire
+    const wire = this.#known?.find((one) => one.deployment === deployment)?.wire
     if (wire instanceof GatewayError) throw wire
     return wire ?? this.#make(deployment, maxOutputTokens)
   }
@@ -140,14 +140,20 @@ class RequestWires implements Wires {
   #make(deployment: Deployment, maxOutputTokens: number | undefined): Wire {
     try {
       const wire = this.#find(deployment, maxOutputTokens)
-      this.#known.push({ deployment, wire })
+      // What passes as it came is found as soon as remembered.
+      if (wire.body !== undefined) this.#keep(deployment, wire)
       return wire
     } catch (error) {
       const { formats, request } = this.#deps
       const refusal = toRefusal(error, formats.get(request.endpoint.format)?.client?.fields.conversation)
-      this.#known.push({ deployment, wire: refusal })
+      this.#keep(deployment, refusal)
       throw refusal
     }
+  }
+
+  #keep(deployment: Deployment, wire: Known['wire']): void {
+    this.#known ??= []
+    this.#known.push({ deployment, wire })
   }
 
   #find(deployment: Deployment, maxOutputTokens: number | undefined): Wire {
