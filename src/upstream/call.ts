@@ -145,18 +145,23 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       let ended: Ended | undefined
       try {
         const walk = createWalk(plan)
-        // Mostly the first of them answers: what is waited for here is one call, and no list of calls.
-        for (const { tier, candidates } of plan.tiers) {
-          // A fixed reply is for when nobody answers: first those are asked again who would rather not.
-          if (tier.deployments[0]?.kind === 'reply')
-            ended = await tryAll(reluctant(walk), walk, { ...job, force: true })
-          for (const candidate of candidates) {
-            if (ended !== undefined) break
-            ended = await tryCandidate(candidate, walk, job)
+        for (const turn of turnsOf(walk, job)) {
+          let then: Then = 'again'
+          while (then === 'again') {
+            const waitMs = waitBefore(turn, walk)
+            if (waitMs > 0) await pause(waitMs, hands.signal)
+            then = waitMs < 0 ? 'next' : beforeCall(turn, walk)
+            if (then !== 'again') break
+            const entering = enter(turn.candidate, walk, turn.job)
+            const entered = entering instanceof Promise ? await entering : entering
+            if (entered === undefined || !isStillDue(turn.candidate, entered, walk, turn.job)) then = 'next'
+            else then = behindCall(turn, await callInTurn(turn, entered, walk), entered, walk)
           }
-          if (ended !== undefined) break
+          if (then === 'next') continue
+          ended = then
+          break
         }
-        ended ??= await tryForced(walk, { ...job, force: true })
+        ended ??= toNobody(walk, job)
         if (walk.broken !== undefined) ended = afterBreak(ended, walk.broken, hands.signal)
       } catch (error) {
         ended = failed(toGatewayError(error))
@@ -222,134 +227,159 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     return { ...seen, reason: why() }
   }
 
-  /** Nobody has answered in his turn: those who would rather not, and those who are held back. */
-  async function tryForced(walk: Walk, forced: Job): Promise<Ended> {
-    const outcome = await tryAll(reluctant(walk), walk, forced)
-    if (outcome !== undefined) return outcome
+  /** Whose turn it is, one after another; who comes next is asked when it has come to him. */
+  function* turnsOf(walk: Walk, job: Job): Generator<Turn, void, void> {
+    for (const { tier, candidates } of job.plan.tiers) {
+      // A fixed reply is for when nobody answers: first those are asked again who would rather not.
+      if (tier.deployments[0]?.kind === 'reply') yield* forcedTurns(reluctant(walk), walk, job)
+      for (const candidate of candidates) {
+        const turn = toTurn(candidate, walk, job)
+        if (turn !== undefined) yield turn
+      }
+    }
+    yield* forcedTurns(reluctant(walk), walk, job)
     for (const candidate of leastBadFirst(walk)) {
-      if (walk.calls > 0) break
-      const outcome = await tryCandidate(candidate, walk, forced)
-      if (outcome !== undefined) return outcome
+      if (walk.calls > 0) return
+      yield* forcedTurns([candidate], walk, job)
     }
-    const { usedInVain } = walk
-    const { signal } = forced.hands
-    return signal.aborted ? left(signal, usedInVain) : failed(toFailure(walk, forced), usedInVain)
   }
 
-  async function tryAll(candidates: readonly Candidate[], walk: Walk, job: Job): Promise<Ended | undefined> {
+  /** Of those who are asked for want of anybody else. */
+  function* forcedTurns(candidates: readonly Candidate[], walk: Walk, job: Job): Generator<Turn, void, void> {
     for (const candidate of candidates) {
-      const outcome = await tryCandidate(candidate, walk, job)
-      if (outcome !== undefined) return outcome
+      const turn = toTurn(candidate, walk, { ...job, force: true })
+      if (turn !== undefined) yield turn
     }
-    return undefined
   }
 
-  /** Calls one candidate, again where that is worth it; undefined when the next one is to be tried. */
-  async function tryCandidate(candidate: Candidate, walk: Walk, job: Job): Promise<Ended | undefined> {
+  /** Undefined for one that is passed over, with the reason noted. */
+  function toTurn(candidate: Candidate, walk: Walk, job: Job): Turn | undefined {
+    const { deployment, tier, barred, doubt } = candidate
+    if (barred !== undefined) return skip(candidate, job, barred)
+    if (doubt !== undefined && !job.force) return skip(candidate, job, doubt)
+    // A text of ours is no end of somebody's sentence.
+    if (deployment.kind === 'reply' && walk.broken !== undefined) return undefined
+    return {
+      candidate,
+      job,
+      retriesLeft: tier.retries,
+      keysLeft: (deployment.provider?.keys.length ?? 0) - 1,
+      // Whoever was asked beside another has had his call.
+      failure: walk.besideOf(candidate),
+      by: candidate,
+    }
+  }
+
+  /** How long to wait before the next call of a turn, in ms; negative where there is none to come. */
+  function waitBefore(turn: Turn, walk: Walk): number {
+    const { candidate, job, failure } = turn
+    if (failure === undefined) return 0
+    // What was not its failure is none that a second call would mend.
+    if (failure.blameless) return -1
+    const { deployment, tier } = candidate
+    const { plan } = job
+    const keyFault = isKeyFault(failure, deployment)
+    const { step, waitMs, jitter } = nextStep(
+      { ...failure, key: keyFault },
+      {
+        retriesLeft: turn.retriesLeft,
+        otherKey:
+          turn.keysLeft > 0 &&
+          deployment.provider !== undefined &&
+          keys.hasAnother(deployment.provider, modelOf(candidate.callee)),
+        attemptsLeft: plan.attempts - walk.calls,
+        tiersLeft: tiersLeft(candidate, walk, plan),
+        otherInTier: hasOtherInTier(candidate, walk, job),
+        isAlone: !hasOther(candidate, walk, job),
+        patienceMs: tier.patienceMs,
+        timeLeftMs: waitEndMs(candidate, walk, job) - clock.now(),
+      },
+    )
+    if (step === 'next') return -1
+    if (keyFault) turn.keysLeft -= 1
+    else turn.retriesLeft -= 1
+    if (waitMs <= 0) return 0
+    // A timer counts whole milliseconds and may be a little early: an exact wait is rounded to the safe side.
+    return jitter ? waitMs * deps.random() : Math.ceil(waitMs) + 1
+  }
+
+  /** `again` where a call may begin, as far as is known before anything is taken for it. */
+  function beforeCall({ candidate, job }: Turn, walk: Walk): Then {
     const { plan, hands } = job
     const { deployment, tier } = candidate
-    if (candidate.barred !== undefined) return skip(candidate, job, candidate.barred)
-    if (candidate.doubt !== undefined && !job.force) return skip(candidate, job, candidate.doubt)
-    const isReply = deployment.kind === 'reply'
-    // A text of ours is no end of somebody's sentence.
-    if (isReply && walk.broken !== undefined) return undefined
-    let retriesLeft = tier.retries
-    let keysLeft = (deployment.provider?.keys.length ?? 0) - 1
-    // Whoever was asked beside another has had his call.
-    let failure = walk.besideOf(candidate)
-    for (;;) {
-      if (failure !== undefined) {
-        // What was not its failure is none that a second call would mend.
-        if (failure.blameless) return undefined
-        const keyFault = isKeyFault(failure, deployment)
-        const { step, waitMs, jitter } = nextStep(
-          { ...failure, key: keyFault },
-          {
-            retriesLeft,
-            otherKey:
-              keysLeft > 0 &&
-              deployment.provider !== undefined &&
-              keys.hasAnother(deployment.provider, modelOf(candidate.callee)),
-            attemptsLeft: plan.attempts - walk.calls,
-            tiersLeft: tiersLeft(candidate, walk, plan),
-            otherInTier: hasOtherInTier(candidate, walk, job),
-            isAlone: !hasOther(candidate, walk, job),
-            patienceMs: tier.patienceMs,
-            timeLeftMs: waitEndMs(candidate, walk, job) - clock.now(),
-          },
-        )
-        if (step === 'next') return undefined
-        if (keyFault) keysLeft -= 1
-        else retriesLeft -= 1
-        // A timer counts whole milliseconds and may be a little early: an exact wait is rounded to the safe side.
-        if (waitMs > 0) await pause(jitter ? waitMs * deps.random() : Math.ceil(waitMs) + 1, hands.signal)
-      }
-      if (hands.signal.aborted) return left(hands.signal, walk.usedInVain)
-      if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return failed(tooLate(), walk.usedInVain)
-      if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return undefined
-      if (comesTooLate(candidate, job)) {
-        walk.isTooLate = true
-        return undefined
-      }
-      const attemptsLeft = plan.attempts - walk.calls
-      if (
-        !isReply &&
-        (attemptsLeft <= 0 ||
-          (walk.calledIn(tier.name) &&
-            !mayCallAgain({ attemptsLeft, tiersLeft: tiersLeft(candidate, walk, plan) })))
-      ) {
-        return undefined
-      }
-      if (!mayCall(candidate, walk)) return undefined
-      const entering = enter(candidate, walk, job)
-      const entered = entering instanceof Promise ? await entering : entering
-      if (entered === undefined) return undefined
-      if (!isStillDue(candidate, entered, walk, job)) return undefined
-      let by = candidate
-      let result: Result
-      if (tier.hedge === undefined || job.force || walk.broken !== undefined)
-        result = await callOnce(candidate, entered, walk, job)
-      else ({ by, result } = await callHedged(candidate, entered, { walk, job, hedge: tier.hedge }))
-      switch (result.outcome) {
-        case 'answered':
-          return { answeredBy: by, usage: result.usage, error: undefined }
-        case 'left':
-          if (result.usage === undefined) return left(hands.signal, walk.usedInVain)
-          return left(hands.signal, result.usage, by)
-        case 'refuse':
-          // Whoever does not take it as it was put for him hides nothing of what went wrong before.
-          if (walk.broken !== undefined) return undefined
-          return failed(toPassedError(result), walk.usedInVain)
-        case 'broken': {
-          const error = toBrokenError(result.reason, plan, clock.now())
-          const broken = { answeredBy: by, usage: result.usage, error }
-          if (result.said === undefined) return broken
-          walk.broken = { ...broken, said: result.said }
-          walk.usedInVain = undefined
-          break
-        }
-        case 'retry':
-          walk.usedInVain = result.usage ?? walk.usedInVain
-          break
-      }
-      failure = toFailed(result)
-      if (by === candidate && lacksFormat(failure, entered.wire) && job.wires.translate(deployment)) {
-        failure = undefined
-        continue
-      }
-      // The second one has failed at what it had begun; this one was called off.
-      if (by !== candidate) {
-        walk.failedBeside(by, failure)
-        return undefined
-      }
-      if (failure.reason === 'context') {
-        // Of two at once the larger window tells more.
-        if (walk.tooLongFor === undefined || isLarger(deployment, walk.tooLongFor))
-          walk.tooLongFor = deployment
-        walk.tooLongMessage = failure.message
-        return undefined
-      }
+    if (hands.signal.aborted) return left(hands.signal, walk.usedInVain)
+    if (plan.deadlineAt - clock.now() < LEAST_TIME_MS) return failed(tooLate(), walk.usedInVain)
+    if (walk.tooLongFor !== undefined && !isLarger(deployment, walk.tooLongFor)) return 'next'
+    if (comesTooLate(candidate, job)) {
+      walk.isTooLate = true
+      return 'next'
     }
+    if (deployment.kind !== 'reply') {
+      const attemptsLeft = plan.attempts - walk.calls
+      if (attemptsLeft <= 0) return 'next'
+      if (
+        walk.calledIn(tier.name) &&
+        !mayCallAgain({ attemptsLeft, tiersLeft: tiersLeft(candidate, walk, plan) })
+      )
+        return 'next'
+    }
+    return mayCall(candidate, walk) ? 'again' : 'next'
+  }
+
+  /** A call, and beside it perhaps another: who of them was heard is the turn's `by`. */
+  function callInTurn(turn: Turn, entered: Entered, walk: Walk): Promise<Result> {
+    const { candidate, job } = turn
+    turn.by = candidate
+    if (candidate.tier.hedge === undefined || job.force || walk.broken !== undefined)
+      return callOnce(candidate, entered, walk, job)
+    return callHedged(turn, candidate.tier.hedge, entered, walk)
+  }
+
+  /** What follows from how a call ended. */
+  function behindCall(turn: Turn, result: Result, { wire }: Entered, walk: Walk): Then {
+    const { candidate, job, by } = turn
+    const { plan, hands, wires } = job
+    const { deployment } = candidate
+    switch (result.outcome) {
+      case 'answered':
+        return { answeredBy: by, usage: result.usage, error: undefined }
+      case 'left':
+        if (result.usage === undefined) return left(hands.signal, walk.usedInVain)
+        return left(hands.signal, result.usage, by)
+      case 'refuse':
+        // Whoever does not take it as it was put for him hides nothing of what went wrong before.
+        if (walk.broken !== undefined) return 'next'
+        return failed(toPassedError(result), walk.usedInVain)
+      case 'broken': {
+        const error = toBrokenError(result.reason, plan, clock.now())
+        const broken = { answeredBy: by, usage: result.usage, error }
+        if (result.said === undefined) return broken
+        walk.broken = { ...broken, said: result.said }
+        walk.usedInVain = undefined
+        break
+      }
+      case 'retry':
+        walk.usedInVain = result.usage ?? walk.usedInVain
+        break
+    }
+    const failure = toFailed(result)
+    turn.failure = failure
+    if (by === candidate && lacksFormat(failure, wire) && wires.translate(deployment)) {
+      turn.failure = undefined
+      return 'again'
+    }
+    // The second one has failed at what it had begun; this one was called off.
+    if (by !== candidate) {
+      walk.failedBeside(by, failure)
+      return 'next'
+    }
+    if (failure.reason === 'context') {
+      // Of two at once the larger window tells more.
+      if (walk.tooLongFor === undefined || isLarger(deployment, walk.tooLongFor)) walk.tooLongFor = deployment
+      walk.tooLongMessage = failure.message
+      return 'next'
+    }
+    return 'again'
   }
 
   /** Who has never begun so soon will not now: he would work for nobody. */
@@ -364,13 +394,10 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
 
   /**
    * One call, or two of a tier that hedges: where the first has not begun to answer in time, another deployment of the
-   * tier is asked as well. The first to answer is heard, the other called off. `by`: who it was.
+   * tier is asked as well. The first to answer is heard, the other called off.
    */
-  async function callHedged(
-    candidate: Candidate,
-    entered: Entered,
-    { walk, job, hedge }: { readonly walk: Walk; readonly job: Job; readonly hedge: Hedge },
-  ): Promise<{ by: Candidate; result: Result }> {
+  async function callHedged(turn: Turn, hedge: Hedge, entered: Entered, walk: Walk): Promise<Result> {
+    const { candidate, job } = turn
     const { tier, deployment } = candidate
     hedges.earn(tier.name, hedge.atMost)
     const race = createRace(job.hands.signal)
@@ -381,7 +408,7 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       afterMs !== undefined && (await isStillSilent(afterMs, first, race.won))
         ? await beginSecond(candidate, walk, { ...job, leg: race.leg, atOnce: true }, race.isWon)
         : undefined
-    if (second === undefined) return { by: candidate, result: await first }
+    if (second === undefined) return first
     const [one, two] = await Promise.all([first, second.result])
     // One that was refused and one that answered may come in the same moment: the answer has gone to the caller.
     const isSecond = hasSpoken(two) || (isFinal(two) && !isFinal(one))
@@ -390,7 +417,8 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
       walk.usedInVain = other.usage ?? walk.usedInVain
       if (other.reason === 'context') walk.tooLongFor = heard === one ? second.by.deployment : deployment
     }
-    return { by: heard === two ? second.by : candidate, result: heard }
+    if (heard === two) turn.by = second.by
+    return heard
   }
 
   /** Calls another deployment of the tier as well; undefined where there is none to be had in time. */
@@ -816,6 +844,12 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     return deps.scrub(dropped.join(', ')).slice(0, LONGEST_DROPPED)
   }
 
+  function toNobody(walk: Walk, job: Job): Ended {
+    const { usedInVain } = walk
+    const { signal } = job.hands
+    return signal.aborted ? left(signal, usedInVain) : failed(toFailure(walk, job), usedInVain)
+  }
+
   /** Nobody answered. */
   function toFailure(walk: Walk, { plan, request, hands }: Job): GatewayError {
     const { attempts } = hands
@@ -865,6 +899,22 @@ interface Job {
   /** Makes a call one of several for the same answer. */
   readonly leg: ((attempt: Attempt) => Leg) | undefined
 }
+
+/** A candidate's turn: its calls, one after another, until one is the answer or the next candidate comes. */
+interface Turn {
+  readonly candidate: Candidate
+  readonly job: Job
+  /** Second calls that its tier still allows, for a passing error and with another key. */
+  retriesLeft: number
+  keysLeft: number
+  /** How its last call failed; undefined while there was none. */
+  failure: Failure | undefined
+  /** Who was heard in the last call: itself, or one that was asked beside it. */
+  by: Candidate
+}
+
+/** What a turn goes on with: another call, the next one's turn, or the end of the walk. */
+type Then = 'again' | 'next' | Ended
 
 /** What a call under way asks of the room. */
 interface Room {
