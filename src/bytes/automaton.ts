@@ -1,7 +1,7 @@
 // Finds many byte strings in one pass: Aho and Corasick's automaton over a trie in flat arrays, behind a filter
-// that tells most texts free of all of them by looking at one place in five. Pure; knows nothing of secrets.
+// that tells most texts free of all of them by looking at one place in a dozen. Pure; knows nothing of secrets.
 
-/** Every needle must be at least this long: the filter looks at its first eight bytes. */
+/** Every needle must be at least this long: the filter looks at its first bytes. */
 export const SHORTEST_NEEDLE = 8
 
 export interface Automaton {
@@ -16,8 +16,8 @@ export interface Automaton {
 }
 
 const GRAM = 4
-/** Any five neighbouring places hold one that is looked at, and the first eight bytes of a needle have five grams. */
-const STRIDE = SHORTEST_NEEDLE - GRAM + 1
+/** Of a needle the filter looks at so many bytes at most: of more its table would grow sooner than it got quicker. */
+const MOST_LOOKED_AT = 16
 const LINE_FEED = 0x0a
 /** Nodes with more children than this get a table of 256 places instead of a list. */
 const CROWDED = 6
@@ -27,7 +27,10 @@ export function buildAutomaton(needles: Iterable<Uint8Array>): Automaton | undef
   const kept = [...needles].filter((needle) => needle.length >= SHORTEST_NEEDLE)
   if (kept.length === 0) return undefined
   const trie = plant(kept)
-  const filter = createFilter(kept)
+  const shortest = kept.reduce((least, needle) => Math.min(least, needle.length), MOST_LOOKED_AT)
+  // As many neighbouring places hold one that is looked at as there are grams in the first bytes of a needle.
+  const stride = shortest - GRAM + 1
+  const filter = createFilter(kept, stride)
   const { fail, matched, depths } = connect(trie)
   const { step } = trie
   const longest = kept.reduce((most, needle) => Math.max(most, needle.length), 0)
@@ -54,7 +57,7 @@ export function buildAutomaton(needles: Iterable<Uint8Array>): Automaton | undef
         if (state === 0 && i > seen) {
           seen = filter(bytes, i, length)
           if (seen < 0) break
-          i = Math.max(i, seen - STRIDE + 1)
+          i = Math.max(i, seen - stride + 1)
         }
         state = next(state, bytes[i] ?? 0)
         if (state === 0) continue
@@ -170,13 +173,14 @@ function connect(trie: Trie): { fail: Int32Array; matched: Int32Array; depths: I
 }
 
 /**
- * Gives the first place from `from` on that may lie in the first eight bytes of a needle that begins no earlier, or -1.
+ * Gives the first place from `from` on that may lie in the first bytes of a needle that begins no earlier, or -1.
  * Never misses one, and is wrong about one place in a hundred or fewer.
  */
 function createFilter(
   needles: readonly Uint8Array[],
+  stride: number,
 ): (bytes: Uint8Array, from: number, length: number) => number {
-  const bits = Math.min(24, Math.max(14, Math.ceil(Math.log2(needles.length * STRIDE * 64))))
+  const bits = Math.min(24, Math.max(14, Math.ceil(Math.log2(needles.length * stride * 64))))
   const shift = 32 - bits
   const seen = new Uint32Array(2 ** (bits - 5))
 
@@ -190,14 +194,14 @@ function createFilter(
   }
 
   for (const needle of needles) {
-    for (let i = 0; i < STRIDE; i++) {
+    for (let i = 0; i < stride; i++) {
       const bit = place(needle, i)
       seen[bit >>> 5] = (seen[bit >>> 5] ?? 0) | (1 << (bit & 31))
     }
   }
 
   return (bytes, from, length) => {
-    for (let i = from; i + GRAM <= length; i += STRIDE) {
+    for (let i = from; i + GRAM <= length; i += stride) {
       const bit = place(bytes, i)
       if (((seen[bit >>> 5] ?? 0) & (1 << (bit & 31))) !== 0) return i
     }
