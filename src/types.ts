@@ -611,13 +611,14 @@ export interface Gate {
   limits(deployment: Deployment): boolean
   /**
    * Takes from the deployment's and its provider's buckets, all or nothing; undefined when they have none. Where a full
-   * one says `wait`, it is waited for in the agent's line as far as `patience` goes; without it not at all.
+   * one says `wait`, it is waited for in the agent's line as far as `patience` goes; without it not at all. What is in
+   * hand is given at once.
    */
   enter(
     deployment: Deployment,
     request: ModelRequest,
     patience?: Patience,
-  ): Promise<Hold | Refusal | undefined>
+  ): Hold | Refusal | undefined | Promise<Hold | Refusal | undefined>
   /**
    * Gives the slot back and settles the units and the money; never throws. Undefined `costMicros` beside a usage says
    * that it has no price.

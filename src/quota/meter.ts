@@ -330,7 +330,7 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
 
   const gate: Gate = {
     limits: (deployment) => accountsOf(deployment).length > 0,
-    async enter(deployment, request, patience): Promise<Hold | Refusal | undefined> {
+    enter(deployment, request, patience) {
       const subjects = accountsOf(deployment)
       if (subjects.length === 0) return undefined
       const known = request.reckoned
@@ -338,16 +338,21 @@ export function createMeter({ store, clock, timers, ids }: MeterOptions): Meter 
       const claim: Claim = { id: ids(), asks }
       const agent = known?.agent
       const lineMs = patience === undefined || agent === undefined ? 0 : longestWaitMs(subjects)
-      const grant =
+      const decided =
         agent === undefined || lineMs === 0
-          ? await store.take(claim)
-          : await takeInLine(claim, { agent, lineMs, ...patience })
-      if (grant.ok) return keep(claim, grant, { request, agent, teaches: false })
-      if (grant.kind !== 'unavailable')
-        return { kind: grant.kind, subject: grant.ask.account.subject, waitMs: grant.waitUs / 1000 }
-      // Nobody can count for this deployment: go around it, to one that has no limit if there is one.
-      const subject = subjects[0]?.subject
-      return subject && { kind: 'unavailable', subject, waitMs: UNAVAILABLE_WAIT_MS }
+          ? store.take(claim)
+          : takeInLine(claim, { agent, lineMs, ...patience })
+
+      function told(grant: Grant): Hold | Refusal | undefined {
+        if (grant.ok) return keep(claim, grant, { request, agent, teaches: false })
+        if (grant.kind !== 'unavailable')
+          return { kind: grant.kind, subject: grant.ask.account.subject, waitMs: grant.waitUs / 1000 }
+        // Nobody can count for this deployment: go around it, to one that has no limit if there is one.
+        const subject = subjects[0]?.subject
+        return subject && { kind: 'unavailable', subject, waitMs: UNAVAILABLE_WAIT_MS }
+      }
+
+      return decided instanceof Promise ? decided.then(told) : told(decided)
     },
     leave: settle,
   }

@@ -516,15 +516,14 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     const { deployment } = candidate
     const wire = toWire(candidate, walk, job)
     if (wire === undefined) return undefined
-    if (deployment.kind === 'reply') return { entry: 'go', key: undefined, hold: undefined, wire }
+    if (deployment.kind === 'reply') return { wire, entry: 'go', key: undefined, hold: undefined }
     const taken = takePlace(candidate, walk, job)
-    const isOpen = taken !== undefined && !isProbe(taken.entry)
     // With nobody to ask and nothing to wait for, nothing is waited for.
-    if (isOpen && !job.hands.gate.limits(deployment)) return { ...taken, hold: undefined, wire }
+    if (taken !== undefined && !isProbe(taken.entry)) return enterGate(candidate, { taken, wire }, walk, job)
     return enterInTurn(candidate, { taken, wire }, walk, job)
   }
 
-  /** The same where somebody else has a say: the fleet in a probe, limits, or whoever is waited for. */
+  /** The same where somebody else has a say: the fleet in a probe, or whoever is waited for. */
   async function enterInTurn(
     candidate: Candidate,
     { taken: first, wire }: { readonly taken: Place | undefined; readonly wire: Wire },
@@ -537,25 +536,44 @@ export function createUpstream(deps: UpstreamDeps): Upstream {
     if (taken === undefined && candidate.tier.patienceMs > 0 && !job.atOnce)
       taken = await takePatiently(candidate, walk, job)
     if (taken === undefined) return skip(candidate, job, 'skipped:unavailable')
+    return enterGate(candidate, { taken, wire }, walk, job)
+  }
+
+  /** Asks limits, where there are some; what they have in hand is there at once. */
+  function enterGate(
+    candidate: Candidate,
+    { taken, wire }: { readonly taken: Place; readonly wire: Wire },
+    walk: Walk,
+    job: Job,
+  ): Entered | undefined | Promise<Entered | undefined> {
+    const { deployment, callee } = candidate
+    const { gate, signal } = job.hands
     const { key, entry } = taken
-    let hold: Hold | Refusal | undefined
-    try {
-      // Whoever is asked for want of anybody else has waited once, and a probe holds up all others.
-      const waits = !job.force && !job.atOnce && !isProbe(entry)
-      const deadlineAt = waitEndMs(candidate, walk, job)
-      const patience = waits ? { deadlineAt, signal: job.hands.signal } : undefined
-      hold = await job.hands.gate.enter(candidate.deployment, job.request, patience)
-    } catch (error) {
-      health.released(candidate.callee, entry)
-      throw error
-    }
-    if (hold !== undefined && isRefusal(hold)) {
-      health.released(candidate.callee, entry)
+    if (!gate.limits(deployment)) return { wire, entry, key, hold: undefined }
+
+    function passed(hold: Hold | Refusal | undefined): Entered | undefined {
+      if (hold === undefined || !isRefusal(hold)) return { wire, entry, key, hold }
+      health.released(callee, entry)
       if (hold.kind === 'unavailable') walk.uncounted(candidate)
       walk.limitWaitMs = Math.min(walk.limitWaitMs, hold.waitMs)
       return skip(candidate, job, 'skipped:limit')
     }
-    return { entry, key, hold, wire }
+
+    function broke(error: unknown): never {
+      health.released(callee, entry)
+      throw error
+    }
+
+    let entering: ReturnType<Gate['enter']>
+    try {
+      // Whoever is asked for want of anybody else has waited once, and a probe holds up all others.
+      const waits = !job.force && !job.atOnce && !isProbe(entry)
+      const patience = waits ? { deadlineAt: waitEndMs(candidate, walk, job), signal } : undefined
+      entering = gate.enter(deployment, job.request, patience)
+    } catch (error) {
+      return broke(error)
+    }
+    return entering instanceof Promise ? entering.then(passed, broke) : passed(entering)
   }
 
   /** How the candidate is spoken to; undefined where it cannot be, with the reason noted. */
