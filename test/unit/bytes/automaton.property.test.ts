@@ -41,6 +41,25 @@ describe('the automaton', () => {
     )
   })
 
+  it('finds it by fewer looks as well, where every needle is long', () => {
+    const sized = fc.integer({ min: 8, max: 20 }).chain((least) => {
+      const long = fc.string({ unit: fc.constantFrom('a', 'b'), minLength: least, maxLength: least + 4 })
+      const needles = fc.array(long, { minLength: 1, maxLength: 3 })
+      return fc.tuple(needles, fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 30 })))
+    })
+    fc.assert(
+      fc.property(sized, fc.nat(40), ([needles, pieces], shift) => {
+        const text = `${'c'.repeat(shift)}${pieces.map((one, i) => one + (needles[i] ?? '')).join('c')}`
+        const found = buildAutomaton(needles.map((one) => Buffer.from(one)))?.find(
+          Buffer.from(text),
+          text.length,
+        )
+        expect(joined(found)).toEqual(search(text, needles))
+      }),
+      { numRuns: 3000 },
+    )
+  })
+
   it('finds a needle behind a megabyte in which the filter sees many', () => {
     const needles = ['key-0123456789', '107,101,121,45']
     const before = '107,101,'.repeat(130_000)

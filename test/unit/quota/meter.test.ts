@@ -94,6 +94,17 @@ describe('reserve', () => {
     await meter.reserve(who, modelRequest(), allowed())
   })
 
+  it('gives at once what nobody has to be asked for, and refuses by a rejection all the same', async () => {
+    const { meter } = setUp()
+    const who = caller({ requests: perSecond(1, 1) })
+    const hold = meter.reserve(who, modelRequest(), allowed())
+    expect(hold).toMatchObject({ id: expect.any(String) })
+    const refused = meter.reserve(who, modelRequest(), allowed())
+    expect(refused).toBeInstanceOf(Promise)
+    expect((await refusal(refused)).code).toBe('rate_limit_exceeded')
+    expect(meter.openHolds()).toBe(1)
+  })
+
   it('names the bearer, the tokens and the slots when they are what is full', async () => {
     const { meter, clock } = setUp()
     const request = modelRequest({ maxOutputTokens: 1_000, textBytes: 300 })
