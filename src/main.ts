@@ -25,7 +25,7 @@ import type { Snapshot } from './config/snapshot.ts'
 import { createWorkerReader, readBegin } from './config/worker-reader.ts'
 import { formats, secretPartsOf } from './formats/index.ts'
 import { buildGateway, type Gateway, type Stores } from './gateway.ts'
-import { answersOf, drain, LAST_WORDS_MS } from './http/drain.ts'
+import { drain, LAST_WORDS_MS } from './http/drain.ts'
 import { toErrorResponse } from './http/error-body.ts'
 import { createIds } from './http/ids.ts'
 import {
@@ -631,7 +631,6 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   // Whoever edits a file once we say that we listen must be heard: changes are told against this first reading.
   await watch.ready
 
-  const unsent = answersOf(front)
   try {
     if (fleet === undefined) await listen(front, snapshot.listen)
     else if (workersPort === 0) workersPort = await freePort(snapshot.listen.host)
@@ -672,7 +671,7 @@ async function serve({ configPath }: { configPath: string | undefined }): Promis
   if (fleet === undefined) await wait(drainNoticeMs)
   else await fleet.end({ kind: 'drain' }, drainNoticeMs + drainMs + LAST_WORDS_MS + END_MS)
   phase.now = 'closing'
-  await drain({ server: front, unsent, active, counts, clock, wait, log }, drainMs)
+  await drain({ server: front, active, counts, clock, wait, log }, drainMs)
   back.close()
   back.closeAllConnections()
   for (const one of [sweep, expiry, pulse, calendar]) one.stop()

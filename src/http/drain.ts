@@ -1,19 +1,17 @@
 // The end of the front door: lets what is under way finish, then tells those it cuts. Knows nothing of signals; when it
 // is time to end is main.ts's.
 
-import type { Server, ServerResponse } from 'node:http'
+import type { Server } from 'node:http'
 import { Server as Listener } from 'node:net'
-import { type Bag, createBag } from '../bytes/bag.ts'
+import type { Bag } from '../bytes/bag.ts'
 import { GatewayError } from '../errors.ts'
 import type { Clock, Reply } from '../types.ts'
 import type { Active } from './listen.ts'
 
 export interface DrainDeps {
   readonly server: Server
-  /** Answers that have not left completely: `answersOf` the server. */
-  readonly unsent: Pick<Bag<ServerResponse>, 'size' | 'list'>
-  /** Answers under way, to be told. */
-  readonly active: Pick<Bag<Active>, 'list'>
+  /** Answers that have not left completely. */
+  readonly active: Pick<Bag<Active>, 'size' | 'list'>
   /** Requests under way. */
   readonly counts: { readonly inflight: number }
   readonly clock: Clock
@@ -31,48 +29,33 @@ const LOOK_MS = 20
  * closed, `LAST_WORDS_MS` after that time at the latest.
  */
 export async function drain(deps: DrainDeps, drainMs: number): Promise<void> {
-  const { server, unsent, active, counts, clock, wait, log } = deps
+  const { server, active, counts, clock, wait, log } = deps
   // Not `server.close()`: it ends every connection whose answer is written, also when the caller has yet to read it.
   Listener.prototype.close.call(server)
   const closeIdle = () => {
-    if (!unsent.list().some((answer) => answer.writableEnded)) server.closeIdleConnections()
+    if (!active.list().some(({ res }) => res.writableEnded)) server.closeIdleConnections()
   }
   // A head that left before the drain has not said that it is the last one, and a balancer takes up the connection in
   // the moment the answer ends: it must find it closed, as it asks elsewhere then, and not be answered `draining`.
-  for (const answer of unsent.list()) answer.once('close', closeIdle)
+  for (const { res } of active.list()) res.once('close', closeIdle)
   const untilMs = clock.now() + drainMs
-  while ((counts.inflight > 0 || unsent.size > 0) && clock.now() < untilMs) {
+  while ((counts.inflight > 0 || active.size > 0) && clock.now() < untilMs) {
     closeIdle()
     await wait(LOOK_MS)
   }
-  if (counts.inflight > 0 || unsent.size > 0) {
+  if (counts.inflight > 0 || active.size > 0) {
     log.warn(
-      { inflight: counts.inflight, unsent: unsent.size },
+      { inflight: counts.inflight, unsent: active.size },
       'the drain time is over; what is left is cut',
     )
     // Told, not just cut: an error event where an answer has begun, a 503 where none has.
-    for (const { reply, end } of active.list()) {
-      const cause = toCutError(reply)
-      if (end === undefined) reply.fail(cause)
-      else end(cause)
-    }
+    for (const one of active.list()) one.cut(toCutError(one.reply))
     // What they had taken from limits comes back when they end, so all of it must be heard before we go.
     const lastMs = clock.now() + LAST_WORDS_MS
-    while ((unsent.size > 0 || counts.inflight > 0) && clock.now() < lastMs) await wait(LOOK_MS)
+    while ((active.size > 0 || counts.inflight > 0) && clock.now() < lastMs) await wait(LOOK_MS)
     for (const { reply } of active.list()) reply.fail(toCutError(reply))
   }
   server.closeAllConnections()
-}
-
-/** The answers of a server that have not left completely; to be asked for before it listens. */
-export function answersOf(server: Server): DrainDeps['unsent'] {
-  const answers = createBag<ServerResponse>()
-  const add = (_: unknown, answer: ServerResponse) => {
-    const seat = answers.add(answer)
-    answer.once('close', () => answers.remove(seat))
-  }
-  server.on('request', add).on('checkContinue', add).on('checkExpectation', add)
-  return answers
 }
 
 /** What is told to a caller whose answer the end of the drain cuts. */

@@ -3,16 +3,17 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { BlockList, isIP, type Socket } from 'node:net'
-import { type Bag, createBag } from '../bytes/bag.ts'
+import { type Bag, createBag, type Seat } from '../bytes/bag.ts'
 import { Ending } from '../bytes/ending.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { ClientSide } from '../formats/format.ts'
 import { formats } from '../formats/index.ts'
 import { openai } from '../formats/openai.ts'
 import type { Arrival, Clock, Endpoint, Reply } from '../types.ts'
-import { type BodyBudget, createBodySource, type Sweep, type Watched } from './body.ts'
+import { Body, type BodyBudget, type Sweep, type Watched } from './body.ts'
 import { type Scrub, toErrorAnswer } from './error-body.ts'
 import { type Head, MAX_HEADERS, readHead } from './head.ts'
+import { type AnswerKeeper, Incoming, Outgoing } from './message.ts'
 import { findEndpoint, toRoutePath } from './operations.ts'
 import { createReply, LINGER_MS, type OwnReply, type ReplyDeps } from './reply.ts'
 
@@ -35,7 +36,7 @@ export interface FrontDoorDeps {
   readonly nextId: () => string
   /** Streamed answers under way. */
   readonly counts: { streams: number }
-  /** Answers under way, for the end of a drain. */
+  /** Answers that have not left completely; looked at once a second, and told at the end of a drain. */
   readonly active: Bag<Active>
   readonly maxConnections: number
   /** Proxies whose `x-forwarded-for` is believed. */
@@ -49,11 +50,11 @@ export interface FrontDoorDeps {
 }
 
 /** An answer under way. */
-export interface Active {
+export interface Active extends Watched {
   readonly res: ServerResponse
   readonly reply: OwnReply
-  /** Ends its request; undefined where nothing runs for one. */
-  end: Arrival['end'] | undefined
+  /** Ends its request, or tells whoever waits for the answer where nothing runs for one. */
+  cut(cause: Error): void
 }
 
 /** A request that ended before it had a path through the gateway. */
@@ -93,11 +94,13 @@ interface Line {
   /** One of the answers that have left has said that it was the last. */
   isOver: boolean
   /** The request that got its answer while its body was on its way; nothing behind it has been read. */
-  answered: IncomingMessage | undefined
+  answered: Incoming | undefined
 }
 
 export function createFrontDoor(deps: FrontDoorDeps): Server {
   const server = createServer({
+    IncomingMessage: Incoming,
+    ServerResponse: Outgoing,
     maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: HEAD_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
@@ -113,8 +116,9 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
   server.timeout = 0
   const lines = new WeakMap<Socket, Line>()
 
-  function onRequest(req: IncomingMessage, res: ServerResponse): void {
+  function onRequest(req: Incoming, res: Outgoing): void {
     const { socket } = req
+    req.isTaken = true
     let line = lines.get(socket)
     if (line === undefined) {
       line = { answers: [], isOver: false, answered: undefined }
@@ -125,25 +129,9 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       return
     }
     line.answered = undefined
-    const id = deps.nextId()
-    const call = new Call(req, res, id, deps)
-    const { reply } = call
-    line.answers.push(call)
-    const seat = deps.active.add(call)
-    res.on('close', () => {
-      line.answers.splice(line.answers.indexOf(call), 1)
-      if (reply.isLast) line.isOver = true
-      deps.active.remove(seat)
-      if (!res.writableFinished) call.ended?.abort()
-    })
-    res.on('finish', () => {
-      if (req.complete) return
-      line.answered = req
-      endUnlessComplete(req, socket)
-    })
-    res.on('error', () => {}) // the caller's connection: its end is seen by 'close'
+    const call = new Call(req, res, line, deps)
     try {
-      const head = readHead(
+      call.head = readHead(
         {
           method: req.method ?? '',
           target: req.url ?? '',
@@ -152,12 +140,9 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
         },
         FORWARDABLE,
       )
-      const path = toRoutePath(head.target)
-      const endpoint = findEndpoint(path)
-      const client = clientOf(endpoint)
-      call.understood(head, client)
-      take(req, res, { head, id, call, path, endpoint, client })
+      take(call, call.head, toRoutePath(call.head.target))
     } catch (error) {
+      const { id, reply } = call
       reply.fail(error)
       const address = addressOf(req, call.head)
       deps.onFault({ id, status: reply.status, code: toGatewayError(error).code, address })
@@ -168,12 +153,10 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     return callerAddress(req.socket.remoteAddress ?? '', head?.forwardedFor, deps.trusted())
   }
 
-  function take(
-    req: IncomingMessage,
-    res: ServerResponse,
-    { head, id, call, path, endpoint, client }: Taken,
-  ): void {
-    const { reply } = call
+  function take(call: Call, head: Head, path: string): void {
+    const { req, res, reply } = call
+    const endpoint = findEndpoint(path)
+    call.client = clientOf(endpoint)
     if (path === '/responses' && head.upgrade !== undefined && WEBSOCKET.test(head.upgrade)) {
       // Codex tries a WebSocket first and falls back to HTTP at once on exactly this status.
       reply.header('upgrade', 'HTTP/1.1')
@@ -181,36 +164,15 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
     }
     if (endpoint === undefined || req.method === 'OPTIONS') {
       req.url = path
-      deps.other(req, res, { id, bearer: head.bearer, path, address: addressOf(req, head) })
+      deps.other(req, res, { id: call.id, bearer: head.bearer, path, address: addressOf(req, head) })
       return
     }
     if (req.method !== endpoint.method) {
       reply.header('allow', endpoint.method)
       throw new GatewayError('method_not_allowed', `This endpoint takes ${endpoint.method}.`)
     }
-    const ended = (call.ended = new Ending())
-    const isForm = client.fields.isForm === true
-    const body = createBodySource(req, res, { head, isForm }, deps)
-    const arrival: Arrival = Object.freeze({
-      id,
-      endpoint,
-      bearer: head.bearer,
-      startedMs: deps.clock.now(),
-      timeoutMs: head.timeoutMs,
-      signal: ended,
-      end(cause: Error) {
-        ended.abort(cause)
-        body.stop(cause)
-      },
-      address: addressOf(req, head),
-      traceparent: head.traceparent,
-      tracestate: head.tracestate,
-      contentType: isForm ? head.contentType : undefined,
-      forwarded: toForwarded(head, client.forwards),
-      body,
-    })
-    call.end = arrival.end
-    void deps.handle(arrival, reply)
+    call.arrived = new Arrived(call, head, { endpoint, address: addressOf(req, head) })
+    void deps.handle(call.arrived, reply)
   }
 
   server.on('request', onRequest)
@@ -249,6 +211,12 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
       socket.destroy()
     }
   })
+  // Bodies that come too slowly: so that no request has a seat of its own for what is mostly over at once.
+  deps.sweep.add({
+    check(nowMs) {
+      for (const one of deps.active.list()) one.check(nowMs)
+    },
+  })
   server.on('connection', (socket: Socket) => {
     const watched = createStallWatch(socket, deps.clock)
     const seat = deps.sweep.add(watched)
@@ -276,56 +244,95 @@ export function createFrontDoor(deps: FrontDoorDeps): Server {
 }
 
 /** A request under way, and what its reply asks of it: one object, for there is one with each request. */
-class Call implements Active, ReplyDeps {
-  readonly res: ServerResponse
-  readonly requestId: string
+class Call implements Active, AnswerKeeper, ReplyDeps {
+  readonly req: Incoming
+  readonly res: Outgoing
+  readonly id: string
   readonly reply: OwnReply
+  readonly deps: FrontDoorDeps
   head: Head | undefined = undefined
-  end: Arrival['end'] | undefined = undefined
-  /** What tells the request that its caller has gone; undefined where nothing runs for one. */
-  ended: Ending | undefined = undefined
-  readonly #req: IncomingMessage
-  readonly #deps: FrontDoorDeps
+  /** What runs for it; undefined where nothing does. */
+  arrived: Arrived | undefined = undefined
+  readonly #line: Line
+  readonly #seat: Seat<Active>
   #client: ClientSide | undefined = undefined
 
-  constructor(req: IncomingMessage, res: ServerResponse, requestId: string, deps: FrontDoorDeps) {
-    this.#req = req
-    this.#deps = deps
+  constructor(req: Incoming, res: Outgoing, line: Line, deps: FrontDoorDeps) {
+    this.req = req
     this.res = res
-    this.requestId = requestId
+    this.id = deps.nextId()
+    this.deps = deps
     this.reply = createReply(res, this)
+    this.#line = line
+    this.#seat = deps.active.add(this)
+    line.answers.push(this)
+    res.keeper = this
+    res.on('close', onClose)
+    res.on('error', ignore) // the caller's connection: its end is seen by 'close'
   }
 
-  understood(head: Head, client: ClientSide): void {
-    this.head = head
-    this.#client = client
+  closed(): void {
+    const { req, res } = this
+    const { answers } = this.#line
+    const at = answers.indexOf(this)
+    if (at < 0) return
+    answers.splice(at, 1)
+    if (this.reply.isLast) this.#line.isOver = true
+    this.deps.active.remove(this.#seat)
+    this.reply.closed()
+    if (!res.writableFinished) this.arrived?.gone()
+    else if (!req.complete) {
+      this.#line.answered = req
+      endUnlessComplete(req)
+    }
+  }
+
+  drained(): void {
+    this.reply.onDrain?.()
+  }
+
+  check(nowMs: number): void {
+    this.arrived?.body.check(nowMs)
+  }
+
+  cut(cause: Error): void {
+    if (this.arrived === undefined) this.reply.fail(cause)
+    else this.arrived.end(cause)
+  }
+
+  get requestId(): string {
+    return this.id
   }
 
   get counts(): FrontDoorDeps['counts'] {
-    return this.#deps.counts
+    return this.deps.counts
   }
 
   get scrub(): Scrub {
-    return this.#deps.scrub
+    return this.deps.scrub
   }
 
-  closing(): boolean {
-    const { now } = this.#deps.phase
-    return now === 'draining' || now === 'closing'
-  }
-
-  bearer(): string | undefined {
+  get bearer(): string | undefined {
     return this.head?.bearer
   }
 
+  closing(): boolean {
+    const { now } = this.deps.phase
+    return now === 'draining' || now === 'closing'
+  }
+
   /** Whoever is refused before his head is understood has called somewhere all the same. */
-  client(): ClientSide {
-    this.#client ??= clientOf(findEndpoint(toRoutePath(this.#req.url ?? '')))
+  get client(): ClientSide {
+    this.#client ??= clientOf(findEndpoint(toRoutePath(this.req.url ?? '')))
     return this.#client
   }
 
+  set client(client: ClientSide) {
+    this.#client = client
+  }
+
   bodyRead(): boolean {
-    return this.#req.complete
+    return this.req.complete
   }
 
   bodySoon(): boolean {
@@ -333,14 +340,56 @@ class Call implements Active, ReplyDeps {
   }
 }
 
-/** A request whose head is understood. */
-interface Taken {
-  readonly head: Head
+function onClose(this: Outgoing): void {
+  this.keeper?.closed()
+}
+
+function ignore(): void {}
+
+/** A request for a model, as the gateway gets it. */
+class Arrived implements Arrival {
   readonly id: string
-  readonly call: Call
-  readonly path: string
-  readonly endpoint: Endpoint | undefined
-  readonly client: ClientSide
+  readonly endpoint: Endpoint
+  readonly bearer: string | undefined
+  readonly startedMs: number
+  readonly timeoutMs: number | undefined
+  readonly signal = new Ending()
+  readonly address: string
+  readonly traceparent: string | undefined
+  readonly tracestate: string | undefined
+  readonly contentType: string | undefined
+  readonly forwarded: readonly string[]
+  readonly body: Body
+
+  constructor(
+    { req, res, id, client, deps }: Call,
+    head: Head,
+    { endpoint, address }: Pick<Arrival, 'endpoint' | 'address'>,
+  ) {
+    const isForm = client.fields.isForm === true
+    this.id = id
+    this.endpoint = endpoint
+    this.bearer = head.bearer
+    this.startedMs = deps.clock.now()
+    this.timeoutMs = head.timeoutMs
+    this.address = address
+    this.traceparent = head.traceparent
+    this.tracestate = head.tracestate
+    this.contentType = isForm ? head.contentType : undefined
+    this.forwarded = toForwarded(head, client.forwards)
+    this.body = new Body(req, res, { head, isForm }, deps)
+  }
+
+  end(cause: Error): void {
+    this.signal.abort(cause)
+    this.body.stop(cause)
+  }
+
+  /** The caller has gone. */
+  gone(): void {
+    this.signal.abort()
+    this.body.gone()
+  }
 }
 
 /** The format of whoever calls there: OpenAI's where there is no model endpoint. */
@@ -402,7 +451,8 @@ function abandon(res: ServerResponse): void {
  * answer may have promised more; to a caller it is an idle connection that was closed, which can happen at any time
  * (RFC 9112 §9.5). Until the body is over nothing behind it has been read, so that nothing else ends with it.
  */
-function endUnlessComplete(req: IncomingMessage, socket: Socket): void {
+function endUnlessComplete(req: Incoming): void {
+  const { socket } = req
   const timer = setTimeout(() => {
     if (!req.complete) socket.destroySoon()
   }, LINGER_MS)

@@ -1,13 +1,13 @@
 // Writes the answer to the caller: whole, streamed, or an error. Knows HTTP, nothing of models. Everything that
 // leaves goes through here, so that the headers are the same everywhere and an error can come at any moment.
 
-import type { ServerResponse } from 'node:http'
 import { createBatch } from '../bytes/batch.ts'
 import { withoutBearer } from '../config/bearer.ts'
 import { GatewayError } from '../errors.ts'
 import type { ClientSide } from '../formats/format.ts'
 import type { Reply } from '../types.ts'
 import { type Scrub, toErrorAnswer, toErrorEvent } from './error-body.ts'
+import type { Outgoing } from './message.ts'
 
 /** A reply as the front door sees it. */
 export interface OwnReply extends Reply {
@@ -17,6 +17,8 @@ export interface OwnReply extends Reply {
   readonly isLast: boolean
   /** What was to leave at the end of this turn leaves now. */
   flush(): void
+  /** It has left, or its connection has gone. */
+  closed(): void
 }
 
 /** What a reply asks of its connection when it needs it. */
@@ -28,9 +30,9 @@ export interface ReplyDeps {
   /** True while the process drains: connections are not kept. */
   readonly closing: () => boolean
   /** The credential the caller presented: not even they get it back. */
-  readonly bearer: () => string | undefined
+  readonly bearer: string | undefined
   /** The format that the caller speaks, as far as is known. */
-  readonly client: () => ClientSide
+  readonly client: ClientSide
   /** True when the request body has come to its end, so that the connection can be used again. */
   readonly bodyRead: () => boolean
   /** True when what is left of the body is little and on its way. */
@@ -51,7 +53,7 @@ const LINGER_BYTES = 1024 * 1024
 
 const EVENT_STREAM_HEADERS = ['cache-control', 'no-cache', 'x-accel-buffering', 'no'] as const
 
-export function createReply(res: ServerResponse, deps: ReplyDeps): OwnReply {
+export function createReply(res: Outgoing, deps: ReplyDeps): OwnReply {
   return new WireReply(res, deps)
 }
 
@@ -64,7 +66,7 @@ class WireReply implements OwnReply {
   status = 0
   isLast = false
   written = false
-  readonly #res: ServerResponse
+  readonly #res: Outgoing
   readonly #deps: ReplyDeps
   readonly #headers: string[]
   #streaming = false
@@ -77,7 +79,7 @@ class WireReply implements OwnReply {
   #last: string | undefined = undefined
   #remember: ClientSide['remember'] = undefined
 
-  constructor(res: ServerResponse, deps: ReplyDeps) {
+  constructor(res: Outgoing, deps: ReplyDeps) {
     this.#res = res
     this.#deps = deps
     this.#headers = ['x-request-id', deps.requestId]
@@ -88,7 +90,7 @@ class WireReply implements OwnReply {
   }
 
   header(name: string, value: string): void {
-    if (this.status === 0) this.#headers.push(name, toHeaderValue(withoutBearer(value, this.#deps.bearer())))
+    if (this.status === 0) this.#headers.push(name, toHeaderValue(withoutBearer(value, this.#deps.bearer)))
   }
 
   send(code: number, contentType: string, body: Buffer): void {
@@ -120,14 +122,11 @@ class WireReply implements OwnReply {
     if (this.status !== 0 || this.#res.destroyed) return
     const { counts } = this.#deps
     this.#streaming = true
-    this.#remember = this.#deps.client().remember
+    this.#remember = this.#deps.client.remember
     this.#headers.push('content-type', contentType, ...EVENT_STREAM_HEADERS)
     this.#head(code)
-    this.#res.on('drain', () => this.onDrain?.())
+    this.#res.on('drain', onDrain)
     counts.streams += 1
-    this.#res.on('close', () => {
-      counts.streams -= 1
-    })
   }
 
   write(frames: Buffer): boolean {
@@ -147,8 +146,8 @@ class WireReply implements OwnReply {
   fail(error: unknown): void {
     if (this.written || this.#res.destroyed) return
     const { requestId } = this.#deps
-    const scrub: Scrub = (text) => this.#deps.scrub(withoutBearer(text, this.#deps.bearer()))
-    const client = this.#deps.client()
+    const scrub: Scrub = (text) => this.#deps.scrub(withoutBearer(text, this.#deps.bearer))
+    const client = this.#deps.client
     if (this.#streaming) {
       this.#res.write(toErrorEvent(error, requestId, scrub, { client, last: this.#last }))
       this.#finish()
@@ -168,9 +167,13 @@ class WireReply implements OwnReply {
     this.#finish()
   }
 
+  closed(): void {
+    if (this.#streaming) this.#deps.counts.streams -= 1
+  }
+
   #head(code: number): void {
     this.status = code
-    const { requestIdHeader } = this.#deps.client()
+    const { requestIdHeader } = this.#deps.client
     if (requestIdHeader !== undefined) this.#headers.push(requestIdHeader, this.#deps.requestId)
     this.isLast = this.#deps.closing() || !this.#canContinue()
     if (this.isLast) this.#headers.push('connection', 'close')
@@ -208,10 +211,14 @@ class WireReply implements OwnReply {
       }
       this.end()
     }
-    this.#res.on('drain', () => this.onDrain?.())
+    this.#res.on('drain', onDrain)
     this.onDrain = more
     more()
   }
+}
+
+function onDrain(this: Outgoing): void {
+  this.keeper?.drained()
 }
 
 /**
@@ -219,7 +226,7 @@ class WireReply implements OwnReply {
  * the body with a reset, which can destroy our answer before it is read (RFC 9112 §9.6); so a bounded rest of it is
  * read and thrown away first.
  */
-function linger(res: ServerResponse): void {
+function linger(res: Outgoing): void {
   const { req } = res
   let bytes = 0
   const timer = setTimeout(close, LINGER_MS)

@@ -8,7 +8,7 @@ import { RESTRICTED_FIELDS } from '../config/schema.ts'
 import { GatewayError } from '../errors.ts'
 import type { Fields } from '../formats/format.ts'
 import { formats } from '../formats/index.ts'
-import type { Endpoint, ModelRequest, Span } from '../types.ts'
+import type { BodySource, Endpoint, ModelRequest, Span } from '../types.ts'
 
 /** Fields that name state kept in the provider's account, which many agents share, in whatever format (design §5). */
 const STATEFUL_FIELDS = ['previous_response_id', 'conversation'] as const
@@ -68,7 +68,7 @@ export function readRequest(
   endpoint: Endpoint,
   body: Buffer,
   allowFields: ReadonlySet<string>,
-  { release = () => {}, forwarded = [], contentType }: Around = {},
+  { body: source, forwarded = [], contentType }: Around = {},
 ): ModelRequest {
   const judged = JUDGED.get(endpoint.format)
   if (judged === undefined) throw new Error(`nobody calls in the format ${endpoint.format}`)
@@ -114,7 +114,7 @@ export function readRequest(
     body,
     letGo() {
       request.body = undefined
-      release()
+      source?.release()
     },
     spans: streamOptions.spans,
     restrictedFields,
@@ -147,8 +147,8 @@ export function readImagined(
 const IMAGINED = 'imagined'
 
 interface Around {
-  /** Called when the body is let go. */
-  readonly release?: () => void
+  /** Where the body came from: told when it is let go. */
+  readonly body?: Pick<BodySource, 'release'>
   /** Headers for a provider of the same format. */
   readonly forwarded?: readonly string[]
   /** Of a form. */

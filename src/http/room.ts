@@ -43,9 +43,7 @@ export function createHttp({ snapshot }: { snapshot: Snapshot }): Http {
           'x-sluice-timeout-ms must be a whole number of milliseconds from 1 to 99999999.',
         )
       }
-      const { endpoint, forwarded, contentType } = arrival
-      const { release } = arrival.body
-      return readRequest(endpoint, body, allowFields, { release, forwarded, contentType })
+      return readRequest(arrival.endpoint, body, allowFields, arrival)
     },
   }
 }

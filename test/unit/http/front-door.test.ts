@@ -56,7 +56,7 @@ async function open(handle: (arrival: Arrival, reply: Reply) => Promise<void>): 
     handle: (arrival, reply) =>
       handle(arrival, reply)
         .catch((error: unknown) => reply.fail(error))
-        .finally(arrival.body.release),
+        .finally(() => arrival.body.release()),
     other: (_req, res) => void res.end('other'),
     onFault: ({ code }) => void faults.push(code),
   })
