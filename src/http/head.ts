@@ -41,18 +41,6 @@ export const MAX_HEADERS = 100
 /** Longest bearer that is looked at. */
 const MAX_BEARER = 4096
 
-const SINGLE: ReadonlySet<string> = new Set([
-  'host',
-  'content-length',
-  'content-type',
-  'content-encoding',
-  'transfer-encoding',
-  'expect',
-  'x-sluice-timeout-ms',
-])
-
-const CREDENTIALS: ReadonlySet<string> = new Set(['authorization', 'x-api-key', 'api-key', 'x-goog-api-key'])
-
 const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE'])
 
 const NONE: ReadonlySet<string> = new Set()
@@ -79,47 +67,119 @@ export function readHead(raw: RawHead, forwardable: ReadonlySet<string> = NONE):
   if (rawHeaders.length / 2 > MAX_HEADERS) {
     throw new GatewayError('headers_too_large', `The request has more than ${MAX_HEADERS} header lines.`)
   }
-  const seen = new Map<string, string>()
+  let host: string | undefined
   let bearer: string | undefined
+  let contentLength: string | undefined
+  let contentType: string | undefined
+  let contentEncoding: string | undefined
+  let transferEncoding: string | undefined
+  let expect: string | undefined
+  let timeoutMs: string | undefined
+  let traceparent: string | undefined
+  let tracestate: string | undefined
+  let forwardedFor: string | undefined
+  let upgrade: string | undefined
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = (rawHeaders[i] as string).toLowerCase()
     const value = rawHeaders[i + 1] as string
-    if (CREDENTIALS.has(name)) {
-      if (seen.has(name)) throw invalid(`The header ${name} stands twice.`)
-      const credential = name === 'authorization' ? readAuthorization(value) : value
-      if (bearer !== undefined && bearer !== credential)
-        throw invalid('The request carries two credentials that differ.')
-      if (credential.length > MAX_BEARER) throw invalid(`The header ${name} is too long.`)
-      bearer = credential
-    } else if (name === '__proto__') throw invalid('The header name __proto__ is not allowed.')
-    else if (seen.has(name)) {
-      if (SINGLE.has(name)) throw invalid(`The header ${name} stands twice.`)
-      // A proxy may add its hop in a line of its own, and its line is the last: lines are one list (RFC 9110 §5.3).
-      seen.set(name, `${seen.get(name)}, ${value}`)
-      continue
+    switch (name) {
+      case 'host':
+        host = once(name, host, value)
+        break
+      case 'authorization':
+      case 'x-api-key':
+      case 'api-key':
+      case 'x-goog-api-key': {
+        if (bearer !== undefined && linesOf(name, rawHeaders, i) !== undefined) throw twice(name)
+        const credential = name === 'authorization' ? readAuthorization(value) : value
+        if (bearer !== undefined && bearer !== credential)
+          throw invalid('The request carries two credentials that differ.')
+        if (credential.length > MAX_BEARER) throw invalid(`The header ${name} is too long.`)
+        bearer = credential
+        break
+      }
+      case 'content-length':
+        contentLength = once(name, contentLength, value)
+        break
+      case 'content-type':
+        contentType = once(name, contentType, value)
+        break
+      case 'content-encoding':
+        contentEncoding = once(name, contentEncoding, value)
+        break
+      case 'transfer-encoding':
+        transferEncoding = once(name, transferEncoding, value)
+        break
+      case 'expect':
+        expect = once(name, expect, value)
+        break
+      case 'x-sluice-timeout-ms':
+        timeoutMs = once(name, timeoutMs, value)
+        break
+      case 'traceparent':
+        traceparent = joined(traceparent, value)
+        break
+      case 'tracestate':
+        tracestate = joined(tracestate, value)
+        break
+      case 'x-forwarded-for':
+        forwardedFor = joined(forwardedFor, value)
+        break
+      case 'upgrade':
+        upgrade = joined(upgrade, value)
+        break
+      case '__proto__':
+        throw invalid('The header name __proto__ is not allowed.')
     }
-    seen.set(name, value)
   }
   return {
-    target: readTarget(raw, seen.get('host')),
+    target: readTarget(raw, host),
     bearer,
-    contentLength: readLength(raw, seen),
-    contentType: seen.get('content-type'),
-    contentEncoding: seen.get('content-encoding'),
-    timeoutMs: readTimeout(seen.get('x-sluice-timeout-ms')),
-    traceparent: seen.get('traceparent'),
-    tracestate: seen.get('tracestate'),
-    forwardedFor: seen.get('x-forwarded-for'),
-    upgrade: seen.get('upgrade'),
-    expect: readExpect(seen.get('expect')),
-    forwardable: (name) => (forwardable.has(name) ? seen.get(name) : undefined),
+    contentLength: readLength(raw, contentLength, transferEncoding),
+    contentType,
+    contentEncoding,
+    timeoutMs: readTimeout(timeoutMs),
+    traceparent,
+    tracestate,
+    forwardedFor,
+    upgrade,
+    expect: readExpect(expect),
+    forwardable: (name) => (forwardable.has(name) ? linesOf(name, rawHeaders, rawHeaders.length) : undefined),
   }
 }
 
+function once(name: string, before: string | undefined, value: string): string {
+  if (before !== undefined) throw twice(name)
+  return value
+}
+
+function twice(name: string): GatewayError {
+  return invalid(`The header ${name} stands twice.`)
+}
+
+/** A proxy may add its hop in a line of its own, and its line is the last: lines are one list (RFC 9110 §5.3). */
+function joined(before: string | undefined, value: string): string {
+  return before === undefined ? value : `${before}, ${value}`
+}
+
+/** The lines of a header in front of `end`, as one list; undefined when there are none. */
+function linesOf(name: string, rawHeaders: readonly string[], end: number): string | undefined {
+  let lines: string | undefined
+  for (let i = 0; i < end; i += 2) {
+    const other = rawHeaders[i] as string
+    if (other.length === name.length && other.toLowerCase() === name)
+      lines = joined(lines, rawHeaders[i + 1] as string)
+  }
+  return lines
+}
+
+const BEARER = 'bearer'
+
 /** The credential of `Authorization: Bearer …`; another scheme is a credential nobody has. */
 function readAuthorization(value: string): string {
-  const match = /^bearer[ \t]+(.*)$/i.exec(value)
-  return match === null ? '' : (match[1] as string).trim()
+  const end = value.charAt(BEARER.length)
+  const isBearer = (end === ' ' || end === '\t') && value.slice(0, BEARER.length).toLowerCase() === BEARER
+  return isBearer ? value.slice(BEARER.length).trim() : ''
 }
 
 function readTarget(raw: RawHead, host: string | undefined): string {
@@ -139,9 +199,11 @@ function readTarget(raw: RawHead, host: string | undefined): string {
   throw invalid('The request target must be a path, or name the same host as the Host header.')
 }
 
-function readLength(raw: RawHead, seen: ReadonlyMap<string, string>): number | undefined {
-  const coding = seen.get('transfer-encoding')
-  const length = seen.get('content-length')
+function readLength(
+  raw: RawHead,
+  length: string | undefined,
+  coding: string | undefined,
+): number | undefined {
   if (coding !== undefined) {
     if (length !== undefined) throw invalid('The request has both Content-Length and Transfer-Encoding.')
     if (raw.httpVersion === '1.0') throw invalid('Transfer-Encoding is not part of HTTP/1.0.')

@@ -409,11 +409,12 @@ const FORWARDABLE: ReadonlySet<string> = new Set(
 const NOTHING_FORWARDED: readonly string[] = []
 
 function toForwarded(head: Head, names: readonly string[] | undefined): readonly string[] {
-  if (names === undefined) return NOTHING_FORWARDED
-  return names.flatMap((name) => {
+  let forwarded: string[] | undefined
+  for (const name of names ?? NOTHING_FORWARDED) {
     const value = head.forwardable(name)
-    return value !== undefined && FORWARDED_VALUE.test(value) ? [name, value] : []
-  })
+    if (value !== undefined && FORWARDED_VALUE.test(value)) (forwarded ??= []).push(name, value)
+  }
+  return forwarded ?? NOTHING_FORWARDED
 }
 
 const STATUS_TEXT: Readonly<Record<number, string>> = {
