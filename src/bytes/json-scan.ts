@@ -70,23 +70,44 @@ interface Stretch {
   readonly isFlat: boolean
 }
 
+// One function without closures of its own: where it stands is then kept in registers and not in a scope.
 function scan(bytes: Buffer, { from, to, isFlat }: Stretch, bounds: ScanBounds): Scan {
   const strings: Strings = { isFlat, backslash: -1 }
   const members = new Map<string, Span>()
-  // One entry per open container: 1 for an object, 0 for an array.
-  const inObject = new Uint8Array(bounds.depth + 1)
+  // One entry per open container: 1 for an object, 0 for an array. The first stands for the document.
+  const inObject = [0]
   let depth = 0
   let keys = 0
   let items = 0
-  let name = ''
-  let valueStart = 0
+  /** The last top-level key, and where its value begins. */
+  let name: string | undefined
+  let start = 0
   let at = skipSpace(bytes, from, to)
   if (at >= to) return invalid('The body is empty.')
   if (bytes[at] !== OPEN_OBJECT) return invalid('The body must be a JSON object.')
   const insertAt = at + 1
 
-  // Each turn of the loop stands where a value must begin.
+  // Each turn of the loop stands where a member of an object, or another value, must begin.
   value: for (;;) {
+    if (inObject[depth] === 1) {
+      if (bytes[at] !== QUOTE || at >= to) return invalidAt(at, to)
+      const end = skipString(bytes, at, to, strings)
+      if (end < 0) return invalidAt(-end - 1, to)
+      keys += 1
+      if (keys > bounds.keys) {
+        return { ok: false, fault: 'bomb', message: `The body has more than ${bounds.keys} keys.` }
+      }
+      if (depth === 1) {
+        name = bytes.toString('utf8', at + 1, end - 1)
+        const refused = refuseName(name, members)
+        if (refused !== undefined) return refused
+      }
+      at = skipSpace(bytes, end, to)
+      if (bytes[at] !== COLON || at >= to) return invalidAt(at, to)
+      at = skipSpace(bytes, at + 1, to)
+      if (depth === 1) start = at
+    }
+
     const byte = at < to ? bytes[at] : -1
     if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
       if (depth === bounds.depth) {
@@ -95,13 +116,7 @@ function scan(bytes: Buffer, { from, to, isFlat }: Stretch, bounds: ScanBounds):
       depth += 1
       inObject[depth] = byte === OPEN_OBJECT ? 1 : 0
       at = skipSpace(bytes, at + 1, to)
-      if (byte === OPEN_ARRAY) {
-        if (bytes[at] !== CLOSE_ARRAY || at >= to) continue
-      } else if (bytes[at] !== CLOSE_OBJECT || at >= to) {
-        const refused = readKey()
-        if (refused !== undefined) return refused
-        continue
-      }
+      if (bytes[at] !== (byte === OPEN_OBJECT ? CLOSE_OBJECT : CLOSE_ARRAY) || at >= to) continue
       // An empty container: `at` stands on its closing bracket, which the loop below takes.
     } else {
       at = skipScalar(bytes, at, to, strings)
@@ -110,11 +125,12 @@ function scan(bytes: Buffer, { from, to, isFlat }: Stretch, bounds: ScanBounds):
 
     // A value is complete (or `at` stands on the bracket of an empty container): what comes next?
     for (;;) {
+      const end = at
       at = skipSpace(bytes, at, to)
       const next = at < to ? bytes[at] : -1
       if (next === (inObject[depth] === 1 ? CLOSE_OBJECT : CLOSE_ARRAY)) {
         if (depth === 1) {
-          finishMember(at)
+          if (name !== undefined) members.set(name, { start, end })
           at = skipSpace(bytes, at + 1, to)
           if (at < to) return invalid(`Unexpected text after the JSON object at byte ${at}.`)
           return { ok: true, members, insertAt }
@@ -124,12 +140,9 @@ function scan(bytes: Buffer, { from, to, isFlat }: Stretch, bounds: ScanBounds):
         continue
       }
       if (next !== COMMA) return invalidAt(at, to)
-      if (depth === 1) finishMember(at)
+      if (depth === 1 && name !== undefined) members.set(name, { start, end })
       at = skipSpace(bytes, at + 1, to)
-      if (inObject[depth] === 1) {
-        const refused = readKey()
-        if (refused !== undefined) return refused
-      } else {
+      if (inObject[depth] !== 1) {
         items += 1
         if (items > bounds.items) {
           const message = `The body has more than ${bounds.items} list elements.`
@@ -139,46 +152,21 @@ function scan(bytes: Buffer, { from, to, isFlat }: Stretch, bounds: ScanBounds):
       continue value
     }
   }
+}
 
-  /** Reads `"key":` at `at` and moves to its value; returns a Scan only when it must be refused. */
-  function readKey(): Scan | undefined {
-    if (bytes[at] !== QUOTE || at >= to) return invalidAt(at, to)
-    const end = skipString(bytes, at, to, strings)
-    if (end < 0) return invalidAt(-end - 1, to)
-    keys += 1
-    if (keys > bounds.keys) {
-      return { ok: false, fault: 'bomb', message: `The body has more than ${bounds.keys} keys.` }
-    }
-    if (depth === 1) {
-      name = bytes.toString('utf8', at + 1, end - 1)
-      if (name.includes('\\')) {
-        return { ok: false, fault: 'ambiguous', message: 'A top-level field name is written with escapes.' }
-      }
-      if (name === '__proto__') {
-        return { ok: false, fault: 'forbidden', message: 'The field __proto__ is not allowed.', param: name }
-      }
-      if (members.has(name)) {
-        const shown = name.slice(0, 64)
-        return { ok: false, fault: 'ambiguous', message: `The field "${shown}" stands twice.`, param: shown }
-      }
-    }
-    at = skipSpace(bytes, end, to)
-    if (bytes[at] !== COLON || at >= to) return invalidAt(at, to)
-    at = skipSpace(bytes, at + 1, to)
-    if (depth === 1) {
-      valueStart = at
-      members.set(name, { start: at, end: at })
-    }
-    return undefined
+/** A Scan where a top-level name could be read in two ways. */
+function refuseName(name: string, members: ReadonlyMap<string, Span>): Scan | undefined {
+  if (name.includes('\\')) {
+    return { ok: false, fault: 'ambiguous', message: 'A top-level field name is written with escapes.' }
   }
-
-  /** The value of the last top-level key ends before `end`, white space aside. */
-  function finishMember(end: number): void {
-    if (!members.has(name)) return
-    let last = end
-    while (last > valueStart && isSpace(bytes[last - 1])) last -= 1
-    members.set(name, { start: valueStart, end: last })
+  if (name === '__proto__') {
+    return { ok: false, fault: 'forbidden', message: 'The field __proto__ is not allowed.', param: name }
   }
+  if (members.has(name)) {
+    const shown = name.slice(0, 64)
+    return { ok: false, fault: 'ambiguous', message: `The field "${shown}" stands twice.`, param: shown }
+  }
+  return undefined
 }
 
 /** White space between the signs of JSON (RFC 8259 §2). */
