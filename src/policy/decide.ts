@@ -14,6 +14,21 @@ export interface Policy {
 
 /** `operations` is what this gateway serves at all, whatever a scope says. */
 export function createPolicy({ operations }: { operations: ReadonlySet<Operation> }): Policy {
+  // What a scope allows a caller depends on nothing else of a request.
+  const allowed = new WeakMap<Caller, Map<Scope, Decision>>()
+
+  function allow(caller: Caller, scope: Scope): Decision {
+    let decisions = allowed.get(caller)
+    if (decisions === undefined) allowed.set(caller, (decisions = new Map()))
+    let decision = decisions.get(scope)
+    if (decision === undefined) {
+      const obligations = toObligations(caller)
+      decision = Object.freeze({ allow: true, code: 'allowed', matched: toText(scope), obligations })
+      decisions.set(scope, decision)
+    }
+    return decision
+  }
+
   return {
     decide(caller, request) {
       const { agent } = caller
@@ -22,14 +37,12 @@ export function createPolicy({ operations }: { operations: ReadonlySet<Operation
       const isServed = operations.has(operation)
       const scope =
         denied === undefined && isServed ? find(agent.scopes, operation, request.model) : undefined
-      const matched =
-        denied !== undefined
-          ? `deny ${toText(denied)}`
-          : toText(scope ?? { operation, models: request.model })
+      if (scope !== undefined) return allow(caller, scope)
+      const missing = toText({ operation, models: request.model })
       return Object.freeze({
-        allow: scope !== undefined,
-        code: scope === undefined ? 'scope_denied' : 'allowed',
-        matched,
+        allow: false,
+        code: 'scope_denied',
+        matched: denied === undefined ? missing : `deny ${toText(denied)}`,
         obligations: toObligations(caller),
       })
     },
