@@ -20,7 +20,7 @@ export interface Endpoint {
   readonly countsOnly?: true
 }
 
-/** One HTTP request as it came in, before anybody has judged it. Frozen. */
+/** One HTTP request as it came in, before anybody has judged it. */
 export interface Arrival {
   /** Sluice's own request id, `x-request-id` of the answer. */
   readonly id: string

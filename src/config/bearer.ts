@@ -59,6 +59,7 @@ function checksum(start: string): string {
 
 /** A text without the bearer that a caller presented: what they wrote elsewhere too is not told either. */
 export function withoutBearer(text: string, bearer: string | undefined): string {
-  if (bearer === undefined || bearer.length < 8 || !text.includes(bearer)) return text
+  if (bearer === undefined || bearer.length < 8 || text.length < bearer.length || !text.includes(bearer))
+    return text
   return text.replaceAll(bearer, '[redacted]')
 }

@@ -212,6 +212,7 @@ function members(scan: Scan): ReadonlyMap<string, Span> {
  * `Model` beside or instead of `model` would mean one thing to us and another to the server behind us.
  */
 function refuseLookalike(name: string, steering: ReadonlySet<string>): void {
+  if (!FOLDED.test(name)) return
   const folded = fold(name)
   if (folded !== name && steering.has(folded)) {
     throw new GatewayError(
@@ -223,6 +224,9 @@ function refuseLookalike(name: string, steering: ReadonlySet<string>): void {
     )
   }
 }
+
+/** What folding makes a letter of ASCII of: a name without any of these stays another name. */
+const FOLDED = /[A-Zſ\u212a]/
 
 /** A name as such a parser compares it. Names too long to steer anything stay as they are. */
 function fold(name: string): string {
@@ -268,10 +272,11 @@ function readFlag(body: Buffer, span: Span | undefined, name: string): boolean {
 
 /** Whether no member says that the answer is more than text. */
 function isPlainText(body: Buffer, spans: ReadonlyMap<string, Span>, { beyondText }: Fields): boolean {
-  return beyondText.every(([name, nothing]) => {
+  for (const [name, nothing] of beyondText) {
     const span = spans.get(name)
-    return span === undefined || nothing.test(text(body, span))
-  })
+    if (span !== undefined && !nothing.test(text(body, span))) return false
+  }
+  return true
 }
 
 /** Only a hint: what is no short text is passed on all the same, and says nothing. */
