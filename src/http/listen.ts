@@ -4,6 +4,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { BlockList, isIP, type Socket } from 'node:net'
 import { type Bag, createBag, type Seat } from '../bytes/bag.ts'
+import { type Batch, createBatch } from '../bytes/batch.ts'
 import { Ending } from '../bytes/ending.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { ClientSide } from '../formats/format.ts'
@@ -47,6 +48,11 @@ export interface FrontDoorDeps {
   readonly other: (req: IncomingMessage, res: ServerResponse, visit: Visit) => void
   /** A request that was refused before it had a route, by its wire code. */
   readonly onFault: (fault: EarlyFault) => void
+}
+
+interface Inside extends FrontDoorDeps {
+  /** Replies that have something to send. */
+  readonly departures: Batch<OwnReply>
 }
 
 /** An answer under way. */
@@ -97,7 +103,9 @@ interface Line {
   answered: Incoming | undefined
 }
 
-export function createFrontDoor(deps: FrontDoorDeps): Server {
+export function createFrontDoor(outside: FrontDoorDeps): Server {
+  const departures = createBatch((reply: OwnReply) => reply.flush())
+  const deps: Inside = { ...outside, departures }
   const server = createServer({
     IncomingMessage: Incoming,
     ServerResponse: Outgoing,
@@ -249,7 +257,7 @@ class Call implements Active, AnswerKeeper, ReplyDeps {
   readonly res: Outgoing
   readonly id: string
   readonly reply: OwnReply
-  readonly deps: FrontDoorDeps
+  readonly deps: Inside
   head: Head | undefined = undefined
   /** What runs for it; undefined where nothing does. */
   arrived: Arrived | undefined = undefined
@@ -257,7 +265,7 @@ class Call implements Active, AnswerKeeper, ReplyDeps {
   readonly #seat: Seat<Active>
   #client: ClientSide | undefined = undefined
 
-  constructor(req: Incoming, res: Outgoing, line: Line, deps: FrontDoorDeps) {
+  constructor(req: Incoming, res: Outgoing, line: Line, deps: Inside) {
     this.req = req
     this.res = res
     this.id = deps.nextId()
@@ -306,6 +314,10 @@ class Call implements Active, AnswerKeeper, ReplyDeps {
 
   get counts(): FrontDoorDeps['counts'] {
     return this.deps.counts
+  }
+
+  get departures(): Batch<OwnReply> {
+    return this.deps.departures
   }
 
   get scrub(): Scrub {

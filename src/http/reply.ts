@@ -1,7 +1,7 @@
 // Writes the answer to the caller: whole, streamed, or an error. Knows HTTP, nothing of models. Everything that
 // leaves goes through here, so that the headers are the same everywhere and an error can come at any moment.
 
-import { createBatch } from '../bytes/batch.ts'
+import type { Batch } from '../bytes/batch.ts'
 import { withoutBearer } from '../config/bearer.ts'
 import { GatewayError } from '../errors.ts'
 import type { ClientSide } from '../formats/format.ts'
@@ -23,6 +23,8 @@ export interface OwnReply extends Reply {
 
 /** What a reply asks of its connection when it needs it. */
 export interface ReplyDeps {
+  /** Replies that have something to send when this turn ends. */
+  readonly departures: Batch<OwnReply>
   readonly requestId: string
   readonly scrub: Scrub
   /** Streamed answers under way. */
@@ -56,9 +58,6 @@ const EVENT_STREAM_HEADERS = ['cache-control', 'no-cache', 'x-accel-buffering', 
 export function createReply(res: Outgoing, deps: ReplyDeps): OwnReply {
   return new WireReply(res, deps)
 }
-
-/** What is written in one turn leaves together: see `createBatch`. */
-const departures = createBatch((reply: WireReply) => reply.flush())
 
 /** A class, so that a request brings no closures of its own: most of what is asked of a reply it is never asked. */
 class WireReply implements OwnReply {
@@ -100,7 +99,7 @@ class WireReply implements OwnReply {
     if (body.length <= ONE_WRITE_BYTES) {
       this.written = true
       this.#whole = body
-      departures.add(this)
+      this.#deps.departures.add(this)
     } else this.#sendInPieces(body)
   }
 
@@ -186,7 +185,7 @@ class WireReply implements OwnReply {
     if (this.#isCorked || socket === null) return
     this.#isCorked = true
     socket.cork()
-    departures.add(this)
+    this.#deps.departures.add(this)
   }
 
   #finish(): void {

@@ -124,5 +124,5 @@ function toHead({ method, path, headers }: Message, host: string): string | unde
     if (name === 'host') named = value
     else lines += `${name}: ${value}\r\n`
   }
-  return `${method} ${path} HTTP/1.1\r\nhost: ${named}\r\n${lines}\r\n`
+  return `${method} ${path} HTTP/1.1\r\nhost: ${named}\r\nconnection: keep-alive\r\n${lines}\r\n`
 }
