@@ -121,6 +121,7 @@ export function toReason(error: Error & { code?: unknown }, sawHead: boolean): R
   if (isTls(code)) return 'tls'
   // The connection ended inside an answer: that is a cut, although the parser is the one to say it.
   if (code === 'HPE_INVALID_EOF_STATE') return 'reset'
+  if (code === 'MALFORMED_ANSWER') return 'malformed'
   if (code.startsWith('HPE_') || error.name === 'HTTPParserError') return 'malformed'
   if (sawHead) return 'reset'
   if (CONNECT_CODES.has(code)) return 'connect'

@@ -29,9 +29,14 @@ const LONGEST_KEPT_SECONDS = 300
 
 const CR = 0x0d
 const LF = 0x0a
+const TAB = 0x09
+const SPACE = 0x20
 const COLON = 0x3a
 const SEMICOLON = 0x3b
 const HEAD_END = Buffer.from('\r\n\r\n')
+
+/** So much without an end can only be too long: all but a byte of the end may stand behind the longest head. */
+const LONGEST_HELD = MAX_HEAD_BYTES + HEAD_END.length
 
 const TOKEN = toTable("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 /** What a header's value and a reason phrase are made of: visible characters, blanks, and what is no ASCII. */
@@ -76,11 +81,6 @@ export class AnswerReader {
 
   constructor(sink: Sink) {
     this.#sink = sink
-  }
-
-  /** Whether nothing has come of the answer that is waited for, and none of 1xx either. */
-  get isUntouched(): boolean {
-    return this.#state === HEAD && this.#held === undefined && this.#interim === 0
   }
 
   /** A request has gone out. */
@@ -136,7 +136,7 @@ export class AnswerReader {
     const held = this.#held
     if (held === undefined) {
       const end = bytes.indexOf(HEAD_END, at)
-      if (end - at > MAX_HEAD_BYTES || (end < 0 && bytes.length - at > MAX_HEAD_BYTES)) throw tooLong()
+      if (end - at > MAX_HEAD_BYTES || (end < 0 && bytes.length - at >= LONGEST_HELD)) throw tooLong()
       if (end < 0) {
         this.#held = Buffer.from(bytes.subarray(at))
         return bytes.length
@@ -147,7 +147,7 @@ export class AnswerReader {
     const some = bytes.subarray(at, at + MAX_HEAD_BYTES + HEAD_END.length)
     const joined = Buffer.concat([held, some])
     const end = joined.indexOf(HEAD_END, Math.max(0, held.length - HEAD_END.length + 1))
-    if (end > MAX_HEAD_BYTES || (end < 0 && joined.length > MAX_HEAD_BYTES)) throw tooLong()
+    if (end > MAX_HEAD_BYTES || (end < 0 && joined.length >= LONGEST_HELD)) throw tooLong()
     if (end < 0) {
       this.#held = joined
       return bytes.length
@@ -167,9 +167,12 @@ export class AnswerReader {
       if (status === 101) throw new MalformedAnswer('a change of protocol that nobody asked for')
       this.#interim += 1
       if (this.#interim > MAX_INTERIM) throw new MalformedAnswer('too many interim answers')
+      // Whoever reads a body there, or an end, takes what we read as the next answer for it, or for nothing.
+      if (head.has('content-length') || head.has('transfer-encoding') || !isNewer || head.saysClose())
+        throw new MalformedAnswer('an interim answer that says how it ends')
       return behind
     }
-    this.#isKept = isNewer && !head.says('connection', 'close')
+    this.#isKept = isNewer && !head.saysClose()
     this.#keptSeconds = this.#isKept ? keptSeconds(head.all('keep-alive')) : 0
     this.#state = this.#framingOf(head, status, isNewer)
     this.#sink.head(status, (name) => head.first(name))
@@ -188,7 +191,8 @@ export class AnswerReader {
     }
     this.#left = length.length === 0 ? 0 : toLength(length)
     if (status === 204 || status === 304) {
-      // Whatever is said of their body, there is none.
+      // Whatever is said of their body, there is none; but whoever says so may send one.
+      if (this.#left > 0 || coding.length > 0) this.#isKept = false
       this.#left = 0
       return FIXED
     }
@@ -324,7 +328,7 @@ class Head {
     this.#text = bytes.toString('latin1', start, end)
     let at = start + STATUS_BYTES
     // `HTTP/1.1 200` alone is what some servers say (RFC 9112 §4 asks for a blank).
-    if (at < end && bytes[at] !== CR && bytes[at] !== 0x20) throw new MalformedAnswer('the status line')
+    if (at < end && bytes[at] !== CR && bytes[at] !== SPACE) throw new MalformedAnswer('the status line')
     at = endOfText(bytes, at)
     while (at < end) {
       at = expectBreak(bytes, at)
@@ -338,7 +342,9 @@ class Head {
       const value = at
       at = endOfText(bytes, at)
       let valueEnd = at
-      while (valueEnd > value && isBlank(bytes[valueEnd - 1])) valueEnd -= 1
+      while (valueEnd > value && bytes[valueEnd - 1] === SPACE) valueEnd -= 1
+      // A blank to RFC 9110 §5.5, a part of the value to some: to Node `chunked` and a tab is no `chunked`.
+      if (valueEnd > value && bytes[valueEnd - 1] === TAB) throw new MalformedAnswer('the end of a header')
       this.#spans.push(name - start, nameEnd - start, value - start, valueEnd - start)
     }
     if (at !== end) throw new MalformedAnswer('the end of the head')
@@ -349,6 +355,12 @@ class Head {
     const spans = this.#spans
     for (let i = 0; i < spans.length; i += 4) if (this.#isNamed(i, name)) return this.#valueAt(i)
     return undefined
+  }
+
+  has(name: string): boolean {
+    const spans = this.#spans
+    for (let i = 0; i < spans.length; i += 4) if (this.#isNamed(i, name)) return true
+    return false
   }
 
   all(name: string): readonly string[] {
@@ -362,11 +374,9 @@ class Head {
     return values ?? NO_VALUES
   }
 
-  /** Whether a list has a member, whatever its letters. */
-  says(name: string, member: string): boolean {
-    for (const value of this.all(name))
-      for (const one of value.split(',')) if (one.trim().toLowerCase() === member) return true
-    return false
+  /** Whether its server ends the connection behind it. Some proxies say so under a name of their own. */
+  saysClose(): boolean {
+    return says(this.all('connection'), 'close') || says(this.all('proxy-connection'), 'close')
   }
 
   #valueAt(i: number): string {
@@ -386,6 +396,13 @@ class Head {
   }
 }
 
+/** Whether lists have a member, whatever its letters. */
+function says(lists: readonly string[], member: string): boolean {
+  for (const list of lists)
+    for (const one of list.split(',')) if (one.trim().toLowerCase() === member) return true
+  return false
+}
+
 const NO_VALUES: readonly string[] = []
 /** `HTTP/1.1 200` */
 const STATUS_BYTES = 12
@@ -396,7 +413,7 @@ function isVersion(bytes: Buffer, start: number): boolean {
   for (let i = 0; i < VERSION.length; i += 1)
     if (bytes[start + i] !== VERSION[i]) throw new MalformedAnswer('the version')
   const minor = bytes[start + 7]
-  if ((minor !== 0x31 && minor !== 0x30) || bytes[start + 8] !== 0x20)
+  if ((minor !== 0x31 && minor !== 0x30) || bytes[start + 8] !== SPACE)
     throw new MalformedAnswer('the version')
   return minor === 0x31
 }
@@ -442,7 +459,7 @@ function expectByte(byte: number, expected: number, where: string): void {
 }
 
 function isBlank(byte: number | undefined): boolean {
-  return byte === 0x20 || byte === 0x09
+  return byte === SPACE || byte === TAB
 }
 
 /** The value of a hexadecimal digit; -1 for what is none. */

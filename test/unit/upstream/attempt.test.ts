@@ -166,6 +166,8 @@ describe('the reason of a connection error', () => {
     ['EPIPE', false, 'reset'],
     ['ETIMEDOUT', true, 'reset'],
     ['UND_ERR_RES_CONTENT_LENGTH_MISMATCH', true, 'reset'],
+    ['MALFORMED_ANSWER', false, 'malformed'],
+    ['MALFORMED_ANSWER', true, 'malformed'],
     ['HPE_INVALID_CONSTANT', false, 'malformed'],
     ['HPE_INVALID_CHUNK_SIZE', true, 'malformed'],
     ['HPE_INVALID_EOF_STATE', true, 'reset'],
