@@ -53,6 +53,7 @@ export interface Message {
   /** Name, value, name, value. */
   readonly headers: readonly string[]
   readonly body: Buffer | Readable | undefined
+  readonly bodyBytes: number
 }
 
 /** Connections to somewhere; `More` is what must be known besides to send on them. */

@@ -12,7 +12,7 @@ export interface Transport {
   readonly call: Kind
   /** Asks a provider by GET, on the same connections; the URL is at its origin. Never throws, like a Kind. */
   get(provider: Provider, asked: Asked, receiver: Receiver): Control
-  /** Waits for nobody: what is under way is cut. */
+  /** Waits for nobody: what is under way is cut, and fails; so does what is sent later. */
   close(): Promise<void>
 }
 
@@ -49,14 +49,17 @@ export function createTransport(): Transport {
   }
 
   return {
-    call({ candidate: { deployment }, path, headers, body }, receiver) {
+    call({ candidate: { deployment }, path, headers, body, bodyBytes }, receiver) {
       const { provider } = deployment
       if (provider === undefined) throw new TypeError(`${deployment.name} has no provider`)
       const { way, base } = placeOf(provider)
-      return way.send({ method: 'POST', path: `${base}${path}`, headers, body }, receiver)
+      return way.send({ method: 'POST', path: `${base}${path}`, headers, body, bodyBytes }, receiver)
     },
     get: (provider, { url, headers }, receiver) =>
-      placeOf(provider).way.send({ method: 'GET', path: url.pathname, headers, body: undefined }, receiver),
+      placeOf(provider).way.send(
+        { method: 'GET', path: url.pathname, headers, body: undefined, bodyBytes: 0 },
+        receiver,
+      ),
     async close() {
       clearInterval(seconds)
       await Promise.all([...pools.values(), ...proxied.values()].map((way) => way.close()))
@@ -73,8 +76,8 @@ interface Place {
 
 function through(origin: string, way: Way<Target>): Place['way'] {
   return {
-    send: ({ method, path, headers, body }, receiver) =>
-      way.send({ origin, method, path, headers, body }, receiver),
+    send: ({ method, path, headers, body, bodyBytes }, receiver) =>
+      way.send({ origin, method, path, headers, body, bodyBytes }, receiver),
   }
 }
 

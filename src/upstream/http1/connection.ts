@@ -22,6 +22,8 @@ export interface Request {
   /** Request line and headers, with the empty line behind them; latin1. */
   readonly head: string
   readonly body: Buffer | Readable | undefined
+  /** What its head says of its body: a source that comes to anything else ends the connection. */
+  readonly bodyBytes: number
 }
 
 /** What a connection asks of its pool. */
@@ -32,6 +34,8 @@ export interface Keeper {
   session: Buffer | undefined
   /** Takes a connection that can be used again. */
   keep(connection: Connection, seconds: number): void
+  /** Sends a request that has not left on another connection, a new one. */
+  again(request: Request, receiver: Receiver): Connection
   /** A connection is gone. */
   gone(connection: Connection): void
 }
@@ -92,6 +96,8 @@ export class Connection implements Sink {
   /** A body on its way. */
   #source: Readable | undefined = undefined
   #error: Error | undefined = undefined
+  /** Where the request went that had not left when this one ended. */
+  #moved: Connection | undefined = undefined
   #timer: NodeJS.Timeout | undefined
 
   constructor(keeper: Keeper) {
@@ -114,14 +120,13 @@ export class Connection implements Sink {
   /** Sends a request, at once or as soon as there is a connection. Nobody else may have one under way. */
   begin(request: Request, receiver: Receiver): void {
     this.#receiver = receiver
-    this.#reader.expect()
     this.#waiting = request
     if (this.#isConnected) this.#keeper.commons.writes.add(this)
   }
 
-  /** Whether the call of this receiver is the one under way. */
-  serves(receiver: Receiver): boolean {
-    return this.#receiver === receiver
+  /** The connection on which the call of this receiver is under way. */
+  serving(receiver: Receiver): Connection | undefined {
+    return this.#receiver === receiver ? this : this.#moved?.serving(receiver)
   }
 
   pause(): void {
@@ -134,6 +139,13 @@ export class Connection implements Sink {
     if (!this.#isPaused) return
     this.#isPaused = false
     this.#socket.resume()
+  }
+
+  /** Ends it, and tells whoever waits for its answer. */
+  cut(): void {
+    const receiver = this.#receiver
+    this.drop()
+    receiver?.failed(new ConnectionClosed('closed by us'))
   }
 
   /** Ends it. Whoever waits for its answer hears nothing more. */
@@ -162,7 +174,14 @@ export class Connection implements Sink {
       this.resume()
       this.#keeper.keep(this, keptSeconds)
     } else this.drop()
-    receiver?.end()
+    try {
+      receiver?.end()
+    } catch (error) {
+      // It has had its end, and this connection may serve another by now: neither is to hear of it.
+      queueMicrotask(() => {
+        throw error
+      })
+    }
   }
 
   // --- the socket ----------------------------------------------------------------------------------------------
@@ -176,15 +195,26 @@ export class Connection implements Sink {
   /** Sends what waits for it. */
   flush(): void {
     const request = this.#waiting
+    // One that is broken is about to say so, and the request goes elsewhere then.
+    if (request === undefined || this.#socket.destroyed) return
     this.#waiting = undefined
-    if (request !== undefined) this.#send(request)
+    this.#send(request)
   }
 
-  #send({ head, body }: Request): void {
-    this.#receiver?.started()
+  #send(request: Request): void {
+    const { head, body } = request
+    // Not before: what came until now was said to nobody's request.
+    this.#reader.expect()
+    try {
+      this.#receiver?.started()
+    } catch (error) {
+      this.#fail(toError(error))
+    }
+    // Who heard it may have hung up.
+    if (!this.isOpen) return discard(body)
     const socket = this.#socket
     if (body === undefined) socket.write(head, 'latin1')
-    else if (!Buffer.isBuffer(body)) this.#sendFrom(head, body)
+    else if (!Buffer.isBuffer(body)) this.#sendFrom(request, body)
     else if (body.length <= ONE_PIECE_BYTES) {
       const piece = Buffer.allocUnsafe(head.length + body.length)
       piece.write(head, 'latin1')
@@ -199,32 +229,38 @@ export class Connection implements Sink {
   }
 
   /** Takes from the source what the socket takes, so that a large body is let go of as it leaves. */
-  #sendFrom(head: string, source: Readable): void {
+  #sendFrom({ head, bodyBytes }: Request, source: Readable): void {
     const socket = this.#socket
+    let left = bodyBytes
     this.#isSent = false
     this.#source = source
     socket.write(head, 'latin1')
+    const failed = (error: Error): void => {
+      this.#error ??= error
+      socket.destroy()
+    }
     source.on('data', (piece: Buffer) => {
-      if (!socket.destroyed && !socket.write(piece)) source.pause()
+      left -= piece.length
+      // What is too much would be read as the next request, and the next one as what is missing.
+      if (left < 0) failed(new Error('a body longer than its content-length'))
+      else if (piece.length > 0 && !socket.destroyed && !socket.write(piece)) source.pause()
     })
     const goOn = (): void => void source.resume()
     socket.on('drain', goOn)
     source.on('end', () => {
+      if (left > 0) return failed(new Error('a body shorter than its content-length'))
       this.#isSent = true
       this.#source = undefined
       socket.off('drain', goOn)
     })
-    source.on('error', (error) => {
-      this.#error ??= error
-      socket.destroy()
-    })
+    source.on('error', failed)
   }
 
   #read(bytes: Buffer): void {
     try {
       this.#reader.push(bytes)
     } catch (error) {
-      this.#fail(error instanceof Error ? error : new Error('unreadable'))
+      this.#fail(toError(error))
     }
   }
 
@@ -237,21 +273,38 @@ export class Connection implements Sink {
     this.#fail(this.#error ?? new ConnectionClosed('closed before the end of an answer'))
   }
 
+  /** Ends it; whoever waits for its answer is told. */
   #fail(error: Error): void {
     const receiver = this.#receiver
+    const request = this.#isConnected ? this.#waiting : undefined
+    if (request !== undefined) this.#waiting = undefined
     this.drop()
-    receiver?.failed(error)
+    if (receiver === undefined) return
+    if (request === undefined) return receiver.failed(error)
+    // It ended while it was idle, and we heard of it too late: the server has seen nothing of this request.
+    this.#moved = this.#keeper.again(request, receiver)
+    if (this.#isPaused) this.#moved.pause()
   }
 
   #leave(): void {
     if (!this.isOpen) return
     this.isOpen = false
     clearTimeout(this.#timer)
+    discard(this.#waiting?.body)
     this.#waiting = undefined
     this.#source?.destroy()
     this.#source = undefined
     this.#keeper.gone(this)
   }
+}
+
+/** A body that nobody sends any more. */
+function discard(body: Request['body']): void {
+  if (body !== undefined && !Buffer.isBuffer(body)) body.destroy()
+}
+
+function toError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error('unreadable')
 }
 
 function openSocket(keeper: Keeper, read: (bytes: Buffer) => void): Socket {

@@ -13,6 +13,7 @@ export function createPool(url: URL, commons: Commons): Way {
   const idle: Connection[] = []
   const all = createBag<Connection>()
   let now = 0
+  let isClosed = false
   const { host } = url
   const keeper: Keeper = {
     origin: toOrigin(url),
@@ -23,24 +24,32 @@ export function createPool(url: URL, commons: Commons): Way {
       if (seconds > 0 && idle.length < MAX_IDLE) idle.push(connection)
       else connection.drop()
     },
+    again(request, receiver) {
+      const connection = open()
+      connection.begin(request, receiver)
+      return connection
+    },
     gone({ seat }) {
       if (seat !== undefined) all.remove(seat)
     },
   }
+  function open(): Connection {
+    const connection = new Connection(keeper)
+    connection.seat = all.add(connection)
+    return connection
+  }
   return {
     send(message, receiver) {
       const head = toHead(message, host)
-      if (head === undefined) return refuse(receiver)
+      if (isClosed || head === undefined)
+        return refuse(receiver, isClosed ? 'closed' : 'a header that cannot be sent')
       let connection = idle.pop()
       while (connection !== undefined && (!connection.isOpen || connection.usableUntil <= now)) {
         connection.drop()
         connection = idle.pop()
       }
-      if (connection === undefined) {
-        connection = new Connection(keeper)
-        connection.seat = all.add(connection)
-      }
-      connection.begin({ head, body: message.body }, receiver)
+      connection ??= open()
+      connection.begin({ head, body: message.body, bodyBytes: message.bodyBytes }, receiver)
       return new Call(connection, receiver)
     },
     tick() {
@@ -53,7 +62,8 @@ export function createPool(url: URL, commons: Commons): Way {
       idle.length = kept
     },
     close() {
-      for (const connection of all.list()) connection.drop()
+      isClosed = true
+      for (const connection of all.list()) connection.cut()
       idle.length = 0
     },
   }
@@ -70,23 +80,23 @@ class Call implements Control {
   }
 
   abort(): void {
-    if (this.#connection.serves(this.#receiver)) this.#connection.drop()
+    this.#connection.serving(this.#receiver)?.drop()
   }
 
   pause(): void {
-    if (this.#connection.serves(this.#receiver)) this.#connection.pause()
+    this.#connection.serving(this.#receiver)?.pause()
   }
 
   resume(): void {
-    if (this.#connection.serves(this.#receiver)) this.#connection.resume()
+    this.#connection.serving(this.#receiver)?.resume()
   }
 }
 
 /** Tells that a request cannot be sent, but not from inside of the call that wanted it sent. */
-function refuse(receiver: Receiver): Control {
+function refuse(receiver: Receiver, why: string): Control {
   let isOver = false
   queueMicrotask(() => {
-    if (!isOver) receiver.failed(new Error('a header that cannot be sent'))
+    if (!isOver) receiver.failed(new Error(why))
   })
   return {
     abort() {
