@@ -236,6 +236,48 @@ describe.each(WAYS)('a connection over %s', (_, scheme, options) => {
     expect(ear.calls).toEqual(['started', 'head', 'data', 'end'])
   })
 
+  it.each([
+    // More than the kernel takes on its way.
+    ['of which some has yet to be written', () => Buffer.alloc(64 * 1024 * 1024, '{')],
+    [
+      'of which some has yet to come',
+      () => {
+        let isBegun = false
+        return new Readable({
+          read() {
+            if (!isBegun) this.push('{')
+            isBegun = true
+          },
+        })
+      },
+    ],
+  ])('ends with an answer that came before a body %s', async (_, make) => {
+    const provider = await serve((peer) => {
+      peer.socket.removeAllListeners('data')
+      peer.socket.once('readable', () => peer.say(ok('enough')))
+    }, options)
+    const call = caller(makeTransport(), urlOf(provider, scheme))
+    const body = make()
+    const { ear } = call({ body, bodyBytes: 64 * 1024 * 1024 })
+    expect(await ear.over.promise).toBe('enough')
+    const [peer] = provider.peers
+    peer?.socket.resume()
+    await provider.left(0)
+    if (!Buffer.isBuffer(body)) expect(body.destroyed).toBe(true)
+  })
+
+  it('serves the next one after a call that was paused to its end', async () => {
+    const provider = await serve(echo, options)
+    const call = caller(makeTransport(), urlOf(provider, scheme))
+    for (const path of ['/1', '/2', '/3']) {
+      const ear = new Ear()
+      const { control } = call({ ear, path })
+      ear.on.data = () => control.pause()
+      expect(await ear.over.promise).toBe(path)
+    }
+    expect(provider.made).toBe(1)
+  })
+
   it('is not hit by the end of a call that it has served before', async () => {
     const provider = await serve(echo, options)
     const call = caller(makeTransport(), urlOf(provider, scheme))
@@ -282,14 +324,18 @@ describe.each(WAYS)('a connection over %s', (_, scheme, options) => {
         await provider.left(0)
         expect(ear.calls).toEqual(heard)
         expect(ear.chunks.length).toBeLessThan(2)
-        if (!Buffer.isBuffer(body)) expect(body.destroyed).toBe(true)
+        if (Buffer.isBuffer(body)) continue
+        expect(body.destroyed).toBe(true)
+        if (at === 'started') expect(body.readableDidRead).toBe(false)
       }
     }
     // Before there is a connection.
-    const { ear, control } = call()
+    const body = toSource(Buffer.alloc(256 * 1024))
+    const { ear, control } = call({ body, bodyBytes: 256 * 1024 })
     control.abort()
     await provider.left(0)
     expect(ear.calls).toEqual([])
+    expect(body.destroyed).toBe(true)
   })
 })
 
@@ -347,26 +393,36 @@ describe('what nobody asked for', () => {
     expect(provider.made).toBe(2)
   })
 
-  it('can be given up and paused where it went on another connection', async () => {
-    let first: Peer | undefined
-    const provider = await serve((peer) => {
-      first ??= peer
-      return echo(peer)
-    })
-    const call = caller(makeTransport(), urlOf(provider))
-    await call().ear.over.promise
-    let made: ReturnType<typeof call> | undefined
-    await beforeReading(() => {
-      first?.say(STOLEN)
-      made = call({ path: '/2' })
-      made.control.pause()
-    })
-    await made?.ear.begun.promise
-    made?.control.resume()
-    made?.control.abort()
-    await provider.left(0)
-    expect(made?.ear.calls).toEqual(['started'])
-  })
+  it.each(['let go', 'given up'])(
+    'is paused where it went on another connection, until it is %s',
+    async (what) => {
+      let first: Peer | undefined
+      const answered = Promise.withResolvers<void>()
+      const provider = await serve(async (peer) => {
+        first ??= peer
+        if (peer === first) return echo(peer)
+        await peer.next()
+        peer.socket.write(ok('/2'), () => answered.resolve())
+      })
+      const call = caller(makeTransport(), urlOf(provider))
+      await call().ear.over.promise
+      const ear = new Ear()
+      let control: Control | undefined
+      await beforeReading(() => {
+        first?.say(STOLEN)
+        control = call({ path: '/2', ear }).control
+        control.pause()
+      })
+      await answered.promise
+      for (let i = 0; i < 5; i += 1) await new Promise(setImmediate)
+      expect(ear.calls).toEqual(['started'])
+      if (what === 'given up') control?.abort()
+      control?.resume()
+      if (what === 'let go') expect(await ear.over.promise).toBe('/2')
+      else await provider.left(0)
+      expect(ear.calls).toEqual(what === 'let go' ? ['started', 'head', 'data', 'end'] : ['started'])
+    },
+  )
 
   it.each([
     ['another answer', STOLEN],

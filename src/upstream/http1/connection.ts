@@ -132,13 +132,14 @@ export class Connection implements Sink {
   pause(): void {
     if (this.#isPaused) return
     this.#isPaused = true
-    this.#socket.pause()
+    // Until its request has left, what comes is to be seen at once: it is not for whoever pauses.
+    if (this.#waiting === undefined) this.#socket.pause()
   }
 
   resume(): void {
     if (!this.#isPaused) return
     this.#isPaused = false
-    this.#socket.resume()
+    if (this.#waiting === undefined) this.#socket.resume()
   }
 
   /** Ends it, and tells whoever waits for its answer. */
@@ -213,6 +214,7 @@ export class Connection implements Sink {
     // Who heard it may have hung up.
     if (!this.isOpen) return discard(body)
     const socket = this.#socket
+    if (this.#isPaused) socket.pause()
     if (body === undefined) socket.write(head, 'latin1')
     else if (!Buffer.isBuffer(body)) this.#sendFrom(request, body)
     else if (body.length <= ONE_PIECE_BYTES) {

@@ -44,10 +44,8 @@ export function createPool(url: URL, commons: Commons): Way {
       if (isClosed || head === undefined)
         return refuse(receiver, isClosed ? 'closed' : 'a header that cannot be sent')
       let connection = idle.pop()
-      while (connection !== undefined && (!connection.isOpen || connection.usableUntil <= now)) {
-        connection.drop()
-        connection = idle.pop()
-      }
+      // Those whose time is over are gone with the second in which it was.
+      while (connection?.isOpen === false) connection = idle.pop()
       connection ??= open()
       connection.begin({ head, body: message.body, bodyBytes: message.bodyBytes }, receiver)
       return new Call(connection, receiver)
