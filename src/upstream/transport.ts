@@ -31,6 +31,13 @@ export function createTransport(): Transport {
     for (const pool of pools.values()) pool.tick()
   }, 1000)
   seconds.unref()
+  let isClosed = false
+
+  function toPool(url: URL): Way {
+    const pool = createPool(url, commons)
+    if (isClosed) pool.close()
+    return pool
+  }
 
   function placeOf(provider: Provider): Place {
     let place = places.get(provider)
@@ -40,7 +47,7 @@ export function createTransport(): Transport {
       const base = pathname === '/' ? '' : pathname
       const way =
         provider.proxy === undefined
-          ? kept(pools, origin, () => createPool(url, commons))
+          ? kept(pools, origin, () => toPool(url))
           : through(origin, kept(proxied, provider.proxy, createProxied))
       place = { way, base }
       places.set(provider, place)
@@ -61,6 +68,7 @@ export function createTransport(): Transport {
         receiver,
       ),
     async close() {
+      isClosed = true
       clearInterval(seconds)
       await Promise.all([...pools.values(), ...proxied.values()].map((way) => way.close()))
     },
