@@ -81,6 +81,8 @@ export interface Visit {
   readonly address: string
 }
 
+/** An answer that has been the only one of its turn so often in a row is not held back for others. */
+const ALONE_AFTER_TURNS = 8
 const MAX_HEADER_BYTES = 16 * 1024
 const HEAD_TIMEOUT_MS = 10_000
 const REQUEST_TIMEOUT_MS = 300_000
@@ -104,7 +106,7 @@ interface Line {
 }
 
 export function createFrontDoor(outside: FrontDoorDeps): Server {
-  const departures = createBatch((reply: OwnReply) => reply.flush())
+  const departures = createBatch((reply: OwnReply) => reply.flush(), { aloneAfter: ALONE_AFTER_TURNS })
   const deps: Inside = { ...outside, departures }
   const server = createServer({
     IncomingMessage: Incoming,

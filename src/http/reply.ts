@@ -131,8 +131,9 @@ class WireReply implements OwnReply {
   write(frames: Buffer): boolean {
     if (this.written || this.#res.destroyed) return true
     if (this.#remember !== undefined) this.#last = this.#remember(frames) ?? this.#last
-    if (frames.length <= TOGETHER_BYTES) this.#cork()
+    const isCorking = frames.length <= TOGETHER_BYTES && this.#cork()
     const isTaken = this.#res.write(frames)
+    if (isCorking) this.#deps.departures.add(this)
     // Nobody is waited for while there is this much.
     if (!isTaken) this.flush()
     return isTaken
@@ -179,13 +180,14 @@ class WireReply implements OwnReply {
     this.#res.writeHead(code, this.#headers)
   }
 
-  #cork(): void {
+  /** Holds back what is written until it is flushed; false where it is held back already. */
+  #cork(): boolean {
     const { socket } = this.#res
     // Behind another answer (pipelining) there is none yet.
-    if (this.#isCorked || socket === null) return
+    if (this.#isCorked || socket === null) return false
     this.#isCorked = true
     socket.cork()
-    this.#deps.departures.add(this)
+    return true
   }
 
   #finish(): void {

@@ -29,6 +29,25 @@ describe('a batch', () => {
     }
   })
 
+  it('runs one at once after some turns in which there was no other, and waits again after one with two', async () => {
+    const run: string[] = []
+    const batch = createBatch((item: string) => run.push(item), { aloneAfter: 2 })
+    for (const isAtOnce of [false, false, true, true]) {
+      batch.add('alone')
+      expect(run.length).toBe(isAtOnce ? 1 : 0)
+      await turn()
+      expect(run.splice(0)).toEqual(['alone'])
+    }
+    for (const item of ['a', 'b', 'c']) batch.add(item)
+    expect(run).toEqual(['a'])
+    await turn()
+    expect(run.splice(0)).toEqual(['a', 'b', 'c'])
+    batch.add('d')
+    expect(run).toEqual([])
+    await turn()
+    expect(run).toEqual(['d'])
+  })
+
   it('keeps nothing from the others when one fails, and hides no failure', async () => {
     const run: number[] = []
     const batch = createBatch((item: number) => {
