@@ -30,12 +30,15 @@ function toBuiltin(name: string): string {
 }
 
 /**
- * What is loaded and never used. The package undici brings fetch, sockets, caches and mocks, where an agent for proxies is
- * all that we call; HTTP/2 is not spoken here, and asked after by name alone.
+ * What is loaded and never used. The package undici brings fetch, sockets, caches and mocks, where a pool and an agent for
+ * proxies are all that we call; HTTP/2 is not spoken here, and asked after by name alone.
  */
 const LEAN: Readonly<Record<string, string>> = {
   http2: 'export class Http2ServerRequest {}\nexport const constants = {}',
-  undici: `export { default as ProxyAgent } from 'undici/lib/dispatcher/proxy-agent.js'`,
+  undici: [
+    `export { default as Pool } from 'undici/lib/dispatcher/pool.js'`,
+    `export { default as ProxyAgent } from 'undici/lib/dispatcher/proxy-agent.js'`,
+  ].join('\n'),
 }
 
 /**

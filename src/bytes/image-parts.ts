@@ -27,17 +27,27 @@ export function measureImages(
   let count = 0
   let bytes = 0
   if (span === undefined) return { count, bytes }
-  const [key, look] = FORMS[form]
-  for (let at = body.indexOf(key, span.start); at >= 0 && at < span.end; ) {
+  const { key, rare, look } = FORMS[form]
+  for (let at = find(body, key, rare, span.start); at >= 0 && at < span.end; ) {
     const value = memberAt(body, at, key.length)
     const found = value === undefined ? undefined : look(body, { at, value, limit: span.end })
     if (found?.isImage) {
       count += 1
       bytes += found.bytes
     }
-    at = body.indexOf(key, Math.max(at + key.length, found?.end ?? 0))
+    at = find(body, key, rare, Math.max(at + key.length, found?.end ?? 0))
   }
   return { count, bytes }
+}
+
+/** The next place of `key`, looked for by its end from `rare` on: each member begins with the quote that a key begins with. */
+function find(body: Buffer, key: Buffer, rare: number, from: number): number {
+  const end = key.subarray(rare)
+  for (let at = body.indexOf(end, from + rare); at >= 0; at = body.indexOf(end, at + end.length)) {
+    const start = at - rare
+    if (body.compare(key, 0, key.length, start, start + key.length) === 0) return start
+  }
+  return -1
 }
 
 /** A member by which images may be known: where its key and its value begin, and where the conversation ends. */
@@ -127,4 +137,8 @@ function isImageBlock(body: Buffer, source: number, end: number): boolean {
   return IS_IMAGE.test(until < 0 ? after : after.slice(0, until))
 }
 
-const FORMS = { image_url: [KEY, lookAtUrl], source: [SOURCE, lookAtSource] } as const
+/** `rare`: where in its key a letter stands that is rarer than the first one. */
+const FORMS = {
+  image_url: { key: KEY, rare: '"image'.length, look: lookAtUrl },
+  source: { key: SOURCE, rare: 0, look: lookAtSource },
+} as const

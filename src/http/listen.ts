@@ -197,9 +197,13 @@ export function createFrontDoor(outside: FrontDoorDeps): Server {
     else if (waiting.length === 0) {
       refuse(socket, new GatewayError('method_not_allowed', 'This is no proxy for connections.'))
     } else {
+      // What was to leave at the end of this turn is an answer all the same.
+      const isWritten = waiting.every(({ reply }) => reply.written)
+      for (const { reply } of waiting) reply.flush()
       // Node has let go of the connection, so that nobody tells the answers queued on it (pipelining) that it ends.
       for (const { res } of waiting) abandon(res)
-      socket.destroy()
+      if (isWritten) socket.destroySoon()
+      else socket.destroy()
     }
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {

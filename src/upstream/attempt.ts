@@ -137,6 +137,7 @@ const CONNECT_CODES: ReadonlySet<string> = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
   // A proxy that is no way to anywhere, or that refuses.
   'UND_ERR_PRX_CONN',
+  'UND_ERR_HEADERS_TIMEOUT',
   'UND_ERR_ABORTED',
   'ETIMEDOUT',
   'EHOSTUNREACH',

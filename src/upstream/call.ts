@@ -1,7 +1,6 @@
 // Call: walks a plan until somebody answers. One attempt at a time, each judged by attempt.ts; nothing is tried
 // after the first byte, after the deadline, or for a caller who has gone.
 
-import type { Edit } from '../bytes/splice.ts'
 import { costMicros, priceOf } from '../config/money.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Format, HeaderLookup, QuotaLeft } from '../formats/format.ts'
@@ -56,7 +55,7 @@ import { type Entry, type Health, isProbe, type State } from './health.ts'
 import { createRace, type Hedges, type Leg } from './hedges.ts'
 import type { Hints } from './hints.ts'
 import type { Key, Keys } from './keys.ts'
-import type { Kind } from './kind.ts'
+import type { Exchange, Kind } from './kind.ts'
 import type { Pace } from './pace.ts'
 import type { RetryBudget } from './retry-budget.ts'
 import { beginAttempt, type Resume, type Run } from './run.ts'
@@ -964,29 +963,23 @@ class Call implements Run {
   readonly job: Job
   readonly attempt: Attempt
   readonly walk: Walk
-  readonly leg: Leg | undefined
+  leg: Leg | undefined = undefined
   readonly wire: Wire
   readonly kind: Kind
   readonly plan: Plan
   readonly reply: Reply
-  readonly signal: EndSignal
+  signal: EndSignal
   readonly clock: Clock
   readonly timers: Timers
-  readonly firstTokenMs: number
-  readonly resume: Resume | undefined
-  readonly redact: Redact | undefined
-  readonly #edits: Edit[] | undefined
+  firstTokenMs = Number.POSITIVE_INFINITY
+  resume: Resume | undefined = undefined
+  redact: Redact | undefined = undefined
   readonly #room: Room
   readonly #ends: CallParts['ends']
   #isLeft = false
 
   constructor(room: Room, { candidate, entered, job, attempt, walk, ends }: CallParts) {
     const { deps } = room
-    const { plan, request, reply, hands } = job
-    const { deployment, tier } = candidate
-    const { wire } = entered
-    const said = walk.broken?.said
-    const edits = said ? wire.side.resume?.prefill(request, said, deployment.prefill) : undefined
     this.#room = room
     this.#ends = ends
     this.candidate = candidate
@@ -994,44 +987,50 @@ class Call implements Run {
     this.job = job
     this.attempt = attempt
     this.walk = walk
-    this.leg = job.leg?.(attempt)
-    this.wire = wire
-    this.kind = deps.kinds[deployment.kind]
-    this.plan = plan
-    this.reply = reply
-    this.signal = this.leg?.signal ?? hands.signal
+    this.wire = entered.wire
+    this.kind = deps.kinds[candidate.deployment.kind]
+    this.plan = job.plan
+    this.reply = job.reply
+    this.signal = job.hands.signal
     this.clock = deps.clock
     this.timers = deps.timers
-    const isFollowed = tier.firstTokenLeastMs !== undefined
-    this.firstTokenMs = firstTokenLimit(tier, isFollowed ? deps.pace.p95(deployment.name) : undefined)
-    this.resume =
-      said === undefined ? undefined : { said, isPrefilled: edits !== undefined, mark: toMark(attempt) }
-    this.redact = deployment.provider && deps.keys.redact(deployment.provider)
-    this.#edits = edits
   }
 
-  /** Never throws. */
+  /** Never throws: what goes wrong here gives back what was taken for it, like anything later. */
   begin(): void {
-    const { candidate, entered, job, attempt, wire, resume, plan, clock } = this
-    const { request, hands } = job
-    const { userAgent } = this.#room.deps
-    const edits = this.#edits
     try {
-      const exchange = createExchange({
-        candidate,
-        request,
-        wire,
-        key: entered.key,
-        maxOutputTokens: edits === undefined ? plan.maxOutputTokens : capBehind(resume?.said, plan, request),
-        userAgent,
-        nowMs: clock.wall(),
-        traceHeaders: hands.trace?.headers(attempt.spanId),
-        edits,
-      })
-      beginAttempt(this, exchange)
+      beginAttempt(this, this.#prepare())
     } catch (error) {
       this.onBroke(error)
     }
+  }
+
+  #prepare(): Exchange {
+    const { candidate, entered, job, attempt, wire, plan, clock } = this
+    const { deployment, tier } = candidate
+    const { request, hands } = job
+    const { keys, pace, userAgent } = this.#room.deps
+    if (job.leg !== undefined) {
+      this.leg = job.leg(attempt)
+      this.signal = this.leg.signal
+    }
+    const isFollowed = tier.firstTokenLeastMs !== undefined
+    this.firstTokenMs = firstTokenLimit(tier, isFollowed ? pace.p95(deployment.name) : undefined)
+    this.redact = deployment.provider && keys.redact(deployment.provider)
+    const said = this.walk.broken?.said
+    const edits = said ? wire.side.resume?.prefill(request, said, deployment.prefill) : undefined
+    if (said !== undefined) this.resume = { said, isPrefilled: edits !== undefined, mark: toMark(attempt) }
+    return createExchange({
+      candidate,
+      request,
+      wire,
+      key: entered.key,
+      maxOutputTokens: edits === undefined ? plan.maxOutputTokens : capBehind(said, plan, request),
+      userAgent,
+      nowMs: clock.wall(),
+      traceHeaders: hands.trace?.headers(attempt.spanId),
+      edits,
+    })
   }
 
   isLast(): boolean {

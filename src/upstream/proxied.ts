@@ -18,9 +18,10 @@ export interface Target {
 /** The way to all that is reached through a proxy, which stands at `proxy`. */
 export function createProxied(proxy: string): Way<Target> {
   let agent: Dispatcher | undefined
+  let isClosed = false
   const later = createLater<[Dispatcher.DispatchOptions, Handler]>(
     async () => {
-      const { ProxyAgent } = await import('undici')
+      const { Pool, ProxyAgent } = await import('undici')
       const through = new ProxyAgent({
         uri: proxy,
         // Its operator is to see where it goes and nothing more.
@@ -28,13 +29,19 @@ export function createProxied(proxy: string): Way<Target> {
         connectTimeout: CONNECT_LIMIT_MS,
         connections: null,
         pipelining: 1,
+        // A connection for each call, as without a proxy: where HTTP/2 may be, all wait for the first to find out.
+        allowH2: false,
         headersTimeout: 0,
         bodyTimeout: 0,
         keepAliveTimeout: KEEP_ALIVE_MS,
         keepAliveMaxTimeout: LONGEST_KEEP_ALIVE_MS,
+        clientFactory: (origin, options) =>
+          new Pool(origin, { ...options, allowH2: false, headersTimeout: CONNECT_LIMIT_MS }),
       })
       agent = through
       return (options, handler) => {
+        if (handler.isOver) return
+        if (isClosed) return handler.onResponseError(undefined, new Error('closed'))
         try {
           through.dispatch(options, handler)
         } catch (error) {
@@ -53,6 +60,7 @@ export function createProxied(proxy: string): Way<Target> {
     },
     tick() {},
     async close() {
+      isClosed = true
       await agent?.destroy()
     },
   }
@@ -69,6 +77,11 @@ class Handler implements Dispatcher.DispatchHandler, Control {
 
   constructor(receiver: Receiver) {
     this.#receiver = receiver
+  }
+
+  /** Nobody waits for it any more. */
+  get isOver(): boolean {
+    return this.#over
   }
 
   abort(): void {

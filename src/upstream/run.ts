@@ -5,7 +5,7 @@ import { IMAGE_TOKENS } from '../config/limits.ts'
 import type { Fault, HeaderLookup, StreamWatch } from '../formats/format.ts'
 import { createListener, createSplice, type Listener } from '../formats/resume.ts'
 import { type Redact, redactKeys } from '../formats/stage.ts'
-import type { Clock, EndSignal, ModelRequest, Plan, Reason, Reply, Usage } from '../types.ts'
+import type { Clock, EndSignal, ModelRequest, Plan, Reason, Reply, Tier, Usage } from '../types.ts'
 import { type Result, toReason } from './attempt.ts'
 import type { Control, Exchange, Kind, Receiver } from './kind.ts'
 import { createRelay, type Relay, type Relayed } from './relay.ts'
@@ -64,7 +64,7 @@ const EVENT_STREAM = 'text/event-stream'
 
 /** Begins one attempt; how it ends is told to `run`. */
 export function beginAttempt(run: Run, exchange: Exchange): void {
-  new Running(run, exchange).start()
+  new Running(run, exchange).start(exchange)
 }
 
 /** What a stream goes through; nothing of it is made for a whole reply. */
@@ -80,7 +80,9 @@ interface Stream {
  */
 class Running implements Receiver {
   readonly #run: Run
-  readonly #exchange: Exchange
+  /** Of its exchange, which is not kept: its body is the connection's, until it has left. */
+  readonly #tier: Tier
+  readonly #request: ModelRequest
   readonly #startedMs: number
   readonly #translator: Translator | undefined
   /** Whether anybody is left behind it is asked when it would be cut for its slowness, and not before. */
@@ -115,15 +117,16 @@ class Running implements Receiver {
 
   constructor(run: Run, exchange: Exchange) {
     this.#run = run
-    this.#exchange = exchange
+    this.#tier = exchange.candidate.tier
+    this.#request = exchange.request
     this.#startedMs = run.clock.now()
     this.#translator = run.wire.translation?.begin()
   }
 
-  start(): void {
+  start(exchange: Exchange): void {
     const { kind, signal } = this.#run
     signal.addEventListener('abort', this.#onLeft)
-    this.#control = kind(this.#exchange, this)
+    this.#control = kind(exchange, this)
     if (signal.aborted) this.#leave()
     else this.#arm()
   }
@@ -133,8 +136,8 @@ class Running implements Receiver {
   /** When the nearest limit is. One timer serves all of them: it looks again when it fires too early. */
   #due(): number {
     const { plan, firstTokenMs } = this.#run
-    const { candidate, request } = this.#exchange
-    const { tier } = candidate
+    const tier = this.#tier
+    const request = this.#request
     const phase = this.#phase
     const startedMs = this.#startedMs
     const lastDataMs = this.#lastDataMs
@@ -272,7 +275,7 @@ class Running implements Receiver {
 
   /** A stream that broke still used tokens. */
   #usageSoFar(): Usage {
-    const { request } = this.#exchange
+    const request = this.#request
     if (this.#stream === undefined) return toCounted(request, 0)
     const { usage, countedTokens } = this.#stream.watch
     return orCounted(request, usage, countedTokens)
@@ -308,7 +311,7 @@ class Running implements Receiver {
   #readWhole(): void {
     const run = this.#run
     const { wire, clock, reply, redact } = run
-    const { request } = this.#exchange
+    const request = this.#request
     const format = wire.side
     const chunks = this.#chunks
     const body = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, this.#bytes)
@@ -348,7 +351,7 @@ class Running implements Receiver {
     const relay = createRelay({
       watch,
       glance: format.watch,
-      choices: this.#exchange.request.choices,
+      choices: this.#request.choices,
       listener,
       splice: resume && format.resume && createSplice(format.resume, resume.isPrefilled ? '' : resume.said),
       splitter: format.splitter?.(),
@@ -377,7 +380,7 @@ class Running implements Receiver {
   #commit(): void {
     const run = this.#run
     const { clock, resume, reply } = run
-    const { request } = this.#exchange
+    const request = this.#request
     run.onCommit(this.#heardMs > 0 ? this.#heardMs : clock.now())
     this.#phase = 'relay'
     // What a translator keeps of the request is counted as its body until the end.
@@ -477,7 +480,7 @@ class Running implements Receiver {
   #readHead(status: number, header: HeaderLookup): void {
     const run = this.#run
     const { clock, wire } = run
-    const { request } = this.#exchange
+    const request = this.#request
     this.#status = status
     this.#header = header
     this.#headMs = clock.now()

@@ -39,6 +39,12 @@ export function createTransport(): Transport {
     return pool
   }
 
+  function toProxied(proxy: string): Way<Target> {
+    const way = createProxied(proxy)
+    if (isClosed) void way.close()
+    return way
+  }
+
   function placeOf(provider: Provider): Place {
     let place = places.get(provider)
     if (place === undefined) {
@@ -48,7 +54,7 @@ export function createTransport(): Transport {
       const way =
         provider.proxy === undefined
           ? kept(pools, origin, () => toPool(url))
-          : through(origin, kept(proxied, provider.proxy, createProxied))
+          : through(origin, kept(proxied, provider.proxy, toProxied))
       place = { way, base }
       places.set(provider, place)
     }

@@ -114,9 +114,10 @@ function isDegraded({ answeredBy, route }: Trail): boolean {
   return answeredBy !== undefined && answeredBy.tier.name !== route?.tiers[0]?.name
 }
 
-/** Kinds that are kept, all in all and of one bearer and model; of more they are found anew. */
+/** Kinds that are kept, all in all and of one bearer and model, and models of one bearer; of more they are found anew. */
 const MOST_KINDS = 8192
 const MOST_BESIDE = 16
+const MOST_MODELS = 256
 /** A model that a caller made up may be long, and so may be the list of those who were asked. */
 const LONGEST_KIND = 1024
 
@@ -124,15 +125,27 @@ export function createKinds<Series>(): Kinds<Series> {
   /** By the digest of a bearer, then by model. */
   let callers = new Map<string, Map<string, Kind<Series>[]>>()
   let count = 0
+  /** Whose place is taken by one more. */
+  let next = 0
 
   function keep(kind: Kind<Series>, digest: string, model: string): void {
     if (count >= MOST_KINDS) forget()
     let models = callers.get(digest)
     if (models === undefined) callers.set(digest, (models = new Map()))
     const beside = models.get(model)
-    if (beside === undefined) models.set(model, [kind])
-    else if (beside.length < MOST_BESIDE) beside.push(kind)
-    else beside[count % MOST_BESIDE] = kind
+    if (beside === undefined) {
+      // Who makes up one model after another empties nobody else's.
+      if (models.size >= MOST_MODELS) {
+        for (const some of models.values()) count -= some.length
+        models.clear()
+      }
+      models.set(model, [kind])
+    } else if (beside.length < MOST_BESIDE) beside.push(kind)
+    else {
+      beside[next % MOST_BESIDE] = kind
+      next += 1
+      return
+    }
     count += 1
   }
 

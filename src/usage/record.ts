@@ -88,7 +88,8 @@ export function createRecorder({ log, instruments, exemplars, clock, traces, des
   return {
     begin: traces === undefined ? () => undefined : (arrival) => guarded(traces.begin, arrival),
     record(arrival, trail) {
-      const over = toOver(arrival, trail)
+      const over = guarded(() => toOver(arrival, trail), undefined)
+      if (over === undefined) return
       // One that fails does not take the others with it.
       guarded(measure, over)
       guarded(write, over)
