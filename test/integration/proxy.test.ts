@@ -2,10 +2,16 @@
 
 import { createServer } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
-import { afterEach, describe, expect, it } from 'vitest'
-import { createCaller } from '../support/caller.ts'
+import { getCACertificates, setDefaultCACertificates } from 'node:tls'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import type { Exchange } from '../../src/upstream/kind.ts'
+import { createTransport } from '../../src/upstream/transport.ts'
+import { createCaller, eventually } from '../support/caller.ts'
+import { createAuthority } from '../support/certificates.ts'
 import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
+import { createRawProvider, ok } from '../support/raw-provider.ts'
 import { createScriptedProvider } from '../support/scripted-provider.ts'
+import { makeDeployment, makeRequest, makeTier } from '../unit/upstream/stage.ts'
 
 const ends: (() => Promise<unknown> | unknown)[] = []
 afterEach(async () => {
@@ -18,7 +24,8 @@ interface Proxy {
   readonly asked: string[]
 }
 
-async function startProxy(status = 200): Promise<Proxy> {
+/** `silent`: so many it takes and never answers. */
+async function startProxy(status = 200, silent = 0): Promise<Proxy> {
   const asked: string[] = []
   const sockets = new Set<Socket>()
   const server = createServer((_req, res) => res.writeHead(500).end())
@@ -27,6 +34,7 @@ async function startProxy(status = 200): Promise<Proxy> {
     asked.push(req.url ?? '')
     sockets.add(client)
     client.on('error', () => {})
+    if (asked.length <= silent) return
     if (status !== 200) return void client.end(`HTTP/1.1 ${status} No\r\ncontent-length: 0\r\n\r\n`)
     const [host = '', port] = (req.url ?? '').split(':')
     const beyond = connect(Number(port), host, () => client.write('HTTP/1.1 200 OK\r\n\r\n'))
@@ -79,5 +87,74 @@ describe('a provider behind a proxy', () => {
     expect(await createCaller(gateway.baseUrl, gateway.bearer).chat()).toMatchObject({ status: 200 })
     expect(calls()).toBe(1)
     expect(proxy.asked).toEqual([])
+  })
+})
+
+describe('a proxy', () => {
+  const authority = createAuthority()
+  const before = getCACertificates('default')
+  beforeAll(() => setDefaultCACertificates([...before, authority.ca]))
+  afterAll(() => setDefaultCACertificates(before))
+
+  /** Calls a provider that speaks TLS, and answers each request with its path. */
+  async function setUp(proxy: Proxy) {
+    const provider = await createRawProvider(
+      async (peer) => {
+        for (let asked = await peer.next(); asked !== undefined; asked = await peer.next())
+          peer.say(ok(asked.head.split(' ')[1] ?? ''))
+      },
+      { tls: authority.issue('localhost', '127.0.0.1') },
+    )
+    const transport = createTransport()
+    ends.push(provider.close, transport.close)
+    const baseUrl = `https://127.0.0.1:${provider.port}`
+    const deployment = makeDeployment('p/m', {}, { baseUrl, proxy: proxy.url })
+    const tier = makeTier('t', [deployment])
+    const body = Buffer.from('{}')
+    const call = (path: string) => {
+      const over = Promise.withResolvers<string>()
+      let text = ''
+      const exchange: Exchange = {
+        candidate: { deployment, tier, callee: deployment.name, barred: undefined, doubt: undefined },
+        request: makeRequest({ model: 'm', messages: [] }),
+        model: 'm',
+        path,
+        headers: ['content-length', String(body.length)],
+        body,
+        bodyBytes: body.length,
+      }
+      const control = transport.call(exchange, {
+        started() {},
+        head() {},
+        data(chunk) {
+          text += chunk.toString()
+        },
+        end: () => over.resolve(text),
+        failed: over.reject,
+      })
+      return { over: over.promise, control }
+    }
+    return { call, transport }
+  }
+
+  it('that leaves one CONNECT without an answer holds up no other call', async () => {
+    const proxy = await startProxy(200, 1)
+    const { call } = await setUp(proxy)
+    const first = call('/first')
+    await eventually(() => proxy.asked.length === 1, 'the first CONNECT')
+    first.control.abort()
+    expect(await call('/second').over).toBe('/second')
+    expect(proxy.asked.length).toBe(2)
+  })
+
+  it('is asked for nothing by a call that is aborted at once, and by none after the end', async () => {
+    const proxy = await startProxy()
+    const { call, transport } = await setUp(proxy)
+    call('/aborted').control.abort()
+    expect(await call('/kept').over).toBe('/kept')
+    expect(proxy.asked.length).toBe(1)
+    await transport.close()
+    await expect(call('/late').over).rejects.toThrow()
+    expect(proxy.asked.length).toBe(1)
   })
 })

@@ -1181,6 +1181,23 @@ describe('a call that cannot be made', () => {
     expect(world.time.pending).toBe(0)
     expect(stage.attempts[0]?.endedMs).toBeGreaterThan(0)
   })
+
+  it('keeps nothing either where what it needs besides cannot be made', async () => {
+    const world = createWorld()
+    const redact = (): never => {
+      throw new Error('a defect')
+    }
+    const odd = makeTier('odd', [makeDeployment('o/m')])
+    const stage = createCallStage({
+      plan: makePlan([odd]),
+      world: { ...world, keys: { ...world.keys, redact } },
+    })
+    expect(await stage.over()).toMatchObject({ error: { code: 'internal' } })
+    expect(stage.gate).toEqual([{ enter: 'o/m' }, { leave: 'o/m', usage: undefined }])
+    expect(world.health.isAvailable('o/m')).toBe(true)
+    expect(stage.calls).toEqual([])
+    expect(stage.attempts[0]?.endedMs).toBeGreaterThan(0)
+  })
 })
 
 describe('money', () => {

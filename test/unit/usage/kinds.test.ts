@@ -145,6 +145,17 @@ describe('requests', () => {
     expect(kinds.of(makeArrival(), speaking(), 'invalid_api_key')).not.toBe(other)
   })
 
+  it('of one caller who makes up models empty nobody else of theirs', () => {
+    const kinds = createKinds()
+    const other = () => makeTrail({ caller: makeCaller('other', 'desktop') })
+    const one = kinds.of(makeArrival(), other(), 'ok')
+    const own = kinds.of(makeArrival(), makeTrail(), 'ok')
+    for (let i = 0; i < 20_000; i += 1)
+      kinds.of(makeArrival(), makeTrail({ request: makeRequest({ model: `m${i}` }) }), 'ok')
+    expect(kinds.of(makeArrival(), other(), 'ok')).toBe(one)
+    expect(kinds.of(makeArrival(), makeTrail(), 'ok')).not.toBe(own)
+  })
+
   it('are not remembered by long names, nor beside many others, nor when what is secret has changed', () => {
     const kinds = createKinds()
     const long = () => makeTrail({ attempts: [makeAttempt({ called: 'm'.repeat(2000) })] })
