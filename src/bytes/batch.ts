@@ -38,9 +38,7 @@ export function createBatch<T>(
       try {
         run(item)
       } catch (error) {
-        queueMicrotask(() => {
-          throw error
-        })
+        throwApart(error)
       }
     }
   }
@@ -55,4 +53,11 @@ export function createBatch<T>(
       else items.push(item)
     },
   }
+}
+
+/** Throws where nobody is under way who has nothing to do with it. */
+export function throwApart(error: unknown): void {
+  queueMicrotask(() => {
+    throw error
+  })
 }

@@ -350,28 +350,31 @@ const failover = z.strictObject({
 
 // --- providers -------------------------------------------------------------------------------------------
 
-/** A proxy is an origin: it takes CONNECT and no path. */
-function parseProxy(input: unknown): Parsed<string> {
-  const hint = 'must be the http or https URL of a proxy, for example "http://proxy.internal:3128"'
-  const parsed = parseBaseUrl(input)
-  if (!parsed.ok) return parsed.message.includes('credentials') ? parsed : { ok: false, message: hint }
-  const { origin, pathname } = new URL(parsed.value)
-  return pathname === '/' ? { ok: true, value: origin } : { ok: false, message: hint }
+/** A URL without credentials, query and fragment. `hint` is what it must be, `instead` where credentials belong. */
+function parseHttpUrl(input: unknown, hint: string, instead = ''): Parsed<URL> {
+  const wrong = { ok: false, message: `must be ${hint}` } as const
+  if (typeof input !== 'string' || input.length > 2_048 || !URL.canParse(input)) return wrong
+  const url = new URL(input)
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') return wrong
+  const authority = /^[a-z]+:[/\\]*([^/\\?#]*)/i.exec(input)?.[1] ?? ''
+  if (authority.includes('@')) return { ok: false, message: `must hold no credentials${instead}` }
+  if (/[?#]/.test(input)) return { ok: false, message: `must have no query and no fragment; ${hint}` }
+  return { ok: true, value: url }
 }
 
 function parseBaseUrl(input: unknown): Parsed<string> {
-  const hint = 'must be an http or https URL, for example "http://127.0.0.1:8080/v1"'
-  if (typeof input !== 'string' || input.length > 2_048 || !URL.canParse(input))
-    return { ok: false, message: hint }
-  const url = new URL(input)
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') return { ok: false, message: hint }
-  const authority = /^[a-z]+:[/\\]*([^/\\?#]*)/i.exec(input)?.[1] ?? ''
-  if (authority.includes('@')) {
-    return { ok: false, message: 'must hold no credentials; a key belongs in apiKey, as a reference' }
-  }
-  if (/[?#]/.test(input))
-    return { ok: false, message: `must have no query and no fragment; ${hint.slice(8)}` }
-  return { ok: true, value: url.href.replace(/\/+$/, '') }
+  const hint = 'an http or https URL, for example "http://127.0.0.1:8080/v1"'
+  const parsed = parseHttpUrl(input, hint, '; a key belongs in apiKey, as a reference')
+  return parsed.ok ? { ok: true, value: parsed.value.href.replace(/\/+$/, '') } : parsed
+}
+
+/** A proxy is an origin: it takes CONNECT and no path. */
+function parseProxy(input: unknown): Parsed<string> {
+  const hint = 'the http or https URL of a proxy, for example "http://proxy.internal:3128"'
+  const parsed = parseHttpUrl(input, hint)
+  if (!parsed.ok) return parsed
+  const { origin, pathname } = parsed.value
+  return pathname === '/' ? { ok: true, value: origin } : { ok: false, message: `must be ${hint}` }
 }
 
 const headerNames = text(HEADER_NAME, 'is not the name of a header').refine(

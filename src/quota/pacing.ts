@@ -241,7 +241,6 @@ export function createPacing({ clock, timers }: { clock: Clock; timers: Timers }
   return {
     pace,
     nudge(agent, freed = []) {
-      if (waiting === 0) return
       for (const line of agents.get(agent)?.values() ?? []) if (!freed.includes(line.key)) lookNow(line)
       for (const key of freed) {
         const free = [...(queues.get(key) ?? [])].filter(({ nudged, attempting }) => !nudged && !attempting)

@@ -50,7 +50,7 @@ import {
   toPassedError,
   toUncounted,
 } from './endings.ts'
-import { createExchange } from './exchange.ts'
+import { createExchange, createFixedHeaders, type FixedHeaders } from './exchange.ts'
 import { type Entry, type Health, isProbe, type State } from './health.ts'
 import { createRace, type Hedges, type Leg } from './hedges.ts'
 import type { Hints } from './hints.ts'
@@ -121,7 +121,7 @@ const LEAST_TIME_MS = 5
 
 export function createUpstream(deps: UpstreamDeps): Upstream {
   const { health, hints, keys, pace, retries, hedges, clock, timers } = deps
-  const room: Room = { deps, hasFallback, heard, begins, leave }
+  const room: Room = { deps, fixed: createFixedHeaders(), hasFallback, heard, begins, leave }
   return {
     foresee(plan, request, full) {
       const wires = wiresOf(request)
@@ -936,6 +936,7 @@ type Then = 'again' | 'next' | Ended
 /** What a call under way asks of the room. */
 interface Room {
   readonly deps: UpstreamDeps
+  readonly fixed: FixedHeaders
   hasFallback(candidate: Candidate, walk: Walk, job: Job): boolean
   heard(call: Call, header: HeaderLookup): void
   begins(call: Call, firstTokenMs: number): void
@@ -1027,6 +1028,7 @@ class Call implements Run {
       key: entered.key,
       maxOutputTokens: edits === undefined ? plan.maxOutputTokens : capBehind(said, plan, request),
       userAgent,
+      fixed: this.#room.fixed,
       nowMs: clock.wall(),
       traceHeaders: hands.trace?.headers(attempt.spanId),
       edits,

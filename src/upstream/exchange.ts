@@ -16,6 +16,8 @@ export interface ExchangeParts {
   readonly key: Key | undefined
   readonly maxOutputTokens: number | undefined
   readonly userAgent: string
+  /** What earlier calls were told. */
+  readonly fixed: FixedHeaders
   /** Unix milliseconds. */
   readonly nowMs: number
   /** Trace context, where there is one: name, value, name, value. */
@@ -85,30 +87,27 @@ interface Fixed {
   readonly own: ProviderSide
   readonly lists: Wire['headers']
   readonly provider: Provider
-  readonly userAgent: string
   readonly headers: readonly string[]
 }
 
-/** By the key, which is of one provider; by the provider where none is needed. */
-const FIXED = new WeakMap<Key | Provider, Fixed>()
+/** By the key, which is of one provider; by the provider where none is needed. Of one user agent. */
+export type FixedHeaders = WeakMap<Key | Provider, Fixed>
+
+export function createFixedHeaders(): FixedHeaders {
+  return new WeakMap()
+}
 
 /** Those that are the same from call to call, with room for the three in front that are not. */
-function toFixed({ candidate, wire, key, userAgent }: ExchangeParts): readonly string[] {
+function toFixed({ candidate, wire, key, userAgent, fixed }: ExchangeParts): readonly string[] {
   const { own, headers: lists } = wire
   const { provider } = candidate.deployment
   const holder = key ?? provider
-  const known = holder && FIXED.get(holder)
-  const isSame =
-    known?.own === own &&
-    known.lists === lists &&
-    known.provider === provider &&
-    known.userAgent === userAgent
-  if (isSame) return known.headers
+  const known = holder && fixed.get(holder)
+  if (known?.own === own && known.lists === lists && known.provider === provider) return known.headers
   const headers = ['content-type', '', 'content-length', '', 'accept', '']
   addFormatHeaders(headers, wire, provider)
   addOwnHeaders(headers, { provider, format: own, key, userAgent })
-  if (holder !== undefined && provider !== undefined)
-    FIXED.set(holder, { own, lists, provider, userAgent, headers })
+  if (holder !== undefined && provider !== undefined) fixed.set(holder, { own, lists, provider, headers })
   return headers
 }
 

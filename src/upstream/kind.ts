@@ -56,10 +56,10 @@ export interface Message {
   readonly bodyBytes: number
 }
 
-/** Connections to somewhere; `More` is what must be known besides to send on them. */
-export interface Way<More = unknown> {
+/** The way to one origin. */
+export interface Way {
   /** Never throws, like a Kind. */
-  send(message: Message & More, receiver: Receiver): Control
+  send(message: Message, receiver: Receiver): Control
   /** A second has gone by. */
   tick(): void
   /** Cuts what is under way. */

@@ -3,20 +3,14 @@
 
 import type { Dispatcher } from 'undici'
 import { createLater } from '../bytes/later.ts'
+import { CONNECT_LIMIT_MS } from './http1/connection.ts'
 import type { Control, Receiver, Way } from './kind.ts'
 
-/** A connection that takes longer than this is given up, whatever a tier says. */
-const CONNECT_LIMIT_MS = 10_000
 const KEEP_ALIVE_MS = 30_000
 const LONGEST_KEEP_ALIVE_MS = 300_000
 
-/** Where a request goes. */
-export interface Target {
-  readonly origin: string
-}
-
-/** The way to all that is reached through a proxy, which stands at `proxy`. */
-export function createProxied(proxy: string): Way<Target> {
+/** The way to an origin through the proxy that stands at `proxy`. */
+export function createProxied(origin: string, proxy: string): Way {
   let agent: Dispatcher | undefined
   let isClosed = false
   const later = createLater<[Dispatcher.DispatchOptions, Handler]>(
@@ -35,8 +29,8 @@ export function createProxied(proxy: string): Way<Target> {
         bodyTimeout: 0,
         keepAliveTimeout: KEEP_ALIVE_MS,
         keepAliveMaxTimeout: LONGEST_KEEP_ALIVE_MS,
-        clientFactory: (origin, options) =>
-          new Pool(origin, { ...options, allowH2: false, headersTimeout: CONNECT_LIMIT_MS }),
+        clientFactory: (place, options) =>
+          new Pool(place, { ...options, allowH2: false, headersTimeout: CONNECT_LIMIT_MS }),
       })
       agent = through
       return (options, handler) => {
@@ -52,7 +46,7 @@ export function createProxied(proxy: string): Way<Target> {
     (error, _options, handler) => handler.onResponseError(undefined, error as Error),
   )
   return {
-    send({ origin, method, path, headers, body }, receiver) {
+    send({ method, path, headers, body }, receiver) {
       const handler = new Handler(receiver)
       // What cannot be sent is told of, but never from inside of this.
       queueMicrotask(() => later.call({ origin, method, path, headers: [...headers], body }, handler))

@@ -1,12 +1,12 @@
-// The `http` kind: the only outgoing sockets to providers. One pool of connections per origin, shared by all who call it
-// and kept over reloads, or a proxy; what comes back goes straight to the receiver. Redirects are answers like any other: nobody is
-// sent to where a provider points.
+// The `http` kind: the only outgoing sockets to providers. One pool of connections per origin, and per proxy on the way to
+// it, shared by all who call it and kept over reloads; what comes back goes straight to the receiver. Redirects are answers
+// like any other: nobody is sent to where a provider points.
 
 import type { Provider } from '../types.ts'
 import { createCommons } from './http1/connection.ts'
 import { createPool } from './http1/pool.ts'
 import type { Control, Kind, Receiver, Way } from './kind.ts'
-import { createProxied, type Target } from './proxied.ts'
+import { createProxied } from './proxied.ts'
 
 export interface Transport {
   readonly call: Kind
@@ -24,24 +24,22 @@ export interface Asked {
 
 export function createTransport(): Transport {
   const commons = createCommons()
-  const pools = new Map<string, Way>()
-  const proxied = new Map<string, Way<Target>>()
+  const ways = new Map<string, Way>()
   const places = new WeakMap<Provider, Place>()
   const seconds = setInterval(() => {
-    for (const pool of pools.values()) pool.tick()
+    for (const way of ways.values()) way.tick()
   }, 1000)
   seconds.unref()
   let isClosed = false
 
-  function toPool(url: URL): Way {
-    const pool = createPool(url, commons)
-    if (isClosed) pool.close()
-    return pool
-  }
-
-  function toProxied(proxy: string): Way<Target> {
-    const way = createProxied(proxy)
-    if (isClosed) void way.close()
+  function wayTo(url: URL, proxy: string | undefined): Way {
+    const name = proxy === undefined ? url.origin : `${url.origin} ${proxy}`
+    let way = ways.get(name)
+    if (way === undefined) {
+      way = proxy === undefined ? createPool(url, commons) : createProxied(url.origin, proxy)
+      if (isClosed) void way.close()
+      ways.set(name, way)
+    }
     return way
   }
 
@@ -49,13 +47,7 @@ export function createTransport(): Transport {
     let place = places.get(provider)
     if (place === undefined) {
       const url = new URL(provider.baseUrl)
-      const { origin, pathname } = url
-      const base = pathname === '/' ? '' : pathname
-      const way =
-        provider.proxy === undefined
-          ? kept(pools, origin, () => toPool(url))
-          : through(origin, kept(proxied, provider.proxy, toProxied))
-      place = { way, base }
+      place = { way: wayTo(url, provider.proxy), base: url.pathname === '/' ? '' : url.pathname }
       places.set(provider, place)
     }
     return place
@@ -76,31 +68,14 @@ export function createTransport(): Transport {
     async close() {
       isClosed = true
       clearInterval(seconds)
-      await Promise.all([...pools.values(), ...proxied.values()].map((way) => way.close()))
+      await Promise.all([...ways.values()].map((way) => way.close()))
     },
   }
 }
 
 /** Where a provider is. */
 interface Place {
-  readonly way: Pick<Way, 'send'>
+  readonly way: Way
   /** Path before that of an operation; '' for none. */
   readonly base: string
-}
-
-function through(origin: string, way: Way<Target>): Place['way'] {
-  return {
-    send: ({ method, path, headers, body, bodyBytes }, receiver) =>
-      way.send({ origin, method, path, headers, body, bodyBytes }, receiver),
-  }
-}
-
-/** What stands there, made where nothing does. */
-function kept<T>(all: Map<string, T>, name: string, make: (name: string) => T): T {
-  let one = all.get(name)
-  if (one === undefined) {
-    one = make(name)
-    all.set(name, one)
-  }
-  return one
 }

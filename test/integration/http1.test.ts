@@ -9,7 +9,7 @@ import { splice } from '../../src/bytes/splice.ts'
 import { toReason } from '../../src/upstream/attempt.ts'
 import { CONNECT_LIMIT_MS, createCommons } from '../../src/upstream/http1/connection.ts'
 import { createPool, MAX_IDLE } from '../../src/upstream/http1/pool.ts'
-import type { Control, Exchange, Receiver, Way } from '../../src/upstream/kind.ts'
+import type { Control, Receiver, Way } from '../../src/upstream/kind.ts'
 import { createTransport, type Transport } from '../../src/upstream/transport.ts'
 import { createAuthority } from '../support/certificates.ts'
 import {
@@ -20,7 +20,7 @@ import {
   type RawProvider,
 } from '../support/raw-provider.ts'
 import { createRandom, fuzzSeed } from '../unit/bytes/random.ts'
-import { makeDeployment, makeRequest, makeTier } from '../unit/upstream/stage.ts'
+import { makeDeployment, makeExchange } from '../unit/upstream/stage.ts'
 
 const authority = createAuthority()
 const trusted = authority.issue('localhost', '127.0.0.1')
@@ -102,42 +102,15 @@ class Ear implements Receiver {
   }
 }
 
-interface CallOptions {
-  readonly ear?: Ear
-  readonly path?: string
-  readonly headers?: readonly string[]
-  readonly body?: Buffer | Readable
-  readonly bodyBytes?: number
-}
+type CallOptions = Parameters<typeof makeExchange>[1] & { readonly ear?: Ear }
 
 /** A deployment at this address, made once: its provider is what a place is kept by. */
 function caller(transport: Transport, url: string) {
   const deployment = makeDeployment('p/m', {}, { baseUrl: url })
-  const request = makeRequest({ model: 'm', messages: [] })
-  return ({
-    ear = new Ear(),
-    path = '/x',
-    headers = [],
-    body = Buffer.from('{}'),
-    bodyBytes = Buffer.isBuffer(body) ? body.length : 0,
-  }: CallOptions = {}): { ear: Ear; control: Control } => {
-    const exchange: Exchange = {
-      candidate: {
-        deployment,
-        tier: makeTier('t', [deployment]),
-        callee: deployment.name,
-        barred: undefined,
-        doubt: undefined,
-      },
-      request,
-      model: 'm',
-      path,
-      headers: ['content-length', String(bodyBytes), ...headers],
-      body,
-      bodyBytes,
-    }
-    return { ear, control: transport.call(exchange, ear) }
-  }
+  return ({ ear = new Ear(), ...more }: CallOptions = {}): { ear: Ear; control: Control } => ({
+    ear,
+    control: transport.call(makeExchange(deployment, more), ear),
+  })
 }
 
 /** In the phase of the loop behind which sockets are read before anything that was put together is written. */

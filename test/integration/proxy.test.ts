@@ -4,14 +4,13 @@ import { createServer } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import type { Exchange } from '../../src/upstream/kind.ts'
 import { createTransport } from '../../src/upstream/transport.ts'
 import { createCaller, eventually } from '../support/caller.ts'
 import { createAuthority } from '../support/certificates.ts'
 import { simpleConfig, startGateway, type TestGateway } from '../support/gateway.ts'
 import { createRawProvider, ok } from '../support/raw-provider.ts'
 import { createScriptedProvider } from '../support/scripted-provider.ts'
-import { makeDeployment, makeRequest, makeTier } from '../unit/upstream/stage.ts'
+import { makeDeployment, makeExchange } from '../unit/upstream/stage.ts'
 
 const ends: (() => Promise<unknown> | unknown)[] = []
 afterEach(async () => {
@@ -52,11 +51,12 @@ async function startProxy(status = 200, silent = 0): Promise<Proxy> {
 
 async function start(
   proxy: string | undefined,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<{ gateway: TestGateway; url: string; calls: () => number }> {
   const provider = await createScriptedProvider()
   ends.push(provider.close)
   const settings = proxy === undefined ? {} : { proxy }
-  const gateway = await startGateway({ config: simpleConfig({ provider: provider.url, settings }) })
+  const gateway = await startGateway({ config: simpleConfig({ provider: provider.url, settings }), env })
   ends.push(() => gateway.stop())
   return { gateway, url: new URL(provider.url).host, calls: () => provider.calls }
 }
@@ -66,7 +66,11 @@ describe('a provider behind a proxy', () => {
     const proxy = await startProxy()
     const { gateway, url, calls } = await start(proxy.url)
     const caller = createCaller(gateway.baseUrl, gateway.bearer)
-    for (let i = 0; i < 3; i += 1) expect(await caller.chat()).toMatchObject({ status: 200 })
+    for (const stream of [false, true, false])
+      expect(await caller.chat({ body: { stream } })).toMatchObject({
+        status: 200,
+        content: 'Hello from the scripted provider.',
+      })
     expect(calls()).toBe(3)
     expect(proxy.asked).toEqual([url])
   })
@@ -83,7 +87,11 @@ describe('a provider behind a proxy', () => {
 
   it('is called directly where none is written, whatever the environment says', async () => {
     const proxy = await startProxy()
-    const { gateway, calls } = await start(undefined)
+    const { gateway, calls } = await start(undefined, {
+      HTTP_PROXY: proxy.url,
+      HTTPS_PROXY: proxy.url,
+      http_proxy: proxy.url,
+    })
     expect(await createCaller(gateway.baseUrl, gateway.bearer).chat()).toMatchObject({ status: 200 })
     expect(calls()).toBe(1)
     expect(proxy.asked).toEqual([])
@@ -109,21 +117,10 @@ describe('a proxy', () => {
     ends.push(provider.close, transport.close)
     const baseUrl = `https://127.0.0.1:${provider.port}`
     const deployment = makeDeployment('p/m', {}, { baseUrl, proxy: proxy.url })
-    const tier = makeTier('t', [deployment])
-    const body = Buffer.from('{}')
     const call = (path: string) => {
       const over = Promise.withResolvers<string>()
       let text = ''
-      const exchange: Exchange = {
-        candidate: { deployment, tier, callee: deployment.name, barred: undefined, doubt: undefined },
-        request: makeRequest({ model: 'm', messages: [] }),
-        model: 'm',
-        path,
-        headers: ['content-length', String(body.length)],
-        body,
-        bodyBytes: body.length,
-      }
-      const control = transport.call(exchange, {
+      const control = transport.call(makeExchange(deployment, { path }), {
         started() {},
         head() {},
         data(chunk) {

@@ -1,10 +1,10 @@
 // The way to a provider over real sockets: what a receiver may do from inside its own callbacks.
 
 import { afterEach, describe, expect, it } from 'vitest'
-import type { Control, Exchange, Receiver } from '../../src/upstream/kind.ts'
+import type { Control, Receiver } from '../../src/upstream/kind.ts'
 import { createTransport } from '../../src/upstream/transport.ts'
 import { createScriptedProvider } from '../support/scripted-provider.ts'
-import { makeDeployment, makeRequest, makeTier } from '../unit/upstream/stage.ts'
+import { makeDeployment, makeExchange } from '../unit/upstream/stage.ts'
 
 const PIECE = Buffer.alloc(64 * 1024, 'x')
 /** 64 MiB: more than the kernel takes on its way, which is up to 36 MiB where its limits are raised. */
@@ -27,23 +27,8 @@ async function setUp() {
     },
   })
   const deployment = makeDeployment('p/m', {}, { baseUrl: provider.url })
-  const request = makeRequest({ model: 'm', messages: [] })
-  const body = request.body ?? Buffer.alloc(0)
-  const exchange: Exchange = {
-    candidate: {
-      deployment,
-      tier: makeTier('t', [deployment]),
-      callee: deployment.name,
-      barred: undefined,
-      doubt: undefined,
-    },
-    request,
-    model: 'm',
-    path: '/chat/completions',
-    headers: ['content-type', 'application/json', 'content-length', String(body.length)],
-    body,
-    bodyBytes: body.length,
-  }
+  const headers = ['content-type', 'application/json']
+  const exchange = makeExchange(deployment, { path: '/chat/completions', headers })
   return { start: (receiver: Receiver) => transport.call(exchange, receiver), provider }
 }
 

@@ -5,7 +5,7 @@ import { connect as connectTcp, isIP, type Socket, type SocketConstructorOpts } 
 import type { Readable } from 'node:stream'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import type { Seat } from '../../bytes/bag.ts'
-import { type Batch, createBatch } from '../../bytes/batch.ts'
+import { type Batch, createBatch, throwApart } from '../../bytes/batch.ts'
 import type { HeaderLookup } from '../../formats/format.ts'
 import type { Receiver } from '../kind.ts'
 import { AnswerReader, type Sink } from './answer.ts'
@@ -87,7 +87,7 @@ export class Connection implements Sink {
   readonly #socket: Socket
   readonly #reader: AnswerReader
   #receiver: Receiver | undefined = undefined
-  /** Waits for the connection to be there. */
+  /** Has not left: it waits for the connection, or for the end of the turn. */
   #waiting: Request | undefined = undefined
   #isConnected = false
   #isPaused = false
@@ -179,9 +179,7 @@ export class Connection implements Sink {
       receiver?.end()
     } catch (error) {
       // It has had its end, and this connection may serve another by now: neither is to hear of it.
-      queueMicrotask(() => {
-        throw error
-      })
+      throwApart(error)
     }
   }
 

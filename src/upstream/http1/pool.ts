@@ -123,14 +123,11 @@ const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 function toHead({ method, path, headers }: Message, host: string): string | undefined {
   if (!PATH.test(path)) return undefined
   let lines = ''
-  let named = host
   for (let i = 0; i < headers.length; i += 2) {
     const name = headers[i] as string
     const value = headers[i + 1] as string
     if (!NAME.test(name) || !VALUE.test(value)) return undefined
-    // An operator may know better by which name a server goes.
-    if (name === 'host') named = value
-    else lines += `${name}: ${value}\r\n`
+    lines += `${name}: ${value}\r\n`
   }
-  return `${method} ${path} HTTP/1.1\r\nhost: ${named}\r\nconnection: keep-alive\r\n${lines}\r\n`
+  return `${method} ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: keep-alive\r\n${lines}\r\n`
 }

@@ -5,7 +5,7 @@ import { splice } from '../../../src/bytes/splice.ts'
 import type { ProviderSide, SignedCall } from '../../../src/formats/format.ts'
 import { openai } from '../../../src/formats/openai.ts'
 import type { Candidate, ModelRequest } from '../../../src/types.ts'
-import { createExchange } from '../../../src/upstream/exchange.ts'
+import { createExchange, createFixedHeaders } from '../../../src/upstream/exchange.ts'
 import { nativeWire } from '../../../src/upstream/wire.ts'
 import { toEdits } from '../../support/edits.ts'
 import { makeDeployment, makeRequest, makeTier } from './stage.ts'
@@ -50,6 +50,7 @@ function exchangeOf(
     key: key === undefined ? undefined : { reference: 'env:KEY', value: key },
     maxOutputTokens: undefined,
     userAgent: 'sluice/1.2.3',
+    fixed: createFixedHeaders(),
     nowMs: 0,
   })
 }
@@ -73,6 +74,7 @@ describe('a call that is signed', () => {
       key: { reference: 'env:KEY', value: 'secret-key' },
       maxOutputTokens: undefined,
       userAgent: 'sluice/1.2.3',
+      fixed: createFixedHeaders(),
       nowMs: 7,
     })
     expect(headers.slice(-2)).toEqual(['authorization', 'signed'])

@@ -27,7 +27,7 @@ import type {
 } from '../../../src/types.ts'
 import type { Result } from '../../../src/upstream/attempt.ts'
 import { createUpstream } from '../../../src/upstream/call.ts'
-import { createExchange } from '../../../src/upstream/exchange.ts'
+import { createExchange, createFixedHeaders } from '../../../src/upstream/exchange.ts'
 import { createHealth, type Health } from '../../../src/upstream/health.ts'
 import { createHedges, type Hedges } from '../../../src/upstream/hedges.ts'
 import { type Hints, NO_HINTS } from '../../../src/upstream/hints.ts'
@@ -120,6 +120,32 @@ export function makeTier(name: string, deployments: readonly Deployment[], over:
 
 export function makeRoute(tiers: readonly Tier[], over: Partial<Route> = {}): Route {
   return { name: 'm', tiers, limits: NO_LIMITS, deadlineMs: undefined, midStream: 'error', ...over }
+}
+
+/** One that nothing speaks against. */
+export function makeCandidate(deployment: Deployment, tier = makeTier('t', [deployment])): Candidate {
+  return { tier, deployment, callee: deployment.name, barred: undefined, doubt: undefined }
+}
+
+/** A call as a kind gets it, with a body of JSON where nothing else is said. */
+export function makeExchange(
+  deployment: Deployment,
+  {
+    path = '/x',
+    headers = [],
+    body = Buffer.from('{}'),
+    bodyBytes = Buffer.isBuffer(body) ? body.length : 0,
+  }: Partial<Pick<Exchange, 'path' | 'body' | 'bodyBytes'>> & { readonly headers?: readonly string[] } = {},
+): Exchange {
+  return {
+    candidate: makeCandidate(deployment),
+    request: makeRequest({ model: 'm', messages: [] }),
+    model: 'm',
+    path,
+    headers: ['content-length', String(bodyBytes), ...headers],
+    body,
+    bodyBytes,
+  }
 }
 
 export function makePlan(tiers: readonly Tier[], over: Partial<Plan> = {}): Plan {
@@ -417,12 +443,13 @@ export function createRun(options: RunOptions = {}): RunStage {
         onBroke,
       },
       createExchange({
-        candidate: { tier, deployment, callee: deployment.name, barred: undefined, doubt: undefined },
+        candidate: makeCandidate(deployment, tier),
         request,
         wire,
         key: undefined,
         maxOutputTokens: undefined,
         userAgent: 'sluice/test',
+        fixed: createFixedHeaders(),
         nowMs: 0,
       }),
     ),

@@ -7,7 +7,7 @@ import { formats } from '../../../src/formats/index.ts'
 import { ENDPOINTS } from '../../../src/http/operations.ts'
 import { readRequest } from '../../../src/http/request.ts'
 import type { Deployment, ModelRequest, Provider } from '../../../src/types.ts'
-import { createExchange } from '../../../src/upstream/exchange.ts'
+import { createExchange, createFixedHeaders } from '../../../src/upstream/exchange.ts'
 import { createWires, Untranslatable, type Wires } from '../../../src/upstream/wire.ts'
 import { makeDeployment, makeTier } from './stage.ts'
 
@@ -55,6 +55,7 @@ describe('bytes pass', () => {
       key: { reference: 'env:K', value: 'k' },
       maxOutputTokens: undefined,
       userAgent: 'sluice/test',
+      fixed: createFixedHeaders(),
       nowMs: 0,
     })
     expect(exchange.path).toBe(path)

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import type { Arrival, Attempt, Trail } from '../../../src/types.ts'
 import { createKinds } from '../../../src/usage/kinds.ts'
 import { makeDeployment, makeRequest, makeRoute, makeTier, NO_LIMITS } from '../upstream/stage.ts'
+import { makeArrival } from './fixtures.ts'
 
 const [first, second] = [
   makeTier('first', [makeDeployment('a/m')]),
@@ -15,21 +16,9 @@ const answeredBy = {
   doubt: undefined,
 }
 
-function makeArrival(operation: 'chat' | 'embeddings' = 'chat'): Arrival {
-  return {
-    id: `req_${Math.random()}`,
-    endpoint: { ...makeRequest().endpoint, operation },
-    bearer: 'the-bearer-itself',
-    startedMs: Math.random(),
-    timeoutMs: undefined,
-    signal: new AbortController().signal,
-    end: () => {},
-    address: '10.1.2.3',
-    traceparent: undefined,
-    tracestate: undefined,
-    forwarded: [],
-    body: { read: () => Promise.reject(new Error('read')), release: () => {}, stop: () => {} },
-  }
+function toArrival(operation: 'chat' | 'embeddings' = 'chat'): Arrival {
+  const endpoint = { ...makeRequest().endpoint, operation }
+  return makeArrival({ id: `req_${Math.random()}`, startedMs: Math.random(), endpoint })
 }
 
 function makeCaller(name: string, id: string) {
@@ -93,8 +82,8 @@ function makeTrail(over: Partial<Trail> = {}): Trail {
 describe('requests', () => {
   it('that differ in ids, times and money alone are of one kind', () => {
     const kinds = createKinds()
-    const one = kinds.of(makeArrival(), makeTrail(), 'ok')
-    expect(kinds.of(makeArrival(), makeTrail(), 'ok')).toBe(one)
+    const one = kinds.of(toArrival(), makeTrail(), 'ok')
+    expect(kinds.of(toArrival(), makeTrail(), 'ok')).toBe(one)
   })
 
   it.each<[string, Partial<Trail>]>([
@@ -121,54 +110,54 @@ describe('requests', () => {
     ['reason of an attempt', { attempts: [makeAttempt({ reason: '201' })] }],
   ])('with another %s are of another kind', (_, over) => {
     const kinds = createKinds()
-    const one = kinds.of(makeArrival(), makeTrail(), 'ok')
-    const other = kinds.of(makeArrival(), makeTrail(over), 'ok')
+    const one = kinds.of(toArrival(), makeTrail(), 'ok')
+    const other = kinds.of(toArrival(), makeTrail(over), 'ok')
     expect(other).not.toBe(one)
-    expect(kinds.of(makeArrival(), makeTrail(over), 'ok')).toBe(other)
-    expect(kinds.of(makeArrival(), makeTrail(), 'ok')).toBe(one)
+    expect(kinds.of(toArrival(), makeTrail(over), 'ok')).toBe(other)
+    expect(kinds.of(toArrival(), makeTrail(), 'ok')).toBe(one)
   })
 
   it('with another operation or code are of another kind', () => {
     const kinds = createKinds()
-    const one = kinds.of(makeArrival(), makeTrail(), 'ok')
-    expect(kinds.of(makeArrival('embeddings'), makeTrail(), 'ok')).not.toBe(one)
-    expect(kinds.of(makeArrival(), makeTrail(), 'overloaded')).not.toBe(one)
+    const one = kinds.of(toArrival(), makeTrail(), 'ok')
+    expect(kinds.of(toArrival('embeddings'), makeTrail(), 'ok')).not.toBe(one)
+    expect(kinds.of(toArrival(), makeTrail(), 'overloaded')).not.toBe(one)
   })
 
   it('of strangers are of one kind as long as they say nothing: of what they say their bearer is left out', () => {
     const kinds = createKinds()
     const silent = (): Trail => ({ attempts: [], status: 401 })
     const speaking = (): Trail => ({ ...silent(), request: makeRequest({ model: 'm' }) })
-    const one = kinds.of(makeArrival(), silent(), 'invalid_api_key')
-    expect(kinds.of(makeArrival(), silent(), 'invalid_api_key')).toBe(one)
-    const other = kinds.of(makeArrival(), speaking(), 'invalid_api_key')
-    expect(kinds.of(makeArrival(), speaking(), 'invalid_api_key')).not.toBe(other)
+    const one = kinds.of(toArrival(), silent(), 'invalid_api_key')
+    expect(kinds.of(toArrival(), silent(), 'invalid_api_key')).toBe(one)
+    const other = kinds.of(toArrival(), speaking(), 'invalid_api_key')
+    expect(kinds.of(toArrival(), speaking(), 'invalid_api_key')).not.toBe(other)
   })
 
   it('of one caller who makes up models empty nobody else of theirs', () => {
     const kinds = createKinds()
     const other = () => makeTrail({ caller: makeCaller('other', 'desktop') })
-    const one = kinds.of(makeArrival(), other(), 'ok')
-    const own = kinds.of(makeArrival(), makeTrail(), 'ok')
+    const one = kinds.of(toArrival(), other(), 'ok')
+    const own = kinds.of(toArrival(), makeTrail(), 'ok')
     for (let i = 0; i < 20_000; i += 1)
-      kinds.of(makeArrival(), makeTrail({ request: makeRequest({ model: `m${i}` }) }), 'ok')
-    expect(kinds.of(makeArrival(), other(), 'ok')).toBe(one)
-    expect(kinds.of(makeArrival(), makeTrail(), 'ok')).not.toBe(own)
+      kinds.of(toArrival(), makeTrail({ request: makeRequest({ model: `m${i}` }) }), 'ok')
+    expect(kinds.of(toArrival(), other(), 'ok')).toBe(one)
+    expect(kinds.of(toArrival(), makeTrail(), 'ok')).not.toBe(own)
   })
 
   it('are not remembered by long names, nor beside many others, nor when what is secret has changed', () => {
     const kinds = createKinds()
     const long = () => makeTrail({ attempts: [makeAttempt({ called: 'm'.repeat(2000) })] })
-    expect(kinds.of(makeArrival(), long(), 'ok')).not.toBe(kinds.of(makeArrival(), long(), 'ok'))
-    const one = kinds.of(makeArrival(), makeTrail(), 'ok')
-    for (let i = 0; i < 100; i += 1) kinds.of(makeArrival(), makeTrail({ status: 400 + i }), 'ok')
-    const two = kinds.of(makeArrival(), makeTrail(), 'ok')
+    expect(kinds.of(toArrival(), long(), 'ok')).not.toBe(kinds.of(toArrival(), long(), 'ok'))
+    const one = kinds.of(toArrival(), makeTrail(), 'ok')
+    for (let i = 0; i < 100; i += 1) kinds.of(toArrival(), makeTrail({ status: 400 + i }), 'ok')
+    const two = kinds.of(toArrival(), makeTrail(), 'ok')
     expect(two).not.toBe(one)
     for (let i = 0; i < 10_000; i += 1)
-      kinds.of(makeArrival(), makeTrail({ request: makeRequest({ model: `m${i}` }) }), 'ok')
-    const three = kinds.of(makeArrival(), makeTrail(), 'ok')
+      kinds.of(toArrival(), makeTrail({ request: makeRequest({ model: `m${i}` }) }), 'ok')
+    const three = kinds.of(toArrival(), makeTrail(), 'ok')
     expect(three).not.toBe(two)
     kinds.forget()
-    expect(kinds.of(makeArrival(), makeTrail(), 'ok')).not.toBe(three)
+    expect(kinds.of(toArrival(), makeTrail(), 'ok')).not.toBe(three)
   })
 })

@@ -3,11 +3,10 @@ import { resourceFromAttributes } from '@opentelemetry/resources'
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { InMemorySpanExporter, type ReadableSpan, type SpanExporter } from '@opentelemetry/sdk-trace'
 import { describe, expect, it } from 'vitest'
-import type { Arrival } from '../../../src/types.ts'
 import { createOtlp, type OtlpDeps } from '../../../src/usage/otlp.ts'
 import { readOtlpSettings } from '../../../src/usage/otlp-settings.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
-import { makeRequest } from '../upstream/stage.ts'
+import { makeArrival } from './fixtures.ts'
 
 const ON = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', OTEL_BSP_MAX_QUEUE_SIZE: '10' }
 
@@ -31,20 +30,7 @@ function createStage(exporters: OtlpDeps['exporters'], environment: Record<strin
 }
 
 function request({ traces }: ReturnType<typeof createOtlp>): void {
-  const arrival: Arrival = {
-    id: 'req_1',
-    endpoint: makeRequest().endpoint,
-    bearer: undefined,
-    startedMs: 0,
-    timeoutMs: undefined,
-    signal: new AbortController().signal,
-    end: () => {},
-    address: '10.1.2.3',
-    traceparent: undefined,
-    tracestate: undefined,
-    forwarded: [],
-    body: { read: () => Promise.reject(new Error('read')), release: () => {}, stop: () => {} },
-  }
+  const arrival = makeArrival({ bearer: undefined, startedMs: 0 })
   traces?.record(arrival, { attempts: [], trace: traces.begin(arrival), status: 401 }, 1)
 }
 

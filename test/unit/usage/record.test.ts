@@ -9,7 +9,7 @@ import { createRequestLines, type RequestLines } from '../../../src/usage/reques
 import type { Traces } from '../../../src/usage/traces.ts'
 import { createManualClock } from '../../support/manual-clock.ts'
 import { makeDeployment, makeRequest, makeRoute, makeTier, NO_LIMITS } from '../upstream/stage.ts'
-import { IDLE_GAUGES } from './fixtures.ts'
+import { IDLE_GAUGES, makeArrival } from './fixtures.ts'
 
 type Labels = Readonly<Record<string, string>>
 interface Sample {
@@ -90,23 +90,6 @@ function createStage(over: { instruments?: Instruments; log?: RequestLines; trac
 
 const PROMPT = 'a prompt that nobody may read'
 const CHOSEN = 'chosen-by-the-caller'
-
-function makeArrival(): Arrival {
-  return {
-    id: 'req_1',
-    endpoint: makeRequest().endpoint,
-    bearer: 'the-bearer-itself',
-    startedMs: 1000,
-    timeoutMs: undefined,
-    signal: new AbortController().signal,
-    end: () => {},
-    address: '10.1.2.3',
-    traceparent: undefined,
-    tracestate: undefined,
-    forwarded: [],
-    body: { read: () => Promise.reject(new Error('read')), release: () => {}, stop: () => {} },
-  }
-}
 
 const caller: Caller = {
   agent: {
